@@ -1,0 +1,47 @@
+"""Set-autoregressive image generation: choose an order, choose the sets, generate.
+
+The public names are imported on first use, so that ``import setar`` stays instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from setar.models.fmt import FullyMaskedTransformer
+    from setar.pipeline import Pipeline
+    from setar.recipes.orders import register_order
+    from setar.recipes.recipe import Recipe, SetPlan
+    from setar.recipes.schedules import register_schedule
+    from setar.tokenizers.vqgan import VQGAN
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "FullyMaskedTransformer": "setar.models.fmt",
+    "Pipeline": "setar.pipeline",
+    "Recipe": "setar.recipes.recipe",
+    "SetPlan": "setar.recipes.recipe",
+    "VQGAN": "setar.tokenizers.vqgan",
+    "register_order": "setar.recipes.orders",
+    "register_schedule": "setar.recipes.schedules",
+}
+
+__all__ = [
+    "VQGAN",
+    "FullyMaskedTransformer",
+    "Pipeline",
+    "Recipe",
+    "SetPlan",
+    "register_order",
+    "register_schedule",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'setar' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

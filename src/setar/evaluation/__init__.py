@@ -1,0 +1,1 @@
+"""Features and metrics: how good are the pictures?"""

@@ -1,0 +1,1 @@
+"""Public checkpoints of other projects, one file per family."""

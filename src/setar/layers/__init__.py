@@ -1,0 +1,1 @@
+"""Attention with explicit masks, 2-D rotary embedding, transformer blocks."""

@@ -1,0 +1,107 @@
+"""Self- and cross-attention in which masks, positions and caches are arguments."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from setar.layers.rope import rotate
+
+
+class KVCache:
+    """Keys and values of one attention layer, in buffers that are allocated once.
+
+    Args:
+        batch: number of sequences.
+        heads: attention heads.
+        length: most tokens it will ever hold.
+        head_dim: dimension of a head.
+        like: gives device and dtype.
+    """
+
+    def __init__(self, batch: int, heads: int, length: int, head_dim: int, like: Tensor) -> None:
+        self.buffer = like.new_empty(2, batch, heads, length, head_dim)
+        self.length = 0
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Add ``[B, heads, n, head_dim]`` keys and values behind those already here."""
+        end = self.length + keys.shape[2]
+        self.buffer[0, :, :, self.length : end] = keys
+        self.buffer[1, :, :, self.length : end] = values
+        self.length = end
+
+    def view(self) -> tuple[Tensor, Tensor]:
+        """All keys and all values so far, ``[B, heads, length, head_dim]``, without a copy."""
+        return self.buffer[0, :, :, : self.length], self.buffer[1, :, :, : self.length]
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """``[B, L, heads * head_dim]`` to ``[B, heads, L, head_dim]``."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _merge(x: Tensor) -> Tensor:
+    """The inverse of `_heads`."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of a sequence to itself and to what its cache remembers."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x: ``[B, L, width]``.
+            positions: rotation of these L tokens.
+            mask: boolean ``[B or 1, 1, L, keys]``, True where a key is visible; None: all are.
+            cache: if given, the keys are those it holds and then these; they are added to it.
+        """
+        query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
+        query, key = rotate(query, positions), rotate(key, positions)
+        if cache is not None:
+            cache.append(key, value)
+            key, value = cache.view()
+        mixed = F.scaled_dot_product_attention(query, key, value, mask)
+        return self.output(_merge(mixed))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of queries to an encoded memory."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+
+    def remember(self, memory: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values ``[B, heads, M, head_dim]`` of a memory ``[B, M, width]``."""
+        key = rotate(_heads(self.key(memory), self.heads), positions)
+        return key, _heads(self.value(memory), self.heads)
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        memory: tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from ``x`` ``[B, L, width]`` at ``positions`` to what `remember` returned.
+
+        ``mask`` is boolean ``[B or 1, 1, L, M]``, True where a key is visible; None: all are.
+        """
+        query = rotate(_heads(self.query(x), self.heads), positions)
+        return self.output(_merge(F.scaled_dot_product_attention(query, *memory, mask)))

@@ -1,0 +1,35 @@
+"""Two-dimensional rotary position embedding from explicit rows and columns.
+
+Su et al. 2024 in the layout of LlamaGen: neighbouring pairs of a head's dimensions rotate
+together; the first half of the pairs follows the row, the second half the column. A pair is a
+complex number and its rotation a product. Positions are arguments, so tokens may come in any order.
+"""
+
+import torch
+from torch import Tensor
+
+
+def rotation(rows: Tensor, columns: Tensor, head_dim: int, base: float = 10000.0) -> Tensor:
+    """Unit complex numbers of the positions ``rows``, ``columns``, both integer ``[B or 1, L]``.
+
+    Row and column (0, 0) is the identity, which is also what a prefix (the class token) gets.
+
+    Returns:
+        complex64 ``[B or 1, 1, L, head_dim / 2]``.
+
+    Raises:
+        ValueError: ``head_dim`` is not a multiple of 4.
+    """
+    if head_dim % 4:
+        raise ValueError(f"the head dimension (={head_dim}) must be a multiple of 4 for 2-D RoPE")
+    half = head_dim // 2
+    exponents = torch.arange(0, half, 2, device=rows.device, dtype=torch.float32) / half
+    frequencies = base**-exponents
+    angles = torch.cat([rows[..., None] * frequencies, columns[..., None] * frequencies], -1)
+    return torch.polar(torch.ones_like(angles), angles)[:, None]
+
+
+def rotate(x: Tensor, by: Tensor) -> Tensor:
+    """Rotate queries or keys ``[B, heads, L, head_dim]``, each by its own position, in float32."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * by).flatten(-2).to(x.dtype)

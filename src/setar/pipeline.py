@@ -1,0 +1,253 @@
+"""`setar.Pipeline`: a generator with its tokenizer and its classes, the object that users hold."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from setar import checkpoint
+from setar.config import build
+from setar.models.fmt import FullyMaskedTransformer
+from setar.pretrained import locate
+from setar.recipes.recipe import Recipe
+from setar.sampling.generate import SamplingSettings, SetDone, generate, noise_and_plan
+from setar.sampling.guidance import Guidance
+from setar.tokenizers.base import Tokenizer, to_uint8
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingDefaults:
+    """What a model is sampled with unless the caller says otherwise; part of its config."""
+
+    recipe: str = "random-16-cosine"
+    guidance: Guidance = dataclasses.field(default_factory=Guidance)
+    settings: SamplingSettings = dataclasses.field(default_factory=SamplingSettings)
+
+
+class PartialImages:
+    """What `on_set` receives: the images as far as they are known.
+
+    Attributes:
+        step: the set just finished, 1 .. ``steps``.
+        steps: number of sets.
+        first: index of this batch's first image among all images of the call.
+    """
+
+    def __init__(self, pipeline: "Pipeline", done: SetDone, first: int) -> None:
+        self.step, self.steps, self.first = done.step, done.steps, first
+        self._pipeline, self._codes = pipeline, done.codes
+
+    def images(self) -> list[Image.Image]:
+        """Decoded pictures; pixels of tokens that are not known yet are light grey."""
+        pixels = self._pipeline.decode(self._codes.clamp_min(0))
+        rows, columns = self._pipeline.grid
+        known = (self._codes >= 0).unflatten(1, (rows, columns)).cpu()
+        height, width = pixels.shape[-2] // rows, pixels.shape[-1] // columns
+        shown = known.repeat_interleave(height, 1).repeat_interleave(width, 2)[:, None]
+        return to_pil(torch.where(shown, pixels, torch.tensor(225, dtype=torch.uint8)))
+
+
+class Pipeline:
+    """Generates images of given classes.
+
+    >>> pipe = Pipeline.from_pretrained("emoji")
+    >>> images = pipe(["face-smiling", "animal-bird"], recipe="random-8-cosine", seed=7, count=4)
+
+    Args:
+        model: the generator, in evaluation mode.
+        tokenizer: turns its codes into images.
+        classes: name of each class id.
+        defaults: sampling settings.
+    """
+
+    def __init__(
+        self,
+        model: FullyMaskedTransformer,
+        tokenizer: Tokenizer,
+        classes: Sequence[str],
+        defaults: SamplingDefaults | None = None,
+    ) -> None:
+        if len(classes) != model.config.classes:
+            raise ValueError(f"{len(classes)} class names for {model.config.classes} classes")
+        if tokenizer.vocabulary != model.config.vocabulary:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocabulary} codes, "
+                f"the model {model.config.vocabulary}"
+            )
+        self.model, self.tokenizer, self.classes = model, tokenizer, tuple(classes)
+        self.defaults = defaults or SamplingDefaults()
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: str = "cpu") -> "Pipeline":
+        """Load a shipped model by name, a model folder, a training run, or a hub id.
+
+        Raises:
+            ValueError: there is no such model, or its files are wrong or damaged.
+        """
+        folder = locate(source)
+        config = checkpoint.verify(folder)
+        missing = {"model", "tokenizer", "classes"} - config.keys()
+        if missing:
+            raise ValueError(f"{folder} is no generator: config.json lacks {sorted(missing)}")
+        parts = {n: checkpoint.load_module(folder, n, config[n]) for n in ("model", "tokenizer")}
+        defaults = build(SamplingDefaults, config.get("sampling", {}), f"{folder}: sampling")
+        model, tokenizer = (part.to(device) for part in parts.values())
+        return cls(model, tokenizer, config["classes"], defaults)  # type: ignore[arg-type]
+
+    def describe(self) -> dict[str, Any]:
+        """The content of ``config.json``."""
+        return {
+            "model": checkpoint.describe(self.model),
+            "tokenizer": checkpoint.describe(self.tokenizer),  # type: ignore[arg-type]
+            "classes": list(self.classes),
+            "sampling": dataclasses.asdict(self.defaults),
+        }
+
+    def save_pretrained(self, folder: str | Path, half: bool = False, card: str = "") -> None:
+        """Write a model folder that `from_pretrained` reads.
+
+        Args:
+            folder: where; a model that is there already is replaced.
+            half: store weights as float16.
+            card: text of a ``README.md`` (the model card).
+        """
+        modules = {"model": self.model, "tokenizer": self.tokenizer}
+        states = {name: module.state_dict() for name, module in modules.items()}  # type: ignore[union-attr]
+        if half:
+            states = {name: checkpoint.half(state) for name, state in states.items()}
+        texts = {"README.md": card} if card else {}
+        checkpoint.save(Path(folder), self.describe(), states, texts)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        return self.model.config.grid
+
+    def class_id(self, name: str | int) -> int:
+        """The id of a class given by name or id; ValueError if there is none."""
+        if name not in self.classes and (isinstance(name, int) or name.isdecimal()):
+            if 0 <= int(name) < len(self.classes):
+                return int(name)
+            raise ValueError(f"class id {name} is not in 0..{len(self.classes) - 1}")
+        if name in self.classes:
+            return self.classes.index(name)
+        near = difflib.get_close_matches(name, self.classes, 3, cutoff=0.4)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise ValueError(f"unknown class {name[:60]!r}{hint}")
+
+    def __call__(
+        self,
+        classes: str | int | Sequence[str | int],
+        *,
+        recipe: str | Recipe | None = None,
+        guidance: float | Guidance | None = None,
+        seed: int | Sequence[int] = 0,
+        count: int = 1,
+        on_set: Callable[[PartialImages], None] | None = None,
+        batch_size: int = 64,
+        **settings: Any,
+    ) -> list[Image.Image]:
+        """Generate ``count`` images of each class, class by class.
+
+        Args:
+            classes: a class name or id, or several.
+            recipe: any sampling recipe, whatever the model was trained with.
+            guidance: a constant scale, or a `Guidance`.
+            seed: image i uses seed + i; or one seed for each image. A seed gives the same image in
+                any batch (except the set sizes of a random schedule, which the whole call shares).
+            count: images per class.
+            on_set: called after each set of each batch with the partial images.
+            batch_size: images generated at once.
+            settings: fields of `SamplingSettings`: temperature, top_k, top_p, min_p, attention,
+                cache.
+
+        Raises:
+            ValueError: an argument is wrong.
+        """
+        codes = self.sample_codes(
+            classes,
+            recipe=recipe,
+            guidance=guidance,
+            seed=seed,
+            count=count,
+            on_set=on_set,
+            batch_size=batch_size,
+            **settings,
+        )
+        return to_pil(self.decode(codes))
+
+    def sample_codes(
+        self,
+        classes: str | int | Sequence[str | int],
+        *,
+        recipe: str | Recipe | None = None,
+        guidance: float | Guidance | None = None,
+        seed: int | Sequence[int] = 0,
+        count: int = 1,
+        on_set: Callable[[PartialImages], None] | None = None,
+        batch_size: int = 64,
+        **settings: Any,
+    ) -> Tensor:
+        """The same as calling the pipeline, but codes int64 ``[images, N]`` instead of pictures."""
+        names = [classes] if isinstance(classes, str | int) else list(classes)
+        if not names or count < 1 or batch_size < 1:
+            raise ValueError("there must be a class, and `count` and `batch_size` at least 1")
+        ids = [self.class_id(name) for name in names for _ in range(count)]
+        seeds = _seeds(seed, len(ids))
+        plan_of = _recipe(recipe or self.defaults.recipe)
+        strength = self._guidance(guidance)
+        chosen = _settings(self.defaults.settings, settings)
+        device = next(self.model.parameters()).device
+        made = []
+        for first in range(0, len(ids), batch_size):
+            batch = slice(first, first + batch_size)
+            noise, plan = noise_and_plan(plan_of, self.grid, seeds[batch], seeds[0])
+            labels = torch.tensor(ids[batch], device=device)
+            tell = None if on_set is None else _teller(self, on_set, first)
+            made.append(generate(self.model, labels, plan, noise, strength, chosen, tell))
+        return torch.cat(made)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor, batch_size: int = 64) -> Tensor:
+        """Codes ``[B, N]`` to pictures uint8 ``[B, 3, H, W]`` on the CPU."""
+        parts = [self.tokenizer.decode(part, self.grid) for part in codes.split(batch_size)]
+        return torch.cat([to_uint8(part).cpu() for part in parts])
+
+    def _guidance(self, guidance: float | Guidance | None) -> Guidance:
+        if guidance is None:
+            return self.defaults.guidance
+        return guidance if isinstance(guidance, Guidance) else Guidance(float(guidance))
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """Pictures uint8 ``[B, 3, H, W]`` as PIL images."""
+    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+
+
+def _recipe(recipe: str | Recipe) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else Recipe.parse(recipe)
+
+
+def _seeds(seed: int | Sequence[int], images: int) -> list[int]:
+    seeds = [seed + i for i in range(images)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != images:
+        raise ValueError(f"{len(seeds)} seeds for {images} images; give one seed or one per image")
+    for value in seeds:
+        if not 0 <= value < 2**63:
+            raise ValueError(f"a seed (={value}) must be a whole number from 0 to 2**63 - 1")
+    return seeds
+
+
+def _settings(defaults: SamplingSettings, changes: dict[str, Any]) -> SamplingSettings:
+    return build(SamplingSettings, {**dataclasses.asdict(defaults), **changes}, "sampling")
+
+
+def _teller(
+    pipeline: Pipeline, on_set: Callable[[PartialImages], None], first: int
+) -> Callable[[SetDone], None]:
+    return lambda done: on_set(PartialImages(pipeline, done, first))

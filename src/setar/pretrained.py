@@ -1,0 +1,53 @@
+"""Where models come from: this package, a folder, or the Hugging Face hub."""
+
+import difflib
+from pathlib import Path
+
+from setar.checkpoint import CONFIG
+
+SHIPPED = Path(__file__).parent / "weights"
+"""Model folders inside the package, by name."""
+
+
+def shipped() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{CONFIG}"))
+
+
+def locate(source: str | Path) -> Path:
+    """The model folder of a shipped name, a model folder, a training run's folder or a hub id.
+
+    A run's folder stands for its newest checkpoint; ``owner/name`` is downloaded from the hub once.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    folder = Path(source)
+    if (folder / CONFIG).is_file():
+        return folder
+    if (folder / "checkpoints").is_dir():
+        found = sorted((folder / "checkpoints").glob(f"step-*/{CONFIG}"))
+        if found:
+            return found[-1].parent
+        raise ValueError(f"the run {folder} has no checkpoint yet")
+    name = str(source)
+    if name in shipped():
+        return SHIPPED / name
+    if folder.exists():
+        raise ValueError(f"{folder} is no model folder: it has no {CONFIG}")
+    if name.count("/") == 1 and not name.startswith((".", "/")) and not name.endswith("/"):
+        return _download(name)
+    near = difflib.get_close_matches(name, shipped(), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(shipped()) or 'none'}"
+    raise ValueError(f"no model {name!r}: {hint}; or give a folder or a hub id owner/name")
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"no folder {name!r} here, nor a model on the hub: {reason}") from error

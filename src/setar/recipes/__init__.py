@@ -1,0 +1,1 @@
+"""What is generated when: orders, schedules, clocks and the recipes that name them."""

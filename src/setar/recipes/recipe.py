@@ -1,0 +1,327 @@
+"""Recipes: an order, a schedule and a number of sets, written as in the paper (section 4.2).
+
+random-16-random            order-sets-schedule
+raster-N-uniform            N: as many sets as the grid has tokens
+raster-1,2,1                order-sizes, the set sizes written out (one set of four: raster-4,)
+next-scale                  an order that brings its own set sizes
+ar, mar                     short for raster-N-uniform and random-2-masked
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from setar.recipes.orders import MAX_TOKENS, ORDERS, check_grid, find_order, nearest, quoted
+from setar.recipes.schedules import find_schedule
+
+SHORT_NAMES = {"ar": "raster-N-uniform", "mar": "random-2-masked"}
+"""Recipes with a name of their own."""
+
+MAX_TEXT = 4096
+"""The longest recipe text, in characters."""
+
+_EXAMPLE = "such as random-16-random, raster-N-uniform or raster-1,2,1"
+_FORM = f"write order-sets-schedule or order-sizes, {_EXAMPLE}"
+
+
+@dataclass(frozen=True, eq=False)
+class SetPlan:
+    """Which token of each image is output when. B images of N = height * width tokens."""
+
+    grid: tuple[int, int]
+    """(height, width) in tokens."""
+    order: Tensor
+    """int64 [B, N]: raster index of the j-th output."""
+    known: Tensor
+    """int64 [B, N]: the clock at which the j-th output becomes known, never decreasing along j."""
+    supervised: Tensor
+    """bool [B, N]: whether the loss of the j-th output counts."""
+    decoder_causal: bool = True
+    """False: the decoder's self-attention is unmasked (MAR training, section 4.4)."""
+
+    def __post_init__(self) -> None:
+        height, width = self.grid
+        assert self.order.shape[1:] == (height * width,)
+        assert self.order.shape == self.known.shape == self.supervised.shape
+
+    @property
+    def asks(self) -> Tensor:
+        """int64 [B, N]: the clock at which the query for the j-th output asks, known - 1."""
+        return self.known - 1
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes of the sets that hold tokens; ValueError if the images' sets differ."""
+        if (self.known != self.known[:1]).any():
+            raise ValueError(
+                "the images of this plan have different set sizes: use `sampling_plan`"
+            )
+        return tuple(torch.unique_consecutive(self.known[0], return_counts=True)[1].tolist())
+
+    @property
+    def steps(self) -> int:
+        """The number of sets that hold tokens; ValueError if the images' sets differ."""
+        return len(self.sizes)
+
+    def slices(self) -> Iterator[tuple[int, int]]:
+        """Yield (start, stop) of each set along j; ValueError if the images' sets differ."""
+        start = 0
+        for size in self.sizes:
+            yield start, start + size
+            start += size
+
+    def to(self, device: torch.device | str) -> "SetPlan":
+        """Return the plan with its tensors on `device`."""
+        return replace(
+            self,
+            order=self.order.to(device),
+            known=self.known.to(device),
+            supervised=self.supervised.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is generated when, on any grid; ValueError for names or numbers it cannot use."""
+
+    order: str
+    """Name of a registered order."""
+    schedule: str
+    """Name of a registered schedule, ``"explicit"`` (see `sizes`) or ``"own"`` (the order's)."""
+    sets: int | None = None
+    """Number of sets; None is N, as many as tokens. None too where the schedule takes no number."""
+    sizes: tuple[int, ...] | None = None
+    """The set sizes of the schedule ``"explicit"``, each at least 1."""
+
+    def __post_init__(self) -> None:
+        order = find_order(self.order)
+        if (self.schedule == "explicit") != (self.sizes is not None):
+            raise ValueError("`sizes` must be given with the schedule 'explicit', and only then")
+        if self.schedule == "own" and order.sizes is None:
+            raise ValueError(f"order {order.name!r} has no set sizes of its own: {_FORM}")
+        if self.schedule in ("explicit", "own"):
+            self._check_without_number()
+        else:
+            self._check_sets()
+
+    def _check_without_number(self) -> None:
+        if self.sets is not None:
+            raise ValueError(
+                f"`sets` (={quoted(self.sets)}) has no use with {self.schedule!r} sizes"
+            )
+        if self.sizes is not None:
+            _check_sizes(self.sizes)
+            if len(str(self)) > MAX_TEXT:
+                raise ValueError(f"a recipe must not be longer than {MAX_TEXT} characters")
+
+    def _check_sets(self) -> None:
+        masked = find_schedule(self.schedule).masked
+        if self.sets is not None:
+            _check_number("sets", self.sets)
+        if masked and self.sets != 2:
+            sets = "N" if self.sets is None else self.sets
+            raise ValueError(f"`sets` (={sets}) must be 2 with the schedule {self.schedule!r}")
+
+    def __str__(self) -> str:
+        if self.schedule == "own":
+            return self.order
+        if self.sizes is not None:
+            listed = ",".join(map(str, self.sizes))
+            return f"{self.order}-{listed}" + ("," if len(self.sizes) == 1 else "")
+        return f"{self.order}-{'N' if self.sets is None else self.sets}-{self.schedule}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Recipe":
+        """Read a recipe in the notation of this module; ``str(recipe)`` writes it back.
+
+        Raises:
+            ValueError: one line with the rule that `text` breaks.
+        """
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_TEXT:
+            raise ValueError(f"recipe {quoted(text)} must be text of 1 to {MAX_TEXT} characters")
+        order, number, schedule = _split(SHORT_NAMES.get(text, text))
+        if not order or not number:
+            return cls._parse_name(text)
+        if not schedule:
+            return cls(order, "explicit", sizes=_parse_sizes(text, number))
+        if "," in number:
+            raise ValueError(f"recipe {quoted(text)} must end after its set sizes, {_EXAMPLE}")
+        return cls(order, schedule, None if number == "N" else _parse_number("sets", number))
+
+    @classmethod
+    def _parse_name(cls, text: str) -> "Recipe":
+        """Read a recipe that is only a name."""
+        if text in ORDERS:
+            return cls(text, "own")
+        own = [name for name, order in ORDERS.items() if order.sizes is not None]
+        names = [*SHORT_NAMES, *own]
+        raise ValueError(
+            f"recipe {quoted(text)}{nearest(text, names) or ' is unknown:'} {_FORM}, "
+            f"or one of {', '.join(names)}"
+        )
+
+    def set_count(self, grid: tuple[int, int]) -> int:
+        """Return the number of sets on `grid` = (height, width), empty ones included.
+
+        Raises:
+            ValueError: the grid is unusable or does not fit the recipe.
+        """
+        height, width = check_grid(grid)
+        tokens = height * width
+        if self.schedule == "own":
+            return len(self._own_sizes(height, width))
+        if self.sizes is not None:
+            if sum(self.sizes) != tokens:
+                raise ValueError(
+                    f"`sizes` sum to {sum(self.sizes)} but must sum to {_tokens_of(height, width)}"
+                )
+            return len(self.sizes)
+        sets = tokens if self.sets is None else self.sets
+        if sets > tokens:
+            raise ValueError(f"`sets` (={sets}) must not exceed {_tokens_of(height, width)}")
+        return sets
+
+    def plan(
+        self,
+        grid: tuple[int, int],
+        batch: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> SetPlan:
+        """Plan `batch` images of `grid` = (height, width) for training, on the CPU.
+
+        Random orders and schedules are drawn per image from `generator`, on the CPU too (None: the
+        global one). Sets may be empty with a random schedule; then clocks skip their number.
+
+        Raises:
+            ValueError: the grid, batch or generator is unusable or does not fit the recipe.
+        """
+        grid = check_grid(grid)
+        _check_number("batch", batch)
+        _check_generator(generator)
+        sizes = self._draw_sizes(grid, batch, generator)
+        order = find_order(self.order).draw(grid, batch, generator)
+        known = _known_clock(sizes).expand_as(order).contiguous()
+        supervised = known > 1 if self._masked else torch.ones_like(known, dtype=torch.bool)
+        return SetPlan(grid, order, known, supervised, not self._masked)
+
+    def sampling_plan(
+        self,
+        grid: tuple[int, int],
+        generators: Sequence[torch.Generator],
+        schedule_generator: torch.Generator | None = None,
+    ) -> SetPlan:
+        """Plan one image per generator for sampling, on the CPU.
+
+        All images share their set sizes, drawn from `schedule_generator` where they are random, and
+        empty sets are left out. The order of image i depends on ``generators[i]`` alone.
+
+        Raises:
+            ValueError: the grid or a generator is unusable or does not fit the recipe.
+        """
+        grid = check_grid(grid)
+        _check_number("generators", len(generators))
+        for generator in (schedule_generator, *generators):
+            _check_generator(generator)
+        sizes = self._draw_sizes(grid, 1, schedule_generator)
+        order = find_order(self.order)
+        orders = torch.cat([order.draw(grid, 1, generator) for generator in generators])
+        known = _known_clock(sizes[sizes > 0][None]).expand_as(orders).contiguous()
+        supervised = torch.ones_like(known, dtype=torch.bool)
+        return SetPlan(grid, orders, known, supervised, not self._masked)
+
+    @property
+    def _masked(self) -> bool:
+        return self.schedule not in ("explicit", "own") and find_schedule(self.schedule).masked
+
+    def _own_sizes(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the set sizes that the order brings, checked."""
+        sizes = find_order(self.order).sizes
+        assert sizes is not None
+        found = tuple(sizes(height, width))
+        if min(found, default=0) < 1 or sum(found) != height * width:
+            raise ValueError(
+                f"the own sizes of order {self.order!r} must be at least 1 and sum to "
+                f"{_tokens_of(height, width)}"
+            )
+        return found
+
+    def _draw_sizes(
+        self, grid: tuple[int, int], batch: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """Return set sizes, int64 [batch, sets], or [1, sets] where all images share them."""
+        sets = self.set_count(grid)
+        height, width = grid
+        if self.schedule == "own":
+            return torch.tensor([self._own_sizes(height, width)])
+        if self.sizes is not None:
+            return torch.tensor([self.sizes])
+        return find_schedule(self.schedule).draw(height * width, sets, batch, generator)
+
+
+def _tokens_of(height: int, width: int) -> str:
+    article = "an" if str(height)[0] == "8" or height in (11, 18) else "a"
+    return f"the {height * width} tokens of {article} {height}x{width} grid"
+
+
+def _known_clock(sizes: Tensor) -> Tensor:
+    """Return int64 [batch, N] from sizes [batch, sets]: 1 + the number of sets that have ended."""
+    ends = sizes.cumsum(dim=-1)
+    ended = torch.zeros(len(sizes), int(ends[0, -1]) + 1, dtype=torch.int64)
+    return ended.scatter_add_(1, ends, torch.ones_like(ends)).cumsum(dim=-1)[:, :-1] + 1
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    """Split order-number-schedule at the first part that is N or looks like numbers."""
+    parts = re.split("(?<!-)-", text)  # a second hyphen is the sign of a negative number
+    for index, part in enumerate(parts):
+        if re.fullmatch(r"N|[-+.,\d]+", part):
+            return "-".join(parts[:index]), part, "-".join(parts[index + 1 :])
+    return text, "", ""
+
+
+def _parse_sizes(text: str, listed: str) -> tuple[int, ...]:
+    """Read ``1,2,1`` or, for a single set, ``4,``."""
+    if "," not in listed:
+        raise ValueError(
+            f"recipe {quoted(text)} must name its schedule (as in raster-16-cosine); "
+            "sizes written out have a comma (raster-1,2,1, or raster-4, for one set)"
+        )
+    sizes = listed.split(",")
+    if len(sizes) == 2 and not sizes[1]:
+        sizes.pop()
+    return tuple(_parse_number("sizes", size) for size in sizes)
+
+
+def _parse_number(name: str, digits: str) -> int:
+    """Read a whole number without leading zeros; its length is checked before it is converted."""
+    if not re.fullmatch("[1-9][0-9]{0,6}", digits):
+        raise ValueError(_number_rule(name, quoted(digits)))
+    return int(digits)
+
+
+def _check_number(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_TOKENS:
+        raise ValueError(_number_rule(name, quoted(value)))
+
+
+def _number_rule(name: str, value: str) -> str:
+    return f"`{name}` (={value}) must be a whole number from 1 to {MAX_TOKENS}, no leading zeros"
+
+
+def _check_sizes(sizes: tuple[int, ...]) -> None:
+    if not isinstance(sizes, tuple) or not sizes:
+        raise ValueError(f"`sizes` (={quoted(sizes)}) must be a tuple of at least one set size")
+    for size in sizes:
+        _check_number("sizes", size)
+
+
+def _check_generator(generator: torch.Generator | None) -> None:
+    if generator is not None and generator.device.type != "cpu":
+        raise ValueError(
+            f"`generator` (on {generator.device}) must be on the CPU, where plans are drawn; "
+            "move the plan with `plan.to(device)`"
+        )

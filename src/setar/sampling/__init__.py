@@ -1,0 +1,1 @@
+"""From logits to images: filters, guidance, the one loop."""

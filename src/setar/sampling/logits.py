@@ -1,0 +1,79 @@
+"""From logits to tokens: temperature, top-k, top-p, min-p, and inverse-CDF sampling.
+
+Pure functions over the last axis. A filtered code gets probability 0 and is never drawn.
+"""
+
+import torch
+from torch import Tensor
+
+
+def probabilities(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> Tensor:
+    """Softmax of filtered logits ``[..., V]``, in float32; rows sum to 1.
+
+    Args:
+        logits: guided logits; filters come after guidance.
+        temperature: at least 0; below 1 sharper, 0 keeps the likeliest code alone.
+        top_k: keep the k likeliest codes (and ties with the last of them); 0 keeps all.
+        top_p: in (0, 1]; keep the smallest set of likeliest codes with at least this probability.
+        min_p: in [0, 1]; keep codes at least this fraction as likely as the likeliest one.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    check_filters(temperature, top_k, top_p, min_p)
+    logits = logits.float()
+    if temperature == 0:
+        best = logits.argmax(-1, keepdim=True)
+        return torch.zeros_like(logits).scatter_(-1, best, 1.0)
+    chances = (logits / temperature).softmax(-1)
+    if 0 < top_k < chances.shape[-1]:
+        chances = _keep(chances, chances >= chances.topk(top_k).values[..., -1:])
+    if top_p < 1:
+        chances = _keep(chances, _nucleus(chances, top_p))
+    if min_p > 0:
+        chances = _keep(chances, chances >= min_p * chances.amax(-1, keepdim=True))
+    return chances
+
+
+def check_filters(temperature: float, top_k: int, top_p: float, min_p: float) -> None:
+    """Raise ValueError, naming the first argument that is out of its range."""
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"`temperature` (={temperature}) must be a number of at least 0")
+    if top_k < 0 or top_k != int(top_k):
+        raise ValueError(f"`top_k` (={top_k}) must be a whole number of at least 0 (0: off)")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"`top_p` (={top_p}) must be above 0 and at most 1 (1: off)")
+    if not 0 <= min_p <= 1:
+        raise ValueError(f"`min_p` (={min_p}) must be from 0 to 1 (0: off)")
+
+
+def _keep(chances: Tensor, kept: Tensor) -> Tensor:
+    chances = chances * kept
+    return chances / chances.sum(-1, keepdim=True)
+
+
+def _nucleus(chances: Tensor, top_p: float) -> Tensor:
+    """True for codes of which the likelier ones together have less than ``top_p``."""
+    ordered, index = chances.sort(-1, descending=True)
+    before = ordered.cumsum(-1) - ordered
+    return torch.zeros_like(chances, dtype=torch.bool).scatter_(-1, index, before < top_p)
+
+
+def draw(chances: Tensor, uniform: Tensor) -> Tensor:
+    """The code at which the cumulated probability ``[..., V]`` passes ``uniform`` ``[...]``.
+
+    Inverse-CDF sampling needs one number in [0, 1) per token, so a token's noise can belong to its
+    position in its own image, whatever the batch and the order of generation.
+    """
+    cumulated = chances.double().cumsum(-1)
+    threshold = uniform.double()[..., None] * cumulated[..., -1:]
+    codes = torch.searchsorted(cumulated, threshold, right=True)[..., 0]
+    # Rounding may leave the threshold at the very end: take the last possible code there.
+    possible = torch.arange(chances.shape[-1], device=chances.device).where(chances > 0, -1)
+    return torch.minimum(codes, possible.amax(-1))

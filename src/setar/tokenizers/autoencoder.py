@@ -1,0 +1,175 @@
+"""The convolutional encoder and decoder shared by the tokenizers (VQGAN, Esser et al. 2021).
+
+Each level halves (or doubles) the resolution: residual blocks, then a strided convolution; only
+the coarsest level and the middle attend over space. LlamaGen and VAR use the same network with
+other widths.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalise over groups of channels: 32 groups as published, fewer for small models."""
+    groups = 32 if channels % 32 == 0 else 8
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
+    """Convolve and keep the resolution."""
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2)
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised 3x3 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1 = group_norm(inputs)
+        self.conv1 = convolution(inputs, outputs)
+        self.norm2 = group_norm(outputs)
+        self.conv2 = convolution(outputs, outputs)
+        self.shortcut = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, inputs, H, W]`` to ``[B, outputs, H, W]``."""
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(hidden)))
+
+
+class SpatialAttention(nn.Module):
+    """One attention head over all positions, added to its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.query = convolution(channels, channels, 1)
+        self.key = convolution(channels, channels, 1)
+        self.value = convolution(channels, channels, 1)
+        self.output = convolution(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the same shape."""
+        h = self.norm(x)
+        query, key, value = (f(h).flatten(2).mT for f in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])
+        return x + self.output(mixed[:, 0].mT.reshape(x.shape))
+
+
+class Downsample(nn.Module):
+    """Halve height and width; the odd padding (right and bottom only) is the published one."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, C, H/2, W/2]``."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Double height and width: nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = convolution(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, C, 2H, 2W]``."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, then the change to the next one."""
+
+    def __init__(self, widths: list[int], attend: bool, resample: nn.Module) -> None:
+        super().__init__()
+        self.residual = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise(widths))
+        self.attention = nn.ModuleList(
+            SpatialAttention(b) if attend else nn.Identity() for b in widths[1:]
+        )
+        self.resample = resample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the next level's shape."""
+        for residual, attention in zip(self.residual, self.attention, strict=True):
+            x = attention(residual(x))
+        return self.resample(x)
+
+
+def middle(channels: int) -> nn.Sequential:
+    """The bottleneck at the coarsest resolution."""
+    return nn.Sequential(
+        ResidualBlock(channels, channels),
+        SpatialAttention(channels),
+        ResidualBlock(channels, channels),
+    )
+
+
+class Encoder(nn.Module):
+    """Images ``[B, 3, H, W]`` to latents ``[B, latent, H / f, W / f]``, f = 2 ** (levels - 1)."""
+
+    def __init__(
+        self, channels: int, multipliers: tuple[int, ...], blocks: int, latent: int
+    ) -> None:
+        super().__init__()
+        widths = [channels * m for m in multipliers]
+        self.input = convolution(3, channels)
+        self.levels = nn.ModuleList()
+        for index, (before, width) in enumerate(zip([channels, *widths[:-1]], widths, strict=True)):
+            last = index == len(widths) - 1
+            resample = nn.Identity() if last else Downsample(width)
+            self.levels.append(Level([before] + [width] * blocks, last, resample))
+        self.middle = middle(widths[-1])
+        self.norm = group_norm(widths[-1])
+        self.output = convolution(widths[-1], latent)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode a batch."""
+        x = self.input(images)
+        for level in self.levels:
+            x = level(x)
+        return self.output(F.silu(self.norm(self.middle(x))))
+
+
+class Decoder(nn.Module):
+    """Latents ``[B, latent, h, w]`` to images ``[B, 3, h f, w f]``; one block more per level."""
+
+    def __init__(
+        self, channels: int, multipliers: tuple[int, ...], blocks: int, latent: int
+    ) -> None:
+        super().__init__()
+        widths = [channels * m for m in reversed(multipliers)]
+        self.input = convolution(latent, widths[0])
+        self.middle = middle(widths[0])
+        self.levels = nn.ModuleList()
+        for index, (before, width) in enumerate(
+            zip([widths[0], *widths[:-1]], widths, strict=True)
+        ):
+            last = index == len(widths) - 1
+            resample = nn.Identity() if last else Upsample(width)
+            self.levels.append(Level([before] + [width] * (blocks + 1), index == 0, resample))
+        self.norm = group_norm(widths[-1])
+        self.output = convolution(widths[-1], 3)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Decode a batch; the output is not clamped."""
+        x = self.middle(self.input(latents))
+        for level in self.levels:
+            x = level(x)
+        return self.output(F.silu(self.norm(x)))
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Trainable numbers in ``module``."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def psnr(images: Tensor, originals: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each image; both ``[B, C, H, W]`` in [-1, 1]."""
+    error = (images - originals).float().square().flatten(1).mean(1)
+    return 10.0 * torch.log10(4.0 / error.clamp_min(1e-12))

@@ -1,0 +1,222 @@
+"""What is minimised: one class for generators, one for tokenizers.
+
+An objective has players (modules with an optimiser each: a generator, or a tokenizer and its
+critic) and gives each player's loss for a batch. The loop in `trainer` knows nothing else.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from setar.models.fmt import FullyMaskedTransformer
+from setar.recipes.recipe import Recipe
+from setar.tokenizers.autoencoder import psnr
+from setar.tokenizers.base import to_float
+from setar.tokenizers.losses import (
+    FeatureMaps,
+    PatchDiscriminator,
+    adaptive_weight,
+    adversarial_loss,
+    critic_loss,
+    perceptual_loss,
+    pixel_loss,
+)
+from setar.tokenizers.vqgan import VQGAN
+
+Metrics = dict[str, float | Tensor]
+"""Scalars for the log; tensors of one element are read only when they are logged."""
+
+
+class Objective(Protocol):
+    """What the training loop asks for."""
+
+    players: dict[str, nn.Module]
+    """Modules in the order in which they move; the first one is the result."""
+
+    samples: int
+    """Number of training items."""
+
+    def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
+        """The scalar loss of ``player`` on the items with these indices, and what to log."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """What happens to the weights outside the optimiser."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What the objective itself must remember to resume."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        ...
+
+
+class GeneratorObjective:
+    """Cross-entropy of every supervised token under a recipe (algorithm 1).
+
+    Args:
+        model: predicts codes.
+        codes: int64 ``[n, N]``, all training codes in raster order.
+        labels: int64 ``[n]``.
+        recipe: orders and sets; each batch gets a fresh plan.
+        grid: rows and columns of tokens.
+    """
+
+    def __init__(
+        self,
+        model: FullyMaskedTransformer,
+        codes: Tensor,
+        labels: Tensor,
+        recipe: Recipe,
+        grid: tuple[int, int],
+    ) -> None:
+        self.players: dict[str, nn.Module] = {"model": model}
+        self.model, self.codes, self.labels = model, codes, labels
+        self.recipe, self.grid = recipe, grid
+        self.samples = len(codes)
+
+    def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
+        """Mean negative log-likelihood in nats per supervised token."""
+        device = next(self.model.parameters()).device
+        plan = self.recipe.plan(self.grid, len(items)).to(device)
+        codes, labels = self.codes[items].to(device), self.labels[items].to(device)
+        logits = self.model(codes, labels, plan)
+        loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised)
+        return loss, {"loss": loss.detach()}
+
+    def after_step(self, step: int) -> None:
+        """Nothing."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing to remember."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing to restore."""
+
+
+def token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
+    """Float32 cross-entropy ``[B, N, V]`` against ``[B, N]``, mean over supervised tokens."""
+    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    counted = supervised.flatten().float()
+    return (losses * counted).sum() / counted.sum().clamp_min(1)
+
+
+@dataclass(frozen=True)
+class TokenizerLossConfig:
+    """Weights of a tokenizer's losses; pixels (L1 + L2) and the codebook have weight 1."""
+
+    commitment: float = 0.25
+    perceptual: float = 0.0
+    """Of features of EfficientNet-Lite0 (needs the extra ``eval``)."""
+    adversarial: float = 0.0
+    """Of a PatchGAN critic, balanced by the adaptive weight; LlamaGen uses 0.5."""
+    critic_start: int = 20000
+    """First step with the adversarial loss."""
+    critic_channels: int = 64
+    critic_layers: int = 3
+    revive_every: int = 100
+    """Codes unused for so many steps restart at random features; 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        if min(self.commitment, self.perceptual, self.adversarial) < 0:
+            raise ValueError("loss weights must be at least 0")
+        if min(self.critic_start, self.revive_every) < 0 or self.critic_layers < 1:
+            raise ValueError("`critic_start`, `revive_every`: at least 0; `critic_layers`: 1")
+
+
+class TokenizerObjective:
+    """Reconstruction, codebook and, if wanted, perceptual and adversarial losses.
+
+    Args:
+        model: the tokenizer.
+        images: uint8 ``[n, 3, H, W]``, all training images.
+        config: weights.
+        feature_maps: network of the perceptual loss; needed if its weight is above 0.
+    """
+
+    def __init__(
+        self,
+        model: VQGAN,
+        images: Tensor,
+        config: TokenizerLossConfig,
+        feature_maps: FeatureMaps | None = None,
+    ) -> None:
+        self.players: dict[str, nn.Module] = {"model": model}
+        self.model, self.images, self.config = model, images, config
+        self.samples = len(images)
+        self.feature_maps = feature_maps
+        if config.adversarial:
+            critic = PatchDiscriminator(config.critic_channels, config.critic_layers)
+            self.players["critic"] = critic.to(next(model.parameters()).device)
+        self.last_used = torch.zeros(model.vocabulary, dtype=torch.int64)
+        self._batch: tuple[Tensor, Tensor] | None = None
+        self._features: Tensor | None = None
+
+    def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
+        """The tokenizer's loss, or the critic's on the same batch."""
+        return self._critic_loss(step) if player == "critic" else self._model_loss(items, step)
+
+    def _model_loss(self, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
+        originals = to_float(self.images[items]).to(next(self.model.parameters()).device)
+        features = self.model.features(originals)
+        quantized = self.model.codebook(features)
+        images = self.model.decoder(self.model.from_code(quantized.vectors)).float()
+        self._batch, self._features = (images.detach(), originals), features.detach()
+        self.last_used[quantized.codes.unique().cpu()] = step
+        loss = pixel_loss(images, originals)
+        if self.config.perceptual:
+            assert self.feature_maps is not None
+            distance = perceptual_loss(self.feature_maps, images, originals)
+            loss = loss + self.config.perceptual * distance
+        if self._critic_plays(step):
+            fooled = adversarial_loss(self.players["critic"](images))
+            weight = adaptive_weight(loss, fooled, self.model.decoder.output.weight)
+            loss = loss + self.config.adversarial * weight * fooled
+        pull = quantized.codebook_loss + self.config.commitment * quantized.commitment_loss
+        metrics: Metrics = {
+            "loss": (loss + pull).detach(),
+            "psnr": psnr(images.detach(), originals).mean(),
+            "usage": self.usage(step),
+        }
+        return loss + pull, metrics
+
+    def _critic_plays(self, step: int) -> bool:
+        return "critic" in self.players and step >= self.config.critic_start
+
+    def _critic_loss(self, step: int) -> tuple[Tensor, Metrics]:
+        assert self._batch is not None
+        images, originals = self._batch
+        critic = self.players["critic"]
+        loss = critic_loss(critic(originals), critic(images))
+        return loss if self._critic_plays(step) else loss * 0, {"critic_loss": loss.detach()}
+
+    def usage(self, step: int, window: int = 100) -> float:
+        """Share of the codebook that some image of the last ``window`` steps used."""
+        return (self.last_used > step - window).float().mean().item()
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        """Restart codes that nothing has used for long at features of the present batch."""
+        every = self.config.revive_every
+        if not every or (step + 1) % every:
+            return
+        dead = (self.last_used <= step - every).nonzero().flatten()
+        assert self._features is not None
+        vectors = F.normalize(self._features.float().permute(0, 2, 3, 1).flatten(0, 2), dim=-1)
+        chosen = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
+        self.model.codebook.weight[dead.to(vectors.device)] = chosen
+        self.last_used[dead] = step
+
+    def state(self) -> dict[str, Tensor]:
+        """When each code was last used."""
+        return {"last_used": self.last_used}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` gave."""
+        self.last_used = state["last_used"]

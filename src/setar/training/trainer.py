@@ -1,0 +1,276 @@
+"""The training loop: one machine, resumable, every random number a function of (seed, step)."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from setar import checkpoint
+from setar.data.batches import ShuffledBatches
+from setar.training.objectives import Metrics, Objective
+from setar.training.optim import AveragedWeights, OptimizerConfig, adamw, learning_rate
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long, how much at once, and what is kept."""
+
+    steps: int = 1000
+    batch_size: int = 256
+    seed: int = 0
+    log_every: int = 20
+    """Steps between lines of ``metrics.jsonl`` and TensorBoard."""
+    sample_every: int = 0
+    """Steps between pictures; 0: only at the end."""
+    checkpoint_every: int = 500
+    keep: int = 2
+    """Checkpoints that are kept; older ones are deleted once a newer one is safely on disk."""
+    device: str = "auto"
+    """``auto`` takes a GPU if there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    compile: bool = False
+    """Fuse operations with torch.compile (needs a C++ compiler on a CPU)."""
+
+    def __post_init__(self) -> None:
+        counts = (self.steps, self.batch_size, self.log_every, self.checkpoint_every, self.keep)
+        if min(counts) < 1 or self.sample_every < 0:
+            raise ValueError("steps, sizes and counts of `loop` must be at least 1")
+
+    def resolve_device(self) -> torch.device:
+        """The device to train on."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+
+Export = Callable[[Mapping[str, Tensor]], tuple[dict[str, Any], dict[str, dict[str, Tensor]]]]
+"""The averaged weights of the first player to (config, tensors) of a loadable model folder."""
+
+Show = Callable[[nn.Module, int], Tensor]
+"""The first player with averaged weights, and the step, to a picture uint8 ``[3, H, W]``."""
+
+
+class Trainer:
+    """Runs an objective.
+
+    Args:
+        objective: losses and players; already on its device.
+        optimizer: settings for every player.
+        loop: settings of the run.
+        folder: of the run; gets checkpoints, samples, ``metrics.jsonl``, TensorBoard files.
+        export: makes each checkpoint a model folder that `setar.Pipeline` loads.
+        show: draws samples.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: OptimizerConfig,
+        loop: LoopConfig,
+        folder: Path,
+        export: Export,
+        show: Show | None = None,
+    ) -> None:
+        self.objective, self.settings, self.loop = objective, optimizer, loop
+        self.folder, self.export, self.show = Path(folder), export, show
+        self.step = 0
+        self.seconds = 0.0
+        self.optimizers = {n: adamw(m, optimizer) for n, m in objective.players.items()}
+        self.average = AveragedWeights(self.result, optimizer.ema)
+        self.batches = ShuffledBatches(objective.samples, loop.batch_size, loop.seed)
+
+    @property
+    def result(self) -> nn.Module:
+        """The module that is trained."""
+        return next(iter(self.objective.players.values()))
+
+    def run(self) -> None:
+        """Train to the last step, logging, drawing and saving on the way."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        log = _MetricsLog(self.folder / "metrics.jsonl", self.step)
+        board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        steps, start, began = self.loop.steps, self.seconds, time.monotonic()
+        bar = tqdm(total=steps, initial=self.step, unit="step", dynamic_ncols=True)
+        with bar, log, board:
+            while self.step < steps:
+                metrics = self._step(self.step)
+                self.step += 1
+                self.seconds = start + time.monotonic() - began
+                bar.update()
+                last = self.step == steps
+                if last or self.step % self.loop.log_every == 0:
+                    self._report(metrics, bar, log, board)
+                if last or (self.loop.sample_every and self.step % self.loop.sample_every == 0):
+                    self._draw(board)
+                if last or self.step % self.loop.checkpoint_every == 0:
+                    self.save()
+
+    def _step(self, step: int) -> Metrics:
+        """One update of every player; the same whatever happened before in this process."""
+        torch.manual_seed(self.loop.seed * 1_000_003 + step)
+        items = self.batches.indices(step)
+        rate = learning_rate(self.settings, step, self.loop.steps)
+        metrics: Metrics = {"learning_rate": rate}
+        for player, optimizer in self.optimizers.items():
+            module = self.objective.players[player].train()
+            with self._autocast():
+                loss, measured = self.objective.loss(player, items, step)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            self._forget_gradients()
+            metrics |= measured | {f"gradient_norm/{player}": norm}
+        self.objective.after_step(step)
+        if self.settings.ema:
+            self.average.update(self.result)
+        return metrics
+
+    def _forget_gradients(self) -> None:
+        """One player's loss also leaves gradients in the others."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        device = next(self.result.parameters()).device.type
+        wanted = self.loop.precision
+        if wanted == "bfloat16" or (wanted == "auto" and device == "cuda"):
+            return torch.autocast(device, torch.bfloat16)
+        return nullcontext()
+
+    def _report(self, metrics: Metrics, bar: "tqdm[Any]", log: "_MetricsLog", board: Any) -> None:
+        values = {name: float(value) for name, value in metrics.items()}
+        if not all(map(_finite, values.values())):
+            raise FloatingPointError(f"training diverged at step {self.step}: {values}")
+        log.write({"step": self.step, "seconds": round(self.seconds, 1), **values})
+        for name, value in values.items():
+            board.add_scalar(name, value, self.step)
+        rate = (bar.format_dict["rate"] or 0.0) * self.loop.batch_size
+        shown = {k: f"{v:.3g}" for k, v in values.items() if k in ("loss", "psnr", "usage")}
+        bar.set_postfix({**shown, "images/s": f"{rate:.0f}"}, refresh=False)
+
+    def _draw(self, board: Any) -> None:
+        if self.show is None:
+            return
+        from PIL import Image
+
+        with self._averaged() as module, torch.inference_mode():
+            picture = self.show(module, self.step)
+        board.add_image("samples", picture, self.step)
+        (self.folder / "samples").mkdir(exist_ok=True)
+        file = self.folder / "samples" / f"step-{self.step:08d}.png"
+        Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(file)
+
+    def _averaged(self) -> "_Swapped":
+        return _Swapped(self.result, self.average.state if self.settings.ema else None)
+
+    def save(self) -> Path:
+        """Write a checkpoint of this step, then delete those that are too many."""
+        averaged = self.average.state if self.settings.ema else self.result.state_dict()
+        config, tensors = self.export(averaged)
+        for player, module in self.objective.players.items():
+            tensors[f"train-{player}"] = dict(module.state_dict())
+            tensors[f"train-{player}-adamw"] = _flatten(self.optimizers[player])
+        tensors["train-average"] = self.average.state
+        tensors["train-objective"] = self.objective.state()
+        progress = {"step": self.step, "seconds": self.seconds, "averaged": self.average.updates}
+        folder = self.folder / "checkpoints" / f"step-{self.step:08d}"
+        texts = {"progress.json": json.dumps(progress) + "\n"}
+        checkpoint.save(folder, config, tensors, texts)
+        for old in checkpoints(self.folder)[: -self.loop.keep]:
+            shutil.rmtree(old)
+        return folder
+
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint of the run's folder; False if there is none."""
+        found = checkpoints(self.folder)
+        if not found:
+            return False
+        folder = found[-1]
+        checkpoint.verify(folder)
+        for player, module in self.objective.players.items():
+            state = checkpoint.load_tensors(folder, f"train-{player}")
+            checkpoint.load_strictly(module, state, f"{folder}/train-{player}")
+            adam = checkpoint.load_tensors(folder, f"train-{player}-adamw")
+            _unflatten(self.optimizers[player], adam)
+        device = next(self.result.parameters()).device
+        average = checkpoint.load_tensors(folder, "train-average")
+        self.average.state = {k: v.to(device) for k, v in average.items()}
+        self.objective.load_state(checkpoint.load_tensors(folder, "train-objective"))
+        progress = json.loads((folder / "progress.json").read_text())
+        self.step, self.seconds = progress["step"], progress["seconds"]
+        self.average.updates = progress["averaged"]
+        return True
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted((Path(run) / "checkpoints").glob("step-*"))
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
+
+
+def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as ``<parameter>.<name>`` tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
+
+
+def _unflatten(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `_flatten`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+class _Swapped:
+    """A module that holds other weights, in evaluation mode, inside a ``with`` block."""
+
+    def __init__(self, module: nn.Module, state: Mapping[str, Tensor] | None) -> None:
+        self.module, self.state = module, state
+
+    def __enter__(self) -> nn.Module:
+        self.own = {k: v.clone() for k, v in self.module.state_dict().items()}
+        if self.state is not None:
+            self.module.load_state_dict(self.state)
+        return self.module.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.module.load_state_dict(self.own)
+        self.module.train()
+
+
+class _MetricsLog:
+    """``metrics.jsonl``: one JSON object per logged step; what a resumed run will repeat is cut."""
+
+    def __init__(self, file: Path, step: int) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lines = file.read_text().splitlines() if file.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        file.write_text("".join(f"{line}\n" for line in kept))
+        self.stream = file.open("a")
+
+    def write(self, values: Mapping[str, float]) -> None:
+        self.stream.write(json.dumps(values) + "\n")
+        self.stream.flush()
+
+    def __enter__(self) -> "_MetricsLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
