@@ -1,8 +1,9 @@
 """Model folders: ``config.json``, one safetensors file per part, and a manifest of checksums.
 
 A folder is written beside its final place, flushed to disk, then renamed, so a reader never meets
-half a folder. ``manifest.json`` holds the SHA-256 sum of every file and is checked at load: plain
-safetensors load a flipped bit without a word. Nothing here reads pickle.
+half a folder. ``manifest.json`` holds the SHA-256 sum of every file but the model card, which may
+be edited, and is checked at load: plain safetensors load a flipped bit without a word. Nothing here
+reads pickle.
 """
 
 import dataclasses
@@ -45,9 +46,11 @@ def describe(module: nn.Module) -> dict[str, Any]:
 
 def create(entry: Mapping[str, Any], source: str = CONFIG) -> nn.Module:
     """A freshly initialised module from its entry in ``config.json``; ValueError if it is wrong."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{source}: a module's entry must be a JSON object, not {entry!r:.60}")
     values = dict(entry)
     family = values.pop("family", None)
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"{source}: unknown family {family!r}; known: {', '.join(FAMILIES)}")
     config_kind, module_kind = FAMILIES[family]
     return module_kind(build(config_kind, values, source))
@@ -59,16 +62,26 @@ def save(
     tensors: Mapping[str, Mapping[str, Tensor]],
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a model folder in one durable step, replacing an older one of that name.
+    """Write a model folder in one durable step, replacing an older model of that name.
+
+    Whenever the process dies, one of both is complete: the older one stays under its name until the
+    new one is on disk, then for two renames under ``.<name>.old``, from where the next call takes
+    it back.
 
     Args:
         folder: where it shall be.
         config: becomes ``config.json``.
         tensors: part name to state dict; each becomes ``<part>.safetensors``.
         texts: further files by name, such as the model card.
+
+    Raises:
+        ValueError: something is there already that is no model; it is left alone.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _take_back(folder)
+    if folder.exists() and not _replaceable(folder):
+        raise ValueError(f"{folder} exists and is no model folder, so it is not replaced")
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
@@ -77,15 +90,38 @@ def save(
     (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name, text in (texts or {}).items():
         (beside / name).write_text(text, encoding="utf-8")
-    sums = {file.name: _sha256(file) for file in sorted(beside.iterdir())}
+    files = sorted(file for file in beside.iterdir() if file.suffix != ".md")
+    sums = {file.name: _sha256(file) for file in files}
     (beside / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", encoding="utf-8")
     for file in beside.iterdir():
         _flush(file)
     _flush(beside)
+    _replace(folder, beside)
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put ``new`` in the place of ``folder``, which is deleted only once that is on disk."""
+    old = _aside(folder)
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
-    beside.rename(folder)
+        folder.rename(old)
+    new.rename(folder)
     _flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _take_back(folder: Path) -> None:
+    """Undo a replacement that was cut off between its two renames."""
+    if not folder.exists() and _aside(folder).exists():
+        _aside(folder).rename(folder)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _replaceable(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -98,6 +134,8 @@ def verify(folder: Path) -> dict[str, Any]:
     sums = _read_json(folder / MANIFEST).get("sha256")
     if not isinstance(sums, dict):
         raise ValueError(f"{folder / MANIFEST} has no table `sha256`")
+    if CONFIG not in sums:
+        raise ValueError(f"{folder / MANIFEST} does not list {CONFIG}")
     for name, expected in sums.items():
         file = folder / name
         if not file.is_file():
@@ -113,13 +151,14 @@ def load_tensors(folder: Path, part: str) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"cannot read {file}: {error}") from error
+        raise ValueError(f"cannot read {file}: {' '.join(str(error).split())}") from error
 
 
 def load_module(folder: Path, part: str, entry: Mapping[str, Any]) -> nn.Module:
     """Make the module of ``entry``, load its weights strictly, in float32 and evaluation mode."""
     module = create(entry, f"{folder}/{CONFIG}: {part}")
-    state = {k: v.float() for k, v in load_tensors(folder, part).items()}
+    tensors = load_tensors(folder, part)
+    state = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     load_strictly(module, state, f"{folder}/{part}.safetensors")
     return module.eval().requires_grad_(False)
 
@@ -148,7 +187,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{file.parent} is no model folder: it has no {file.name}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not valid JSON") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold a JSON object")

@@ -5,6 +5,7 @@ A config class is a plain frozen dataclass; its field docstrings are the referen
 
 import dataclasses
 import difflib
+import json
 import tomllib
 import types
 import typing
@@ -26,16 +27,16 @@ def read_toml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the config {path}: {_first_line(error)}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {_first_line(error)}") from error
+        raise ValueError(f"cannot read the config {path}: {_one_line(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid TOML: {_one_line(error)}") from error
     for override in overrides:
         _apply(tables, override)
     return tables
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
 
 
 def _apply(tables: dict[str, Any], override: str) -> None:
@@ -54,37 +55,68 @@ def _apply(tables: dict[str, Any], override: str) -> None:
 def _value(text: str) -> Any:
     """A TOML value; whatever is not one is taken as the text itself (``recipe=ar``)."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        table = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return table["value"] if len(table) == 1 else text
 
 
 def build(kind: type[Config], values: Mapping[str, Any], source: str = "config") -> Config:
     """Check ``values`` against the dataclass ``kind`` and make one.
 
+    Types are those of JSON, and nothing is converted except a whole number to a float and a list to
+    a tuple: ``"16"``, ``16.0`` and ``true`` are no integers.
+
     Raises:
         ValueError: an unknown key (with the nearest known one), a missing key, a wrong value.
     """
-    _refuse_unknown(kind, values, source)
     try:
-        return TypeAdapter(kind).validate_python(dict(values))
+        _refuse_unknown(kind, values, source)
+        _refuse_unbounded(values, source)
+        return TypeAdapter(kind).validate_json(json.dumps(dict(values)), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{source}: {f'{where}: ' if where else ''}{message}") from error
+        raise ValueError(_one_line(f"{source}: {_explain(error)}")) from error
+    except RecursionError as error:
+        raise ValueError(f"{source}: the values are nested too deeply") from error
+    except TypeError as error:
+        reason = f"a value has a type that neither TOML nor JSON knows ({error})"
+        raise ValueError(_one_line(f"{source}: {reason}")) from error
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaint: where, what, and the value if it is a plain one."""
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    plain = isinstance(first["input"], str | int | float)
+    got = f", got {first['input']!r:.60}" if plain else ""
+    return f"{'.'.join(map(str, first['loc']))}: {message}{got}"
 
 
 def _refuse_unknown(kind: Any, values: Mapping[str, Any], source: str) -> None:
-    hints = typing.get_type_hints(kind)
+    types_of = typing.get_type_hints(kind)
+    hints = {field.name: types_of[field.name] for field in dataclasses.fields(kind) if field.init}
     for key, value in values.items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, 1, cutoff=0.5)
+            near = difflib.get_close_matches(str(key), hints, 1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(hints)}"
-            raise ValueError(f"{source}: unknown key `{key}`; {hint}")
+            raise ValueError(_one_line(f"{source}: unknown key `{str(key)[:80]}`; {hint}"))
         for inner in _dataclasses_in(hints[key]):
             if isinstance(value, Mapping):
                 _refuse_unknown(inner, value, f"{source}: {key}")
+
+
+def _refuse_unbounded(value: Any, where: str) -> None:
+    """Refuse NaN, infinity and what 64 bits cannot hold: no setting means that."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_unbounded(inner, f"{where}: {key}")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_unbounded(inner, where)
+    elif isinstance(value, int | float) and not -(2**63) <= value < 2**63:
+        raise ValueError(_one_line(f"{where}: a number must be finite and fit 64 bits"))
 
 
 def _dataclasses_in(hint: Any) -> list[Any]:

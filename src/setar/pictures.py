@@ -1,7 +1,14 @@
 """Many small pictures as one, for people to look at."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+INK, PALE = (32, 33, 36), (120, 124, 130)
 
 
 def tile(images: Tensor, columns: int, scale: int = 1, gap: int = 2) -> Tensor:
@@ -20,3 +27,54 @@ def tile(images: Tensor, columns: int, scale: int = 1, gap: int = 2) -> Tensor:
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         canvas[:, top : top + height, left : left + width] = image
     return canvas
+
+
+def labelled_rows(
+    rows: Sequence[tuple[str, str, Sequence[Image.Image]]], title: str = "", side: int = 96
+) -> Image.Image:
+    """Rows of pictures, each with a heading and a smaller line at its left.
+
+    Args:
+        rows: (heading, detail, pictures) of each row.
+        title: above everything.
+        side: width of each picture in the result; pictures keep their shape.
+    """
+    heading, detail = ImageFont.load_default(side * 0.2), ImageFont.load_default(side * 0.15)
+    margin, gap = side // 4, max(2, side // 16)
+    labels = [heading.getlength(row[0]) for row in rows] + [detail.getlength(r[1]) for r in rows]
+    left = margin + int(max(labels)) + margin
+    top = margin + (int(side * 0.5) if title else 0)
+    columns = max(len(row[2]) for row in rows)
+    height = side * rows[0][2][0].height // rows[0][2][0].width
+    size = (left + columns * (side + gap) + margin, top + len(rows) * (height + gap) + margin)
+    canvas = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(canvas)
+    pen.text((margin, margin), title, INK, ImageFont.load_default(side * 0.26))
+    for index, (first, second, pictures) in enumerate(rows):
+        y = top + index * (height + gap)
+        pen.text((margin, y + height // 2), first, INK, heading, anchor="ld")
+        pen.text((margin, y + height // 2 + 2), second, PALE, detail, anchor="la")
+        for column, picture in enumerate(pictures):
+            canvas.paste(enlarge(picture, side), (left + column * (side + gap), y))
+    return canvas
+
+
+def enlarge(picture: Image.Image, side: int) -> Image.Image:
+    """The picture at a width of ``side``: whole pixels if it is tiny, smooth otherwise."""
+    tiny = picture.width < 16
+    how = Image.Resampling.NEAREST if tiny else Image.Resampling.BICUBIC
+    return picture.resize((side, side * picture.height // picture.width), how)
+
+
+def save_animation(frames: Sequence[Image.Image], file: Path, seconds: float = 3.0) -> None:
+    """A GIF that repeats, its frames spread over ``seconds``, and rests on the last one."""
+    each = max(40, int(1000 * seconds / len(frames)))
+    durations = [each] * (len(frames) - 1) + [1500]
+    first, *rest = [frame.quantize(256) for frame in frames]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    first.save(file, save_all=True, append_images=rest, duration=durations, loop=0)
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """Pictures uint8 ``[B, 3, H, W]`` as PIL images."""
+    return [Image.fromarray(np.asarray(image.permute(1, 2, 0).cpu())) for image in images]

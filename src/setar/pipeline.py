@@ -13,11 +13,12 @@ from torch import Tensor
 from setar import checkpoint
 from setar.config import build
 from setar.models.fmt import FullyMaskedTransformer
+from setar.pictures import to_pil
 from setar.pretrained import locate
 from setar.recipes.recipe import Recipe
 from setar.sampling.generate import SamplingSettings, SetDone, generate, noise_and_plan
 from setar.sampling.guidance import Guidance
-from setar.tokenizers.base import Tokenizer, to_uint8
+from setar.tokenizers.base import Tokenizer, decode_codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,13 +131,15 @@ class Pipeline:
 
     def class_id(self, name: str | int) -> int:
         """The id of a class given by name or id; ValueError if there is none."""
+        if not isinstance(name, str | int):
+            raise ValueError(f"a class is a name or a whole number, not {type(name).__name__}")
         if name not in self.classes and (isinstance(name, int) or name.isdecimal()):
             if 0 <= int(name) < len(self.classes):
                 return int(name)
-            raise ValueError(f"class id {name} is not in 0..{len(self.classes) - 1}")
+            raise ValueError(f"class id {str(name)[:60]} is not in 0..{len(self.classes) - 1}")
         if name in self.classes:
             return self.classes.index(name)
-        near = difflib.get_close_matches(name, self.classes, 3, cutoff=0.4)
+        near = difflib.get_close_matches(name[:60], self.classes, 3, cutoff=0.4)
         hint = f"; near: {', '.join(near)}" if near else ""
         raise ValueError(f"unknown class {name[:60]!r}{hint}")
 
@@ -199,7 +202,7 @@ class Pipeline:
             raise ValueError("there must be a class, and `count` and `batch_size` at least 1")
         ids = [self.class_id(name) for name in names for _ in range(count)]
         seeds = _seeds(seed, len(ids))
-        plan_of = _recipe(recipe or self.defaults.recipe)
+        plan_of = _recipe(self.defaults.recipe if recipe is None else recipe)
         strength = self._guidance(guidance)
         chosen = _settings(self.defaults.settings, settings)
         device = next(self.model.parameters()).device
@@ -212,21 +215,14 @@ class Pipeline:
             made.append(generate(self.model, labels, plan, noise, strength, chosen, tell))
         return torch.cat(made)
 
-    @torch.inference_mode()
-    def decode(self, codes: Tensor, batch_size: int = 64) -> Tensor:
+    def decode(self, codes: Tensor) -> Tensor:
         """Codes ``[B, N]`` to pictures uint8 ``[B, 3, H, W]`` on the CPU."""
-        parts = [self.tokenizer.decode(part, self.grid) for part in codes.split(batch_size)]
-        return torch.cat([to_uint8(part).cpu() for part in parts])
+        return decode_codes(self.tokenizer, codes, self.grid)
 
     def _guidance(self, guidance: float | Guidance | None) -> Guidance:
         if guidance is None:
             return self.defaults.guidance
         return guidance if isinstance(guidance, Guidance) else Guidance(float(guidance))
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """Pictures uint8 ``[B, 3, H, W]`` as PIL images."""
-    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
 
 
 def _recipe(recipe: str | Recipe) -> Recipe:
@@ -238,7 +234,7 @@ def _seeds(seed: int | Sequence[int], images: int) -> list[int]:
     if len(seeds) != images:
         raise ValueError(f"{len(seeds)} seeds for {images} images; give one seed or one per image")
     for value in seeds:
-        if not 0 <= value < 2**63:
+        if not isinstance(value, int) or not 0 <= value < 2**63:
             raise ValueError(f"a seed (={value}) must be a whole number from 0 to 2**63 - 1")
     return seeds
 

@@ -145,6 +145,7 @@ class FullyMaskedTransformer(nn.Module):
         """Ask for the tokens at raster ``positions`` ``[B, n]``: float32 logits ``[B, n, V]``."""
         x, where = self.dropout(self.positions(positions)), self._rotation(positions)
         for block in self.decoder:
+            assert isinstance(block, DecoderBlock)
             remembered = block.cross_attention.remember(memory, memory_where)
             x = block(x, where, remembered, self_mask, cross_mask)
         return self.head(self.norm(x)).float()
@@ -179,7 +180,8 @@ class FullyMaskedTransformer(nn.Module):
 
     def _after_origin(self, where: Tensor) -> Tensor:
         """Angles of the class token, which is not rotated, and then of tokens."""
-        return torch.cat([torch.ones_like(where[:, :, :1]), where], 2)
+        origin = where.new_ones(len(where), 1, 1, where.shape[-1])
+        return torch.cat([origin, where], 2)
 
 
 class CachedDecoding:
@@ -229,6 +231,7 @@ class CachedDecoding:
     def _remember(self, x: Tensor, where: Tensor) -> None:
         memory = self.model.encode(x, where, None, self.encoder_caches)
         for block, cache in zip(self.model.decoder, self.cross_caches, strict=True):
+            assert isinstance(block, DecoderBlock)
             cache.append(*block.cross_attention.remember(memory, where))
 
 

@@ -6,6 +6,9 @@ Pure functions over the last axis. A filtered code gets probability 0 and is nev
 import torch
 from torch import Tensor
 
+COLDEST = 1e-20
+"""Temperatures below this count as 0: float32 could not hold the quotient of a logit."""
+
 
 def probabilities(
     logits: Tensor,
@@ -28,7 +31,7 @@ def probabilities(
     """
     check_filters(temperature, top_k, top_p, min_p)
     logits = logits.float()
-    if temperature == 0:
+    if temperature < COLDEST:
         best = logits.argmax(-1, keepdim=True)
         return torch.zeros_like(logits).scatter_(-1, best, 1.0)
     chances = (logits / temperature).softmax(-1)
@@ -60,7 +63,7 @@ def _keep(chances: Tensor, kept: Tensor) -> Tensor:
 
 def _nucleus(chances: Tensor, top_p: float) -> Tensor:
     """True for codes of which the likelier ones together have less than ``top_p``."""
-    ordered, index = chances.sort(-1, descending=True)
+    ordered, index = chances.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
     return torch.zeros_like(chances, dtype=torch.bool).scatter_(-1, index, before < top_p)
 

@@ -1,9 +1,13 @@
 """What every tokenizer does, and the one conversion between bytes and floats."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
+
+BATCH = 64
+"""Images that go through a tokenizer at once."""
 
 
 class Tokenizer(Protocol):
@@ -40,3 +44,37 @@ def to_uint8(images: Tensor) -> Tensor:
     function makes every picture that is saved, shown or measured.
     """
     return images.float().clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
+
+
+@torch.inference_mode()
+def encode_images(tokenizer: Tokenizer, images: Any, progress: bool = False) -> Tensor:
+    """Codes int64 ``[n, N]``, on the CPU, of many pictures.
+
+    ``images`` has a length and gives uint8 ``[B, 3, H, W]`` for a tensor of B indices.
+    """
+    device = _device(tokenizer)
+    batches = tqdm(
+        torch.arange(len(images)).split(BATCH), "encoding", disable=not progress, unit="batch"
+    )
+    return torch.cat(
+        [tokenizer.encode(to_float(images[items]).to(device)).cpu() for items in batches]
+    )
+
+
+@torch.inference_mode()
+def decode_codes(tokenizer: Tokenizer, codes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Pictures uint8 ``[n, 3, H, W]``, on the CPU, of many codes ``[n, N]``."""
+    device = _device(tokenizer)
+    parts = [tokenizer.decode(part.to(device), grid) for part in codes.split(BATCH)]
+    return torch.cat([to_uint8(part).cpu() for part in parts])
+
+
+def reconstruct(tokenizer: Tokenizer, images: Tensor) -> Tensor:
+    """Pictures uint8 ``[n, 3, H, W]`` through the tokenizer and back."""
+    grid = tokenizer.grid(*images.shape[-2:])
+    return decode_codes(tokenizer, encode_images(tokenizer, images), grid)
+
+
+def _device(tokenizer: Tokenizer) -> torch.device:
+    parameters = tokenizer.parameters() if isinstance(tokenizer, nn.Module) else iter(())
+    return next(parameters, torch.empty(0)).device

@@ -52,7 +52,7 @@ class PatchDiscriminator(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Judge images in [-1, 1]; they need at least 2 ** (layers + 1) pixels per side."""
+        """Judge images in [-1, 1]; at least 3 * 2 ** layers pixels per side."""
         return self.output(self.hidden(F.leaky_relu(self.input(images), 0.2)))
 
 

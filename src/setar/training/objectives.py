@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from setar.data.images import Images
 from setar.models.fmt import FullyMaskedTransformer
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.autoencoder import psnr
@@ -135,7 +136,7 @@ class TokenizerObjective:
 
     Args:
         model: the tokenizer.
-        images: uint8 ``[n, 3, H, W]``, all training images.
+        images: all training images.
         config: weights.
         feature_maps: network of the perceptual loss; needed if its weight is above 0.
     """
@@ -143,7 +144,7 @@ class TokenizerObjective:
     def __init__(
         self,
         model: VQGAN,
-        images: Tensor,
+        images: Images,
         config: TokenizerLossConfig,
         feature_maps: FeatureMaps | None = None,
     ) -> None:

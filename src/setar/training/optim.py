@@ -78,6 +78,8 @@ class AveragedWeights:
         present = module.state_dict()
         floats = [k for k, v in present.items() if v.is_floating_point()]
         ours: list[Tensor] = [self.state[k] for k in floats]
-        torch._foreach_lerp_(ours, [present[k].detach() for k in floats], 1 - decay)
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            ours, [present[k].detach() for k in floats], 1 - decay
+        )
         for name in present.keys() - set(floats):
             self.state[name].copy_(present[name])

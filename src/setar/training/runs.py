@@ -1,6 +1,9 @@
-"""From a config file to a finished run: ``setar train configs/digits.toml``."""
+"""From a config to a trainer: data, tokenizer, model, objective, and the pictures on the way."""
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,46 +11,136 @@ import torch
 from torch import Tensor, nn
 
 from setar import checkpoint
-from setar.config import build
-from setar.data import emoji
+from setar.data import digits, emoji
+from setar.data.images import FolderImages, Images, MirroredImages
+from setar.features import EfficientNetLite0
+from setar.models.fmt import FullyMaskedTransformer
 from setar.pictures import tile
-from setar.tokenizers.base import to_float, to_uint8
-from setar.tokenizers.vqgan import VQGAN, VQGANConfig
-from setar.training.objectives import TokenizerLossConfig, TokenizerObjective
-from setar.training.optim import OptimizerConfig
-from setar.training.trainer import LoopConfig, Trainer
+from setar.pipeline import Pipeline
+from setar.pretrained import locate
+from setar.recipes.recipe import Recipe
+from setar.tokenizers.base import Tokenizer, encode_images, reconstruct, to_uint8
+from setar.tokenizers.losses import FeatureMaps
+from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
+from setar.tokenizers.vqgan import VQGAN
+from setar.training.objectives import GeneratorObjective, TokenizerObjective
+from setar.training.settings import DataConfig, GeneratorRun, TokenizerRun
+from setar.training.trainer import Trainer
+
+SHOWN = 64
+"""Pictures in a sample grid."""
 
 
 @dataclass(frozen=True)
-class TokenizerRun:
-    """Settings of a tokenizer's training."""
+class TrainingData:
+    """Labelled images; ``images[indices]`` is uint8 ``[B, 3, H, W]``."""
 
-    task: str
-    dataset: str
-    tokenizer: VQGANConfig
-    loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    images: Images
+    labels: Tensor
+    classes: tuple[str, ...]
+    heldout: Tensor
+    """Images to show that are never trained on (a folder has none: its first ones)."""
 
 
-def tokenizer_trainer(config: TokenizerRun, folder: Path) -> Trainer:
-    """The trainer of a tokenizer on a data set's images."""
-    torch.manual_seed(config.loop.seed)
-    device = config.loop.resolve_device()
-    model = VQGAN(config.tokenizer).to(device)
-    images, shown = emoji.load("train").images, emoji.load("heldout").images[:32]
-    objective = TokenizerObjective(model, images, config.loss)
+def load_data(config: DataConfig) -> TrainingData:
+    """The training images of a config; ValueError if there are none."""
+    if config.source == "emoji":
+        train, heldout = emoji.load("train"), emoji.load("heldout")
+        return TrainingData(train.images, train.labels, emoji.subgroups(), heldout.images[:SHOWN])
+    if config.source == "digits":
+        train, heldout = digits.load("train"), digits.load("heldout")
+        pixels = [_grey(split.codes) for split in (train, heldout)]
+        return TrainingData(pixels[0], train.labels, tuple("0123456789"), pixels[1][:SHOWN])
+    images = FolderImages(Path(config.source), config.image_size)
+    first = images[torch.arange(min(SHOWN, len(images)))]
+    return TrainingData(images, images.labels, images.classes, first)
 
-    def export(weights: dict[str, Tensor]) -> Any:
+
+def _grey(codes: Tensor) -> Tensor:
+    tokenizer = PixelLevels(PixelLevelsConfig(digits.VOCABULARY))
+    return to_uint8(tokenizer.decode(codes, digits.GRID))
+
+
+def make_trainer(run: TokenizerRun | GeneratorRun, folder: Path) -> Trainer:
+    """The trainer of a run; everything random in it follows from the config's seed."""
+    torch.manual_seed(run.loop.seed)
+    data = load_data(run.data)
+    if isinstance(run, TokenizerRun):
+        return _tokenizer_trainer(run, data, folder)
+    return _generator_trainer(run, data, folder)
+
+
+def _tokenizer_trainer(run: TokenizerRun, data: TrainingData, folder: Path) -> Trainer:
+    device = run.loop.resolve_device()
+    model = VQGAN(run.tokenizer).to(device)
+    model.grid(*data.heldout.shape[-2:])
+    maps = None
+    if run.loss.perceptual:
+        maps = _feature_maps(EfficientNetLite0.pretrained().to(device))
+    images: Images = MirroredImages(data.images) if run.data.flips else data.images
+    objective = TokenizerObjective(model, images, run.loss, maps)
+
+    def export(weights: Mapping[str, Tensor]) -> Any:
         return {"tokenizer": checkpoint.describe(model)}, {"tokenizer": dict(weights)}
 
     def show(module: nn.Module, step: int) -> Tensor:
-        originals = to_float(shown).to(device)
-        codes = module.encode(originals)
-        decoded = to_uint8(module.decode(codes, module.grid(*originals.shape[-2:]))).cpu()
-        pairs = [
-            half for i in range(0, 32, 16) for half in (shown[i : i + 16], decoded[i : i + 16])
-        ]
-        return tile(torch.cat(pairs), 16, scale=2)
+        return reconstructions(module, data.heldout)  # type: ignore[arg-type]
 
-    return Trainer(objective, config.optimizer, config.loop, folder, export, show)
+    return Trainer(objective, run.optimizer, run.loop, folder, export, show)
+
+
+def _feature_maps(network: EfficientNetLite0) -> FeatureMaps:
+    """The first three stages: edges and textures, before the class of things matters."""
+    return lambda images: list(islice(network.stages(images), 3))
+
+
+def reconstructions(tokenizer: Tokenizer, images: Tensor, columns: int = 16) -> Tensor:
+    """Rows of originals, uint8 ``[n, 3, H, W]``, each above the row of their reconstructions."""
+    decoded = reconstruct(tokenizer, images)
+    rows = zip(images.split(columns), decoded.split(columns), strict=True)
+    return tile(torch.cat([half for pair in rows for half in pair]), columns, _scale(images))
+
+
+def _scale(images: Tensor) -> int:
+    """Enlarge small pictures so that a person can see them."""
+    return max(1, math.ceil(48 / images.shape[-1]))
+
+
+def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> Trainer:
+    device = run.loop.resolve_device()
+    tokenizer = _tokenizer(run).to(device)
+    grid = tokenizer.grid(*data.heldout.shape[-2:])  # type: ignore[operator]
+    shape = run.model.shape(tokenizer.vocabulary, len(data.classes), grid)  # type: ignore[arg-type]
+    model = FullyMaskedTransformer(shape).to(device)
+    recipe = Recipe.parse(run.recipe)
+    recipe.set_count(grid)
+    Recipe.parse(run.sampling.recipe).set_count(grid)
+    images, labels = data.images, data.labels
+    if run.data.flips:
+        images, labels = MirroredImages(images), torch.cat([labels, labels])
+    codes = encode_images(tokenizer, images, progress=True)  # type: ignore[arg-type]
+    objective = GeneratorObjective(model, codes, labels, recipe, grid)
+    pipeline = Pipeline(model, tokenizer, data.classes, run.sampling)  # type: ignore[arg-type]
+
+    def export(weights: Mapping[str, Tensor]) -> Any:
+        states = {"model": dict(weights), "tokenizer": dict(tokenizer.state_dict())}
+        return pipeline.describe(), states
+
+    def show(module: nn.Module, step: int) -> Tensor:
+        spread = [i * len(data.classes) // SHOWN for i in range(SHOWN)]
+        pixels = pipeline.decode(pipeline.sample_codes(sorted(spread), seed=0))
+        return tile(pixels, 8, _scale(pixels))
+
+    return Trainer(objective, run.optimizer, run.loop, folder, export, show)
+
+
+def _tokenizer(run: GeneratorRun) -> nn.Module:
+    if run.tokenizer == "pixels":
+        if run.data.source != "digits":
+            raise ValueError("`tokenizer` = 'pixels' is for the digits; name a trained tokenizer")
+        return PixelLevels(PixelLevelsConfig(digits.VOCABULARY))
+    folder = locate(run.tokenizer)
+    config = checkpoint.verify(folder)
+    if "tokenizer" not in config:
+        raise ValueError(f"{folder} has no tokenizer")
+    return checkpoint.load_module(folder, "tokenizer", config["tokenizer"])

@@ -1,0 +1,318 @@
+"""The command line: ``setar sample``, ``train``, ``evaluate``, ``import``, ``recipe``.
+
+Commands import what they need when they run, so that ``setar --help`` is instant. Every mistake of
+the user's is one line on standard error and exit code 2.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from PIL import Image
+
+    from setar.pipeline import PartialImages, Pipeline
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Set-autoregressive image generation: choose an order, choose the sets, generate.",
+)
+importers = typer.Typer(
+    no_args_is_help=True, help="Convert a public checkpoint of another project."
+)
+app.add_typer(importers, name="import")
+
+Model = Annotated[
+    str, typer.Argument(help="A shipped model, a model folder, a run's folder or a hub id.")
+]
+OutFile = Annotated[Path, typer.Option("--out", help="File to write.")]
+
+
+@app.command()
+def sample(
+    model: Model = "emoji",
+    classes: Annotated[
+        str, typer.Option(help="Class names or ids, with commas; `?` lists them.")
+    ] = "",
+    recipe: Annotated[str, typer.Option(help="Order, sets and schedule of sampling.")] = "",
+    guidance: Annotated[float | None, typer.Option(help="Scale; 1 is off.")] = None,
+    schedule: Annotated[
+        str, typer.Option(help="Guidance schedule: constant, linear, linear-after, power-cosine.")
+    ] = "constant",
+    seed: Annotated[int, typer.Option(help="Image i of the call uses seed + i.")] = 0,
+    count: Annotated[int, typer.Option(help="Images per class.")] = 8,
+    temperature: Annotated[
+        float | None, typer.Option(help="Below 1: safer, above: wilder.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest codes; 0: all.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Only the likeliest codes of this sum.")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Only codes at least this fraction of the likeliest.")
+    ] = None,
+    attention: Annotated[str | None, typer.Option(help="causal, or full (MAR sampling).")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
+    out: OutFile = Path("outputs/sample.png"),
+    animate: Annotated[
+        Path | None, typer.Option(help="Also write a GIF of the sets appearing.")
+    ] = None,
+    each: Annotated[
+        Path | None, typer.Option(help="Also write every image as a PNG file of this folder.")
+    ] = None,
+) -> None:
+    """Generate images and write them as one labelled picture, a row per class."""
+    from setar.pipeline import Pipeline
+    from setar.sampling.guidance import Guidance
+
+    pipe = Pipeline.from_pretrained(model, device)
+    if classes.strip() == "?":
+        typer.echo("\n".join(pipe.classes))
+        return
+    names = [part.strip() for part in classes.split(",") if part.strip()]
+    ids = [pipe.class_id(name) for name in names or _spread(pipe)]
+    _check_writable(out, animate)
+    options = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "attention": attention,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    scale = None if guidance is None else Guidance(guidance, schedule)
+    frames = _Frames(pipe, ids, count) if animate else None
+    began = time.perf_counter()
+    images = _with_progress(
+        pipe, ids, frames, recipe=recipe or None, guidance=scale, seed=seed, count=count, **given
+    )
+    seconds = time.perf_counter() - began
+    title = f"{recipe or pipe.defaults.recipe}   {len(images)} images, {seconds:.1f} s"
+    picture = _grid(pipe, ids, images, count, title, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(out)
+    typer.echo(f"{len(images)} images in {seconds:.1f} s -> {out}")
+    if animate and frames:
+        from setar.pictures import save_animation
+
+        save_animation(frames.pictures, animate)
+        typer.echo(f"{len(frames.pictures)} steps -> {animate}")
+    if each:
+        each.mkdir(parents=True, exist_ok=True)
+        for index, image in enumerate(images):
+            image.save(each / f"{seed + index:06d}-{pipe.classes[ids[index // count]]}.png")
+        typer.echo(f"{len(images)} files -> {each}")
+
+
+def _spread(pipe: "Pipeline") -> list[str]:
+    """Six classes from all over the list."""
+    shown = min(6, len(pipe.classes))
+    return [pipe.classes[i * len(pipe.classes) // shown] for i in range(shown)]
+
+
+def _check_writable(*files: Path | None) -> None:
+    from PIL import Image
+
+    Image.init()
+    for file in files:
+        if file is not None and file.suffix.lower() not in Image.EXTENSION:
+            raise ValueError(f"the name {file} must end like a picture, e.g. .png (or .gif)")
+
+
+def _with_progress(
+    pipe: "Pipeline", ids: list[int], frames: "_Frames | None", **options: object
+) -> "list[Image.Image]":
+    """Generate with a bar that counts sets."""
+    from tqdm import tqdm
+
+    with tqdm(desc="sets", unit="set", leave=False) as bar:
+
+        def on_set(partial: "PartialImages") -> None:
+            bar.total = partial.steps * -(-len(ids) * int(str(options["count"])) // 64)
+            bar.update()
+            if frames is not None:
+                frames.add(partial)
+
+        return pipe(ids, on_set=on_set, **options)  # type: ignore[arg-type]
+
+
+class _Frames:
+    """Pictures of the first batch, set by set."""
+
+    def __init__(self, pipe: "Pipeline", ids: list[int], count: int) -> None:
+        self.pipe, self.ids, self.count = pipe, ids, count
+        self.pictures: list[Image.Image] = []
+
+    def add(self, partial: "PartialImages") -> None:
+        if partial.first:
+            return
+        images = partial.images()
+        rows = self.ids[: len(images) // self.count] or self.ids[:1]
+        title = f"set {partial.step} of {partial.steps}"
+        self.pictures.append(_grid(self.pipe, rows, images, self.count, title))
+
+
+def _grid(
+    pipe: "Pipeline",
+    ids: list[int],
+    images: "list[Image.Image]",
+    count: int,
+    title: str,
+    seed: int | None = None,
+) -> "Image.Image":
+    from setar.pictures import labelled_rows
+
+    rows = []
+    for row, class_id in enumerate(ids):
+        first = row * count
+        seeds = "" if seed is None else f"seeds {seed + first} to {seed + first + count - 1}"
+        rows.append((pipe.classes[class_id], seeds, images[first : first + count]))
+    return labelled_rows(rows, title, side=max(64, images[0].width))
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file such as configs/digits.toml.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: runs/<config's name>.")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Override, e.g. --set loop.steps=100.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")
+    ] = False,
+) -> None:
+    """Train a tokenizer or a generator."""
+    from setar.training.runs import make_trainer
+    from setar.training.settings import read_run
+    from setar.training.trainer import checkpoints
+
+    run = read_run(config, change or [])
+    folder = out or Path("runs") / config.stem
+    if checkpoints(folder) and not resume:
+        raise ValueError(
+            f"{folder} has checkpoints already: go on with --resume, or choose another --out"
+        )
+    trainer = make_trainer(run, folder)
+    if resume and not trainer.resume():
+        typer.echo(f"{folder} has no checkpoint yet: starting from step 0")
+    typer.echo(f"{config.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
+    trainer.run()
+    typer.echo(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {checkpoints(folder)[-1]}")
+
+
+@app.command()
+def evaluate(
+    model: Model = "emoji",
+    recipe: Annotated[str, typer.Option(help="Order, sets and schedule of sampling.")] = "",
+    guidance: Annotated[float | None, typer.Option(help="Scale; 1 is off.")] = None,
+    count: Annotated[int, typer.Option(help="Images per class.")] = 8,
+    seed: Annotated[int, typer.Option(help="Image i uses seed + i.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+) -> None:
+    """Measure a model of the embedded emoji: its tokenizer, then samples of all 99 classes."""
+    import dataclasses
+    import json
+
+    from setar.evaluation.emoji import evaluate_generator, evaluate_tokenizer
+    from setar.pipeline import Pipeline
+
+    pipe = Pipeline.from_pretrained(model)
+    options = {"recipe": recipe or None, "guidance": guidance, "count": count, "seed": seed}
+    generated, _ = evaluate_generator(pipe, **options)  # type: ignore[arg-type]
+    figures = {
+        "model": model,
+        "settings": {**options, "recipe": recipe or pipe.defaults.recipe},
+        "tokenizer": dataclasses.asdict(evaluate_tokenizer(pipe.tokenizer)),
+        "generator": dataclasses.asdict(generated),
+    }
+    _print_figures(figures)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        typer.echo(f"-> {out}")
+
+
+def _print_figures(figures: "Mapping[str, Any]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "value", title=f"{figures['model']}, {figures['settings']['recipe']}")
+    for part in ("tokenizer", "generator"):
+        for name, value in figures[part].items():
+            shown = f"{value:.3f}" if isinstance(value, float) else str(value)
+            table.add_row(f"{part}: {name.replace('_', ' ')}", shown)
+    Console().print(table)
+
+
+@app.command()
+def recipe(
+    text: Annotated[str, typer.Argument(help="A recipe, such as roll-8-cosine.")],
+    grid: Annotated[str, typer.Option(help="Rows x columns of tokens.")] = "8x8",
+    seed: Annotated[int, typer.Option(help="Of random orders and schedules.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also draw it as a picture.")] = None,
+) -> None:
+    """Draw what is generated when: the numbered grid and the three attention masks."""
+    import torch
+    from rich.console import Console
+
+    from setar.recipes.drawing import render_image, render_text
+    from setar.recipes.recipe import Recipe
+
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"`seed` (={seed}) must be a whole number from 0 to 2**63 - 1")
+    _check_writable(out)
+    plan = Recipe.parse(text).plan(_parse_grid(grid), 1, torch.Generator().manual_seed(seed))
+    Console().print(render_text(plan))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        render_image(plan, f"{text} on {grid}").save(out)
+        typer.echo(f"-> {out}")
+
+
+def _parse_grid(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) < 8 for p in parts):
+        raise ValueError(f"--grid reads rows x columns, such as 8x8; got {text[:40]!r}")
+    return int(parts[0]), int(parts[1])
+
+
+@importers.command("llamagen-vq")
+def import_llamagen_vq(
+    file: Annotated[Path, typer.Argument(help="vq_ds16_c2i.pt, vq_ds8_c2i.pt, ...")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+) -> None:
+    """Import a VQ tokenizer of LlamaGen (VQ-16, VQ-8)."""
+    from setar.importers.llamagen_vq import import_llamagen_vq as convert
+
+    model = convert(file, out)
+    shape = model.config
+    typer.echo(
+        f"f{model.downsampling}, {shape.codebook_size} codes of {shape.codebook_dim} -> {out}"
+    )
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line and exit code 2."""
+    try:
+        app()
+    except (ValueError, ImportError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        typer.secho(f"setar: {reason}", err=True, fg="red")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

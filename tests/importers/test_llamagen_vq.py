@@ -1,0 +1,272 @@
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from setar import checkpoint
+from setar.importers import llamagen_vq
+from setar.tokenizers.vqgan import VQGAN, VQGANConfig
+
+GOLDEN = Path(__file__).parents[2].parent / "shared/golden/llamagen_vq.safetensors"
+
+SMALL = VQGANConfig(
+    channels=32,
+    multipliers=(1, 2),
+    blocks=1,
+    latent_channels=5,
+    codebook_size=7,
+    codebook_dim=3,
+)
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+@pytest.fixture(scope="module")
+def golden() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    if not GOLDEN.exists():
+        pytest.skip("the golden file is not there")
+    tensors = load_file(GOLDEN)
+    state, outputs = (
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        for prefix in ("model.", "golden.")
+    )
+    return state, outputs
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    """A tokenizer under LlamaGen's names, with the statistic that is no parameter."""
+    torch.manual_seed(0)
+    ours = VQGAN(SMALL).state_dict()
+    theirs = {llamagen_vq.foreign_name(name): value for name, value in ours.items()}
+    return {**theirs, "quantize.codebook_used": torch.zeros(65536)}
+
+
+def assert_same_weights(ours: VQGAN, theirs: dict[str, Tensor]) -> None:
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, theirs[llamagen_vq.foreign_name(name)].float())
+
+
+class TestGolden:
+    """The authors' own code made these outputs."""
+
+    def test_codes_are_exact_and_floats_agree(self, golden):
+        state, expected = golden
+        model = llamagen_vq.convert(state)
+        images = expected["image"].float()
+        with torch.inference_mode():
+            reconstruction, quantized = model(images)
+            codes = model.encode(images)
+            assert relative_error(model.features(images), expected["pre_quant"]) < 1e-3
+        assert len(codes.unique()) > 10
+        assert torch.equal(codes.view_as(expected["code_ids"]), expected["code_ids"])
+        assert torch.equal(quantized.codes, codes)
+        assert relative_error(quantized.vectors, expected["quantized"]) < 1e-3
+        assert relative_error(reconstruction, expected["reconstruction"]) < 1e-3
+
+    def test_decoding_codes_gives_the_reconstruction(self, golden):
+        state, expected = golden
+        codes = expected["code_ids"]
+        with torch.inference_mode():
+            images = llamagen_vq.convert(state).decode(codes.flatten(1), tuple(codes.shape[1:]))
+        assert relative_error(images, expected["reconstruction"]) < 1e-3
+
+    def test_every_tensor_of_theirs_is_used(self, golden):
+        state, _ = golden
+        model = llamagen_vq.convert(state)
+        assert_same_weights(model, state)
+        assert len(model.state_dict()) == len(state) - 1  # but quantize.codebook_used
+
+    def test_import_writes_a_loadable_tokenizer(self, golden, tmp_path):
+        state, expected = golden
+        torch.save({"model": state}, tmp_path / "vq.pt")
+        llamagen_vq.import_llamagen_vq(tmp_path / "vq.pt", tmp_path / "vq")
+        config = checkpoint.verify(tmp_path / "vq")
+        assert list(config) == ["tokenizer"]
+        model = checkpoint.load_module(tmp_path / "vq", "tokenizer", config["tokenizer"])
+        codes = model.encode(expected["image"].float())
+        assert torch.equal(codes, expected["code_ids"].flatten(1))
+
+
+class TestConvert:
+    def test_infers_every_size(self, state):
+        assert llamagen_vq.infer_config(state) == SMALL
+
+    def test_result_is_float32_frozen_and_its_own(self, state):
+        half = {name: value.half() for name, value in state.items()}
+        model = llamagen_vq.convert(half)
+        assert_same_weights(model, half)
+        assert not model.training
+        assert all(p.dtype == torch.float32 and not p.requires_grad for p in model.parameters())
+        own = llamagen_vq.convert(state)
+        state["encoder.conv_in.weight"].zero_()
+        assert own.encoder.input.weight.any()
+
+    def test_the_statistic_may_be_absent(self, state):
+        del state["quantize.codebook_used"]
+        llamagen_vq.convert(state)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "encoder.conv_in.bias",
+            "encoder.conv_blocks.0.res.0.conv1.bias",
+            "encoder.conv_blocks.1.res.0.conv1.bias",
+            "encoder.conv_blocks.0.downsample.conv.weight",
+            "decoder.mid.1.proj_out.weight",
+            "decoder.conv_blocks.0.attn.1.norm.weight",
+            "quant_conv.bias",
+            "quantize.embedding.weight",
+        ],
+    )
+    def test_missing_tensor(self, state, name):
+        del state[name]
+        with pytest.raises(ValueError, match=f"must have the tensor '{name}', which is missing"):
+            llamagen_vq.convert(state)
+
+    def test_nothing_of_theirs(self):
+        with pytest.raises(ValueError, match=r"'encoder.conv_in.bias', which is missing"):
+            llamagen_vq.convert({"w": torch.zeros(1)})
+
+    @pytest.mark.parametrize(
+        "name", ["discriminator.weight", "encoder.conv_blocks.7.res.0.norm1.bias", "quantize.beta"]
+    )
+    def test_unknown_tensor(self, state, name):
+        state[name] = torch.zeros(1)
+        with pytest.raises(ValueError, match=f"of this size has no tensor '{name}'"):
+            llamagen_vq.convert(state)
+
+    def test_misshapen_tensor(self, state):
+        state["decoder.conv_out.weight"] = torch.zeros(3, 32, 1, 1)
+        message = (
+            r"'decoder.conv_out.weight' has the shape \(3, 32, 1, 1\) instead of \(3, 32, 3, 3\)"
+        )
+        with pytest.raises(ValueError, match=message):
+            llamagen_vq.convert(state)
+
+    @pytest.mark.parametrize("name", ["encoder.conv_in.bias", "quantize.embedding.weight"])
+    def test_a_scalar_has_no_size_to_infer(self, state, name):
+        state[name] = torch.tensor(1.0)
+        with pytest.raises(ValueError, match=rf"'{name}' has the shape \(\) instead of"):
+            llamagen_vq.convert(state)
+
+    def test_encoder_and_decoder_of_other_multipliers_are_refused(self, state):
+        other = VQGANConfig(**{**vars(SMALL), "multipliers": (2, 2)})
+        for name, value in VQGAN(other).decoder.state_dict().items():
+            state[llamagen_vq.foreign_name(f"decoder.{name}")] = value
+        with pytest.raises(ValueError, match="'decoder"):
+            llamagen_vq.convert(state)
+
+    def test_integers_are_no_weights(self, state):
+        state["quant_conv.bias"] = state["quant_conv.bias"].long()
+        with pytest.raises(
+            ValueError, match=r"'quant_conv.bias' must hold floats, not torch.int64"
+        ):
+            llamagen_vq.convert(state)
+
+    def test_widths_that_32_groups_cannot_share(self, state):
+        """Our smaller models use fewer groups; with theirs that would be another network."""
+        small = VQGAN(VQGANConfig(channels=8, multipliers=(1, 1), blocks=1, latent_channels=5))
+        names = {llamagen_vq.foreign_name(k): v for k, v in small.state_dict().items()}
+        with pytest.raises(ValueError, match="8 channels, which 32 groups cannot share"):
+            llamagen_vq.convert(names)
+
+    def test_width_that_is_no_multiple(self, state):
+        state["encoder.conv_blocks.1.res.0.conv1.bias"] = torch.zeros(33)
+        with pytest.raises(ValueError, match=r"\(=33 wide\) must be a multiple of 32 channels"):
+            llamagen_vq.convert(state)
+
+
+class TestRead:
+    @pytest.mark.parametrize("wrapper", [None, "ema", "model", "state_dict"])
+    def test_pt_wrappers(self, state, tmp_path, wrapper):
+        torch.save({wrapper: state} if wrapper else state, tmp_path / "vq.pt")
+        found = llamagen_vq.read(tmp_path / "vq.pt")
+        assert found.keys() == state.keys()
+        assert_same_weights(llamagen_vq.convert(found), state)
+
+    def test_averaged_weights_are_preferred(self, tmp_path):
+        entries = {n: {"x": torch.tensor(float(i))} for i, n in enumerate(llamagen_vq.WRAPPERS)}
+        for first in ("ema", "model", "state_dict"):
+            torch.save(dict(reversed(entries.items())), tmp_path / "vq.pt")
+            assert torch.equal(llamagen_vq.read(tmp_path / "vq.pt")["x"], entries[first]["x"])
+            del entries[first]
+
+    def test_a_checkpoint_of_their_training(self, state, tmp_path):
+        arguments = argparse.Namespace(vq_model="VQ-16", lr=1e-4)
+        torch.save({"model": state, "steps": 3, "args": arguments}, tmp_path / "vq.pt")
+        assert llamagen_vq.read(tmp_path / "vq.pt").keys() == state.keys()
+
+    def test_safetensors(self, state, tmp_path):
+        save_file(state, tmp_path / "vq.safetensors")
+        assert_same_weights(
+            llamagen_vq.convert(llamagen_vq.read(tmp_path / "vq.safetensors")), state
+        )
+
+    def test_a_pickled_command_is_refused_and_not_run(self, state, tmp_path):
+        class Command:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "hacked"),)
+
+        torch.save({"model": state, "args": Command()}, tmp_path / "vq.pt")
+        with pytest.raises(ValueError, match="pickled objects are never loaded") as error:
+            llamagen_vq.read(tmp_path / "vq.pt")
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "hacked").exists()
+
+    @pytest.mark.parametrize(
+        "content", [[1, 2], {}, {"model": 3}, {"model": {"a": 1}}, {"ema": {3: torch.zeros(1)}}]
+    )
+    def test_not_a_state_dict(self, tmp_path, content):
+        torch.save(content, tmp_path / "vq.pt")
+        with pytest.raises(ValueError, match=r"vq.pt holds no state dict"):
+            llamagen_vq.read(tmp_path / "vq.pt")
+
+    @pytest.mark.parametrize("name", ["vq.pt", "vq.safetensors"])
+    def test_missing_file_and_folder(self, tmp_path, name):
+        with pytest.raises(ValueError, match=f"there is no file .*{name}"):
+            llamagen_vq.read(tmp_path / name)
+        (tmp_path / name).mkdir()
+        with pytest.raises(ValueError, match=f"there is no file .*{name}"):
+            llamagen_vq.read(tmp_path / name)
+
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(data=st.data(), legacy=st.booleans())
+    def test_damaged_files_are_one_line(self, tmp_path_factory, data, legacy):
+        file = tmp_path_factory.mktemp("damaged") / "vq.pt"
+        torch.save({"model": {"a": torch.ones(3)}}, file, _use_new_zipfile_serialization=not legacy)
+        raw = bytearray(file.read_bytes())
+        end = data.draw(st.integers(0, len(raw)))
+        for place in data.draw(st.lists(st.integers(0, len(raw) - 1), max_size=3)):
+            raw[place] = data.draw(st.integers(0, 255))
+        file.write_bytes(raw[:end])
+        refusals = []
+        try:
+            llamagen_vq.read(file)
+        except ValueError as error:
+            refusals.append(str(error))
+        assert "\n" not in "".join(refusals)
+
+    @pytest.mark.parametrize("content", [b"", b"\x80\x02}.", b"not a file of tensors", b"\x08" * 8])
+    @pytest.mark.parametrize("name", ["vq.pt", "vq.safetensors", "config.json"])
+    def test_garbage(self, tmp_path, name, content):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=r"^[^\n]*(cannot read|no state dict)[^\n]*$"):
+            llamagen_vq.read(tmp_path / name)
+
+
+def test_import_refuses_in_one_line_and_writes_nothing(state, tmp_path):
+    del state["quant_conv.weight"]
+    torch.save({"model": state}, tmp_path / "vq.pt")
+    with pytest.raises(ValueError, match=r"^[^\n]*vq.pt: [^\n]*'quant_conv.weight'[^\n]*$"):
+        llamagen_vq.import_llamagen_vq(tmp_path / "vq.pt", tmp_path / "vq")
+    assert not (tmp_path / "vq").exists()

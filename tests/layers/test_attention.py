@@ -1,0 +1,140 @@
+"""Attention against an explicit softmax; masks, caches and positions are obeyed."""
+
+import pytest
+import torch
+from random_weights import differ, randomise
+
+from setar.layers.attention import CrossAttention, KVCache, SelfAttention
+from setar.layers.rope import rotate, rotation
+
+WIDTH, HEADS = 16, 2
+HEAD_DIM = WIDTH // HEADS
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def where(*places):
+    """Rotations of one image's (row, column) places."""
+    rows, columns = torch.tensor(places).T[:, None]
+    return rotation(rows, columns, HEAD_DIM)
+
+
+FOUR = [(0, 0), (0, 1), (2, 0), (3, 5)]
+
+
+@pytest.fixture(scope="module")
+def attention():
+    return randomise(SelfAttention(WIDTH, HEADS)).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def cross():
+    return randomise(CrossAttention(WIDTH, HEADS)).requires_grad_(False)
+
+
+def explicit(query, key, value, query_where, key_where, mask):
+    """Multi-head attention of projected ``[B, L, width]`` written out, head by head."""
+    mixed = []
+    for head in range(HEADS):
+        part = slice(head * HEAD_DIM, (head + 1) * HEAD_DIM)
+        q = rotate(query[:, None, :, part], query_where)[:, 0]
+        k = rotate(key[:, None, :, part], key_where)[:, 0]
+        scores = (q @ k.mT / HEAD_DIM**0.5).masked_fill(~mask, float("-inf"))
+        mixed.append(scores.softmax(-1) @ value[:, :, part])
+    return torch.cat(mixed, -1)
+
+
+def test_self_attention_written_out(attention):
+    x, mask = random(2, 4, WIDTH), torch.ones(4, 4).tril().bool()
+    query, key, value = (x @ weight.T for weight in attention.qkv.weight.chunk(3))
+    expected = explicit(query, key, value, where(*FOUR), where(*FOUR), mask)
+    expected = expected @ attention.output.weight.T
+    torch.testing.assert_close(attention(x, where(*FOUR), mask), expected, atol=1e-5, rtol=0)
+
+
+def test_cross_attention_written_out(cross):
+    x, memory = random(2, 3, WIDTH), random(2, 4, WIDTH, seed=1)
+    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 1], [1, 1, 1, 1]]).bool()
+    expected = explicit(
+        x @ cross.query.weight.T,
+        memory @ cross.key.weight.T,
+        memory @ cross.value.weight.T,
+        where(*FOUR[1:]),
+        where(*FOUR),
+        mask,
+    )
+    remembered = cross.remember(memory, where(*FOUR))
+    found = cross(x, where(*FOUR[1:]), remembered, mask)
+    torch.testing.assert_close(found, expected @ cross.output.weight.T, atol=1e-5, rtol=0)
+
+
+def test_no_mask_is_everything_visible(attention):
+    x = random(2, 4, WIDTH)
+    everything = torch.ones(4, 4).bool()
+    torch.testing.assert_close(attention(x, where(*FOUR)), attention(x, where(*FOUR), everything))
+
+
+def test_a_hidden_token_has_no_influence_and_a_visible_one_has(attention):
+    x, changed = random(1, 4, WIDTH), random(1, 4, WIDTH)
+    changed[:, 2] += 3
+    mask = torch.ones(1, 1, 4, 4).tril().bool()
+    before, after = attention(x, where(*FOUR), mask), attention(changed, where(*FOUR), mask)
+    assert torch.equal(before[:, :2], after[:, :2])
+    assert differ(before[:, 2], after[:, 2])
+    assert differ(before[:, 3], after[:, 3])
+
+
+def test_masks_may_differ_between_images(attention):
+    x = random(2, 4, WIDTH)
+    masks = torch.stack([torch.ones(4, 4).tril(), torch.eye(4)]).bool()[:, None]
+    found = attention(x, where(*FOUR), masks)
+    for image in range(2):
+        alone = attention(x[image : image + 1], where(*FOUR), masks[image : image + 1])
+        torch.testing.assert_close(found[image], alone[0], atol=1e-6, rtol=0)
+
+
+def test_positions_may_differ_between_images(attention):
+    x = random(1, 4, WIDTH).repeat(2, 1, 1)
+    both = torch.cat([where(*FOUR), where(*reversed(FOUR))])
+    found = attention(x, both)
+    assert differ(found[0], found[1])
+    for image in range(2):
+        alone = attention(x[:1], both[image : image + 1])
+        torch.testing.assert_close(found[image], alone[0], atol=1e-6, rtol=0)
+
+
+def test_order_is_a_matter_of_positions_alone(attention):
+    x, shuffle = random(1, 4, WIDTH), torch.tensor([2, 0, 3, 1])
+    straight = attention(x, where(*FOUR))
+    shuffled = attention(x[:, shuffle], where(*FOUR)[:, :, shuffle])
+    torch.testing.assert_close(shuffled, straight[:, shuffle], atol=1e-6, rtol=0)
+
+
+def test_a_cache_stands_for_the_tokens_before(attention):
+    x, cache = random(2, 4, WIDTH), KVCache(2, HEADS, 4, HEAD_DIM, like=torch.empty(0))
+    clocks = torch.tensor([0, 1, 1, 2])
+    whole = attention(x, where(*FOUR), clocks[None, :] <= clocks[:, None])
+    parts = [
+        attention(x[:, start:stop], where(*FOUR)[:, :, start:stop], cache=cache)
+        for start, stop in ((0, 1), (1, 3), (3, 4))
+    ]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-6, rtol=0)
+    assert cache.length == 4
+
+
+def test_a_cache_gives_back_what_it_got_without_copying():
+    cache = KVCache(1, HEADS, 5, HEAD_DIM, like=torch.empty(0))
+    keys, values = random(1, HEADS, 3, HEAD_DIM), random(1, HEADS, 3, HEAD_DIM, seed=1)
+    cache.append(keys[:, :, :1], values[:, :, :1])
+    cache.append(keys[:, :, 1:], values[:, :, 1:])
+    assert torch.equal(cache.view()[0], keys)
+    assert torch.equal(cache.view()[1], values)
+    assert cache.view()[0].data_ptr() == cache.buffer.data_ptr()
+
+
+def test_a_full_cache_refuses_more():
+    cache = KVCache(1, HEADS, 2, HEAD_DIM, like=torch.empty(0))
+    with pytest.raises(RuntimeError):
+        cache.append(random(1, HEADS, 3, HEAD_DIM), random(1, HEADS, 3, HEAD_DIM))

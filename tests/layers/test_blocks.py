@@ -1,0 +1,88 @@
+"""Llama blocks: widths, normalisation before each part, residuals, dropout, no biases."""
+
+import pytest
+import torch
+from random_weights import randomise
+
+from setar.layers.blocks import DecoderBlock, EncoderBlock, SwiGLU, rms_norm, swiglu_width
+from setar.layers.rope import rotation
+
+WIDTH, HEADS = 16, 2
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def where(tokens):
+    return rotation(torch.arange(tokens)[None], torch.arange(tokens)[None] % 2, WIDTH // HEADS)
+
+
+def block(kind, dropout=0.0):
+    return randomise(kind(WIDTH, HEADS, dropout)).requires_grad_(False)
+
+
+# By hand: 8/3 of the width, then up to the next multiple of 256 (1024 -> 2730.7 -> 2816).
+@pytest.mark.parametrize(
+    ("width", "hidden"), [(768, 2048), (1024, 2816), (1280, 3584), (96, 256), (97, 512), (32, 256)]
+)
+def test_hidden_width(width, hidden):
+    assert swiglu_width(width) == hidden
+
+
+def test_rms_norm_by_hand():
+    norm = rms_norm(4)
+    norm.weight.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    x = torch.tensor([3e-3, 4e-3, 0.0, 0.0])  # mean square 6.25e-6, so that eps 1e-5 counts
+    expected = x * norm.weight / (6.25e-6 + 1e-5) ** 0.5
+    torch.testing.assert_close(norm(x), expected)
+
+
+def test_swiglu_by_hand():
+    layer = randomise(SwiGLU(WIDTH, 0.0)).requires_grad_(False)
+    x = random(3, WIDTH)
+    gate, up = x @ layer.gate.weight.T, x @ layer.up.weight.T
+    expected = (gate * gate.sigmoid() * up) @ layer.down.weight.T
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_encoder_block_by_hand():
+    layer, x = block(EncoderBlock), random(2, 3, WIDTH)
+    attended = x + layer.attention(layer.attention_norm(x), where(3))
+    expected = attended + layer.feed_forward(layer.feed_forward_norm(attended))
+    torch.testing.assert_close(layer(x, where(3)), expected)
+
+
+def test_decoder_block_by_hand():
+    layer, x = block(DecoderBlock), random(2, 3, WIDTH)
+    memory = layer.cross_attention.remember(random(2, 5, WIDTH, seed=1), where(5))
+    self_mask, cross_mask = torch.ones(3, 3).tril().bool(), torch.ones(3, 5).tril().bool()
+    y = x + layer.attention(layer.attention_norm(x), where(3), self_mask)
+    y = y + layer.cross_attention(layer.cross_attention_norm(y), where(3), memory, cross_mask)
+    expected = y + layer.feed_forward(layer.feed_forward_norm(y))
+    torch.testing.assert_close(layer(x, where(3), memory, self_mask, cross_mask), expected)
+
+
+@pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock])
+def test_there_are_no_biases(kind):
+    assert not [name for name, _ in block(kind).named_parameters() if "bias" in name]
+
+
+def test_dropout_acts_in_training_only_and_on_every_branch():
+    layer, x = block(EncoderBlock, dropout=0.5), random(1, 3, WIDTH)
+    assert torch.equal(layer.eval()(x, where(3)), block(EncoderBlock).eval()(x, where(3)))
+    layer.train()
+    torch.manual_seed(0)
+    assert not torch.equal(layer(x, where(3)), layer.eval()(x, where(3)))
+    # Nothing but the residual is left when everything else is dropped.
+    for dropout in (m for m in layer.train().modules() if isinstance(m, torch.nn.Dropout)):
+        dropout.p = 1.0
+    assert torch.equal(layer(x, where(3)), x)
+
+
+def test_everything_dropped_leaves_a_decoder_block_its_residual():
+    layer, x = block(DecoderBlock, dropout=0.5).train(), random(1, 3, WIDTH)
+    for dropout in (m for m in layer.modules() if isinstance(m, torch.nn.Dropout)):
+        dropout.p = 1.0
+    memory = layer.cross_attention.remember(random(1, 5, WIDTH), where(5))
+    assert torch.equal(layer(x, where(3), memory), x)

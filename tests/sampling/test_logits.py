@@ -1,0 +1,197 @@
+"""Filters and inverse-CDF sampling against brute force."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from setar.sampling.logits import draw, probabilities
+
+logits_lists = st.lists(st.integers(-6, 6).map(lambda n: n / 2), min_size=1, max_size=9)
+"""Few different values, so that ties are common."""
+
+
+def softmax(logits, temperature=1.0):
+    weights = [math.exp((x - max(logits)) / temperature) for x in logits]
+    return [w / sum(weights) for w in weights]
+
+
+def normalised(chances, kept):
+    total = sum(p for p, keep in zip(chances, kept, strict=True) if keep)
+    return [p / total if keep else 0.0 for p, keep in zip(chances, kept, strict=True)]
+
+
+def found(logits, **filters):
+    return probabilities(torch.tensor(logits), **filters).tolist()
+
+
+@settings(deadline=None, max_examples=100)
+@given(logits_lists, st.floats(0.1, 5))
+def test_temperature(logits, temperature):
+    expected = softmax(logits, temperature)
+    assert found(logits, temperature=temperature) == pytest.approx(expected, abs=1e-5)
+
+
+@settings(deadline=None, max_examples=100)
+@given(logits_lists, st.integers(0, 12))
+def test_top_k_keeps_the_k_likeliest_and_ties_with_the_last(logits, k):
+    lowest = sorted(logits, reverse=True)[min(k, len(logits)) - 1] if k else -math.inf
+    expected = normalised(softmax(logits), [x >= lowest for x in logits])
+    assert found(logits, top_k=k) == pytest.approx(expected, abs=1e-5)
+
+
+@settings(deadline=None, max_examples=200)
+@given(logits_lists, st.floats(0.01, 1))
+def test_top_p_keeps_the_smallest_likeliest_set(logits, top_p):
+    chances = softmax(logits)
+    ordered = sorted(chances, reverse=True)
+    sums = [sum(ordered[: n + 1]) for n in range(len(ordered))]
+    assume(min(abs(s - top_p) for s in sums) > 1e-5)  # where rounding may decide either way
+    needed = next((n + 1 for n, s in enumerate(sums) if s >= top_p), len(sums))
+    result = found(logits, top_p=top_p)
+    kept = [p > 0 for p in result]
+    assert sum(kept) == needed
+    assert result == pytest.approx(normalised(chances, kept), abs=1e-5)
+    dropped = [p for p, keep in zip(chances, kept, strict=True) if not keep]
+    assert min(p for p, keep in zip(chances, kept, strict=True) if keep) >= max(dropped, default=0)
+
+
+@settings(deadline=None, max_examples=100)
+@given(logits_lists, st.floats(0, 1))
+def test_min_p_is_relative_to_the_likeliest(logits, min_p):
+    chances = softmax(logits)
+    assume(all(abs(p - min_p * max(chances)) > 1e-6 or p == max(chances) for p in chances))
+    kept = [p >= min_p * max(chances) for p in chances]
+    assert found(logits, min_p=min_p) == pytest.approx(normalised(chances, kept), abs=1e-5)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    logits_lists,
+    st.one_of(st.just(0.0), st.floats(0, 10), st.floats(0, 1e-30)),
+    st.integers(0, 10),
+    st.floats(1e-9, 1),
+    st.floats(0, 1),
+)
+def test_something_is_always_kept_and_the_rest_sums_to_one(logits, temperature, k, top_p, min_p):
+    rows = torch.tensor([logits, logits[::-1]])
+    chances = probabilities(rows, temperature, k, top_p, min_p)
+    assert chances.shape == rows.shape
+    torch.testing.assert_close(chances.sum(-1), torch.ones(2))
+    assert (chances >= 0).all()
+    # The likeliest code is never lost: at least one of those that tie for it stays.
+    assert (chances[0][rows[0] == max(logits)] > 0).any()
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.2, 1), (0.25, 1), (0.26, 2), (0.5, 2), (0.76, 4)])
+def test_top_p_among_equals_keeps_no_more_than_it_needs(top_p, kept):
+    chances = probabilities(torch.zeros(4), top_p=top_p)
+    assert (chances > 0).sum() == kept
+    assert chances.max() == pytest.approx(1 / kept)
+
+
+def test_top_p_among_equals_is_the_same_in_any_batch():
+    alone = probabilities(torch.zeros(1, 4096), top_p=0.3)
+    batch = probabilities(torch.zeros(40, 3, 4096), top_p=0.3)
+    assert torch.equal(batch, alone.expand(40, 3, 4096))
+
+
+def test_filters_apply_in_turn_to_what_is_left():
+    # 0.4, 0.3, 0.2, 0.1: the two likeliest are 4/7 and 3/7, so top-p 0.5 keeps one only then.
+    logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    assert (probabilities(logits, top_p=0.5) > 0).tolist() == [True, True, False, False]
+    assert probabilities(logits, top_k=2, top_p=0.5).tolist() == [1, 0, 0, 0]
+    assert probabilities(logits, top_k=3, min_p=0.6).tolist() == pytest.approx([4 / 7, 3 / 7, 0, 0])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-320, 1e-45, 1e-39, 1e-30, 1e-10])
+def test_cold_is_the_likeliest_code_alone(temperature):
+    logits = torch.tensor([[1.0, 300.0, 299.0], [-4.0, -300.0, -5.0]])
+    assert probabilities(logits, temperature).tolist() == [[0, 1, 0], [1, 0, 0]]
+    # Also where two are equally likely; only at exactly 0 is it one of them.
+    assert probabilities(torch.tensor([2.0, 2.0, 1.0]), 0.0).max() == 1
+
+
+def test_a_row_does_not_look_at_other_rows():
+    rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    filters = {"temperature": 0.7, "top_k": 20, "top_p": 0.8, "min_p": 0.05}
+    together = probabilities(rows, **filters)
+    for row, expected in zip(rows, together, strict=True):
+        torch.testing.assert_close(probabilities(row, **filters), expected)
+    assert 1 < (together > 0).sum() < 150
+
+
+def test_half_precision_logits_give_float32():
+    assert probabilities(torch.zeros(3).bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("filters", "rule"),
+    [
+        ({"temperature": -1.0}, r"`temperature` \(=-1.0\)"),
+        ({"temperature": math.inf}, "`temperature`"),
+        ({"temperature": math.nan}, "`temperature`"),
+        ({"top_k": -1}, r"`top_k` \(=-1\)"),
+        ({"top_k": 1.5}, "`top_k`"),
+        ({"top_p": 0.0}, r"`top_p` \(=0.0\)"),
+        ({"top_p": 1.01}, "`top_p`"),
+        ({"top_p": math.nan}, "`top_p`"),
+        ({"min_p": -0.1}, "`min_p`"),
+        ({"min_p": 1.1}, "`min_p`"),
+    ],
+)
+def test_filters_out_of_range_are_refused(filters, rule):
+    with pytest.raises(ValueError, match=rule) as caught:
+        probabilities(torch.zeros(3), **filters)
+    assert "\n" not in str(caught.value)
+
+
+weight_lists = st.lists(st.integers(0, 8), min_size=1, max_size=10).filter(any)
+almost_one = math.nextafter(1.0, 0.0)
+
+
+def brute_force(weights, uniform):
+    """The first code whose cumulated weight exceeds uniform times the total, in exact numbers."""
+    threshold, cumulated = Fraction(uniform) * sum(weights), 0
+    for code, weight in enumerate(weights):
+        cumulated += weight
+        if cumulated > threshold:
+            return code
+    raise AssertionError
+
+
+@settings(deadline=None, max_examples=300)
+@given(weight_lists, st.integers(0, 2**24 - 1))
+def test_draw_is_the_inverse_of_the_cumulated_probability(weights, noise):
+    uniform = noise / 2**24
+    code = draw(torch.tensor(weights).float(), torch.tensor(uniform))
+    assert code.item() == brute_force(weights, uniform)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    weight_lists,
+    st.sampled_from([0.0, 5e-324, 2**-24, 0.5, 1 - 2**-24, almost_one, 1.0]),
+)
+def test_impossible_codes_are_never_drawn(weights, uniform):
+    chances = torch.tensor(weights).float()
+    for scaled in (chances, chances / chances.sum(), chances * 1e-30):
+        assert scaled[draw(scaled, torch.tensor(uniform, dtype=torch.float64))] > 0
+
+
+def test_draw_keeps_positions_apart():
+    chances = torch.tensor([[[1.0, 0, 0], [0, 1, 0]], [[0, 0, 1], [0.5, 0, 0.5]]])
+    uniform = torch.tensor([[0.9, 0.1], [0.3, 0.7]])
+    assert draw(chances, uniform).tolist() == [[0, 1], [2, 2]]
+
+
+def test_draws_have_the_right_frequencies():
+    # Chi-square with 5 degrees of freedom exceeds 35.9 once in a million times.
+    chances = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
+    uniform = torch.rand(50_000, generator=torch.Generator().manual_seed(0))
+    counts = draw(chances.expand(50_000, 6), uniform).bincount(minlength=6)
+    expected = chances * 50_000
+    assert ((counts - expected) ** 2 / expected).sum() < 35.9

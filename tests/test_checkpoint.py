@@ -1,0 +1,313 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from setar import checkpoint
+from setar.models import fmt
+from setar.recipes.recipe import Recipe
+from setar.tokenizers import vqgan
+from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
+
+
+def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Every weight, since a new FMT's head is zero and hides what the others are."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.2, generator=generator)
+    return module.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def model() -> fmt.FullyMaskedTransformer:
+    return randomised(fmt.FullyMaskedTransformer(fmt.PRESETS["tiny"]))  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> vqgan.VQGAN:
+    return randomised(vqgan.VQGAN(vqgan.PRESETS["tiny"]))  # type: ignore[return-value]
+
+
+def write(folder: Path, **parts: nn.Module) -> None:
+    config = {name: checkpoint.describe(module) for name, module in parts.items()}
+    checkpoint.save(folder, config, {n: module.state_dict() for n, module in parts.items()})
+
+
+def read(folder: Path, part: str) -> nn.Module:
+    return checkpoint.load_module(folder, part, checkpoint.verify(folder)[part])
+
+
+@pytest.fixture
+def folder(tmp_path, tokenizer) -> Path:
+    write(tmp_path / "vq", tokenizer=tokenizer)
+    return tmp_path / "vq"
+
+
+def assert_equal(ours: nn.Module, theirs: nn.Module) -> None:
+    one, other = ours.state_dict(), theirs.state_dict()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class TestRoundTrip:
+    def test_fmt(self, tmp_path, model):
+        write(tmp_path / "m", model=model)
+        loaded = read(tmp_path / "m", "model")
+        assert_equal(loaded, model)
+        assert loaded.config == model.config
+        assert not loaded.training
+        assert not any(p.requires_grad for p in loaded.parameters())
+        plan = Recipe.parse("random-4-cosine").plan((4, 4), 2, torch.Generator().manual_seed(0))
+        codes, labels = torch.arange(32).view(2, 16), torch.tensor([0, 3])
+        logits = model(codes, labels, plan)
+        assert logits.std() > 0.1
+        assert torch.equal(loaded(codes, labels, plan), logits)
+
+    def test_vqgan(self, folder, tokenizer):
+        loaded = read(folder, "tokenizer")
+        assert_equal(loaded, tokenizer)
+        assert loaded.config == tokenizer.config
+        images = torch.rand(1, 3, 8, 8) * 2 - 1
+        assert torch.equal(loaded(images)[0], tokenizer(images)[0])
+
+    def test_a_tokenizer_without_weights(self, tmp_path):
+        write(tmp_path / "p", tokenizer=PixelLevels(PixelLevelsConfig(9)))
+        assert read(tmp_path / "p", "tokenizer").config == PixelLevelsConfig(9)
+
+    def test_several_parts_and_texts(self, tmp_path, model, tokenizer):
+        states = {"model": model.state_dict(), "tokenizer": tokenizer.state_dict()}
+        config = {"classes": ["cat", "ä"]}
+        checkpoint.save(tmp_path / "a/b", config, states, {"progress.json": "{}\n"})
+        names = {file.name for file in (tmp_path / "a/b").iterdir()}
+        expected = {"model.safetensors", "tokenizer.safetensors", "progress.json"}
+        assert names == expected | {"config.json", "manifest.json"}
+        assert checkpoint.verify(tmp_path / "a/b") == config
+
+    def test_views_and_transposes(self, tmp_path):
+        """A slice of a larger tensor is stored alone, in its own order."""
+        table = torch.arange(24.0).view(4, 6)
+        checkpoint.save(tmp_path / "m", {}, {"x": {"slice": table[1:3], "turned": table.mT}})
+        loaded = checkpoint.load_tensors(tmp_path / "m", "x")
+        assert torch.equal(loaded["slice"], table[1:3])
+        assert torch.equal(loaded["turned"], table.mT)
+
+    def test_half_is_half_and_loads_as_float32(self, tmp_path, folder, tokenizer):
+        state = checkpoint.half(tokenizer.state_dict())
+        config = {"tokenizer": checkpoint.describe(tokenizer)}
+        checkpoint.save(tmp_path / "half", config, {"tokenizer": state})
+        sizes = [(f / "tokenizer.safetensors").stat().st_size for f in (tmp_path / "half", folder)]
+        saved = sum(value.numel() for value in state.values()) * 2
+        assert sizes[1] - sizes[0] == pytest.approx(saved, abs=512)
+        for name, value in read(tmp_path / "half", "tokenizer").state_dict().items():
+            assert value.dtype == torch.float32
+            torch.testing.assert_close(value, tokenizer.state_dict()[name], rtol=1e-3, atol=1e-6)
+
+    def test_half_leaves_integers_alone(self):
+        state = {"count": torch.tensor([70_000]), "weight": torch.ones(1, dtype=torch.bfloat16)}
+        halved = checkpoint.half(state)
+        assert halved["count"].dtype == torch.int64
+        assert halved["weight"].dtype == torch.float16
+
+
+class TestVerify:
+    @pytest.mark.parametrize("name", ["tokenizer.safetensors", "config.json"])
+    @pytest.mark.parametrize("place", [0, 9, -1, 0.5])
+    def test_a_flipped_bit_is_refused(self, folder, name, place):
+        file = folder / name
+        raw = bytearray(file.read_bytes())
+        raw[int(len(raw) * place) if isinstance(place, float) else place] ^= 1
+        file.write_bytes(raw)
+        with pytest.raises(ValueError, match=f"{name} is damaged: its SHA-256 is not"):
+            checkpoint.verify(folder)
+
+    @pytest.mark.parametrize("name", ["tokenizer.safetensors", "config.json"])
+    def test_a_missing_file(self, folder, name):
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match=f"vq lacks {name}, which its manifest.json lists"):
+            checkpoint.verify(folder)
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_no_model_folder(self, tmp_path, there):
+        if there:
+            (tmp_path / "empty").mkdir()
+        with pytest.raises(ValueError, match=r"empty is no model folder: it has no manifest.json"):
+            checkpoint.verify(tmp_path / "empty")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b'{"sha256": {', "is not valid JSON"),
+            (b"", "is not valid JSON"),
+            (b'{"a": "\xff"}', "is not valid JSON"),
+            (b"[" * 100_000, "is not valid JSON"),
+            (b"[]", "must hold a JSON object"),
+            (b"{}", "has no table `sha256`"),
+            (b'{"sha256": []}', "has no table `sha256`"),
+            (b'{"sha256": {}}', "does not list config.json"),
+        ],
+    )
+    def test_a_wrong_manifest(self, folder, content, message):
+        (folder / "manifest.json").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"\A[^\n]*manifest.json {message}[^\n]*\Z"):
+            checkpoint.verify(folder)
+
+    def test_the_model_card_may_be_edited(self, tmp_path):
+        checkpoint.save(tmp_path / "m", {"a": 1}, {}, {"README.md": "a model"})
+        (tmp_path / "m/README.md").write_text("a good model")
+        assert checkpoint.verify(tmp_path / "m") == {"a": 1}
+
+
+class TestCreate:
+    @pytest.mark.parametrize(
+        ("entry", "message"),
+        [
+            ({"family": "gan"}, "unknown family 'gan'; known: fmt, vqgan, pixels"),
+            ({}, "unknown family None"),
+            ({"family": ["fmt"]}, r"unknown family \['fmt'\]"),
+            (None, "must be a JSON object, not None"),
+            ("fmt", "must be a JSON object, not 'fmt'"),
+            ({"family": "fmt", "withd": 3}, "unknown key `withd`; did you mean `width`?"),
+            ({"family": "fmt", "width": "32"}, "width: Input should be a valid integer"),
+            ({"family": "fmt", "width": 30}, r"`width` \(=30\) must be a multiple"),
+            ({"family": "pixels", "levels": 1}, r"`levels` \(=1\) must be at least 2"),
+        ],
+    )
+    def test_refusals(self, entry, message):
+        with pytest.raises(ValueError, match=rf"\Am/config.json: [^\n]*{message}[^\n]*\Z"):
+            checkpoint.create(entry, "m/config.json")
+
+    def test_describe_knows_its_families_alone(self):
+        with pytest.raises(ValueError, match="Linear is not one of the families fmt, vqgan"):
+            checkpoint.describe(nn.Linear(1, 1))
+
+
+class TestLoadStrictly:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"weight": None}, "f lacks the tensor 'weight'"),
+            ({"extra": torch.ones(1)}, "f has a tensor 'extra' that the model does not know"),
+            ({"bias": torch.ones(4)}, r"f: 'bias' has the shape \(4,\) instead of \(3,\)"),
+        ],
+    )
+    def test_the_first_mismatch_is_named(self, change, message):
+        state = {"weight": torch.ones(3, 2), "bias": torch.ones(3), **change}
+        given = {name: value for name, value in state.items() if value is not None}
+        layer = nn.Linear(2, 3)
+        before = layer.weight.clone()
+        with pytest.raises(ValueError, match=message):
+            checkpoint.load_strictly(layer, given, "f")
+        assert torch.equal(layer.weight, before)
+
+    def test_a_file_that_is_no_safetensors(self, tmp_path):
+        (tmp_path / "x.safetensors").write_bytes(b"\x10" * 40)
+        for part in ("x", "absent"):
+            with pytest.raises(
+                ValueError, match=rf"\Acannot read [^\n]*{part}.safetensors[^\n]*\Z"
+            ):
+                checkpoint.load_tensors(tmp_path, part)
+
+
+class Died(Exception):
+    """The process, at this point."""
+
+
+def die(*_: object, **__: object) -> None:
+    raise Died
+
+
+class TestReplacing:
+    def test_the_new_one_is_complete_and_alone(self, tmp_path, folder, tokenizer):
+        (folder / "leftover.txt").write_text("of the older one")
+        newer = randomised(vqgan.VQGAN(tokenizer.config), seed=1)
+        write(folder, tokenizer=newer)
+        assert_equal(read(folder, "tokenizer"), newer)
+        assert not (folder / "leftover.txt").exists()
+        assert list(tmp_path.iterdir()) == [folder]
+
+    @pytest.mark.parametrize("call", ["save_file", "_sha256", "_flush", "_replace"])
+    def test_dying_before_the_renames_leaves_the_older(self, folder, tokenizer, monkeypatch, call):
+        newer = randomised(vqgan.VQGAN(tokenizer.config), seed=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, call, die)
+            with pytest.raises(Died):
+                write(folder, tokenizer=newer)
+        assert_equal(read(folder, "tokenizer"), tokenizer)
+        write(folder, tokenizer=newer)
+        assert_equal(read(folder, "tokenizer"), newer)
+
+    def test_dying_between_the_renames(self, tmp_path, folder, tokenizer, monkeypatch):
+        """Both models are whole under other names; the next call finds the older one again."""
+        newer = randomised(vqgan.VQGAN(tokenizer.config), seed=1)
+        rename = Path.rename
+
+        def rename_once(path: Path, target: Path) -> None:
+            die() if path.name == ".vq.partial" else rename(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", rename_once)
+            with pytest.raises(Died):
+                write(folder, tokenizer=newer)
+        assert not folder.exists()
+        assert_equal(read(tmp_path / ".vq.old", "tokenizer"), tokenizer)
+        assert_equal(read(tmp_path / ".vq.partial", "tokenizer"), newer)
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "save_file", die)
+            with pytest.raises(Died):
+                write(folder, tokenizer=newer)
+        assert_equal(read(folder, "tokenizer"), tokenizer)
+
+    def test_dying_while_the_older_is_deleted(self, tmp_path, folder, tokenizer, monkeypatch):
+        newer = randomised(vqgan.VQGAN(tokenizer.config), seed=1)
+        rmtree = shutil.rmtree
+
+        def keep_old(path: Path, **options: bool) -> None:
+            die() if path.name == ".vq.old" and path.exists() else rmtree(path, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", keep_old)
+            with pytest.raises(Died):
+                write(folder, tokenizer=newer)
+        assert_equal(read(folder, "tokenizer"), newer)
+        write(folder, tokenizer=tokenizer)
+        assert_equal(read(folder, "tokenizer"), tokenizer)
+        assert list(tmp_path.iterdir()) == [folder]
+
+    def test_what_is_no_model_is_left_alone(self, tmp_path, tokenizer):
+        (tmp_path / "thesis").mkdir()
+        (tmp_path / "thesis/chapter.txt").write_text("years of work")
+        for place in (tmp_path / "thesis", tmp_path / "thesis/chapter.txt"):
+            with pytest.raises(ValueError, match="exists and is no model folder"):
+                write(place, tokenizer=tokenizer)
+        assert (tmp_path / "thesis/chapter.txt").read_text() == "years of work"
+        assert list(tmp_path.iterdir()) == [tmp_path / "thesis"]
+
+    def test_an_empty_folder_is_filled(self, tmp_path, tokenizer):
+        (tmp_path / "new").mkdir()
+        write(tmp_path / "new", tokenizer=tokenizer)
+        assert_equal(read(tmp_path / "new", "tokenizer"), tokenizer)
+
+    def test_a_link_stays_a_link(self, tmp_path, folder, tokenizer):
+        (tmp_path / "link").symlink_to(folder)
+        newer = randomised(vqgan.VQGAN(tokenizer.config), seed=1)
+        write(tmp_path / "link", tokenizer=newer)
+        assert (tmp_path / "link").is_symlink()
+        assert_equal(read(folder, "tokenizer"), newer)
+
+
+def test_integers_keep_their_value(tmp_path, monkeypatch):
+    """A float32 holds no whole number above 2**24 exactly."""
+
+    class Counter(PixelLevels):
+        def __init__(self, config: PixelLevelsConfig) -> None:
+            super().__init__(config)
+            self.register_buffer("count", torch.tensor(0))
+
+    count: Tensor = torch.tensor(2**24 + 1)
+    monkeypatch.setitem(checkpoint.FAMILIES, "counter", (PixelLevelsConfig, Counter))
+    checkpoint.save(tmp_path / "c", {}, {"x": {"count": count}})
+    loaded = checkpoint.load_module(tmp_path / "c", "x", {"family": "counter"})
+    assert torch.equal(loaded.count, count)
