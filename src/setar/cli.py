@@ -4,15 +4,16 @@ Commands import what they need when they run, so that ``setar --help`` is instan
 the user's is one line on standard error and exit code 2.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Set
     from typing import Any
 
     from PIL import Image
@@ -45,8 +46,9 @@ def sample(
     recipe: Annotated[str, typer.Option(help="Order, sets and schedule of sampling.")] = "",
     guidance: Annotated[float | None, typer.Option(help="Scale; 1 is off.")] = None,
     schedule: Annotated[
-        str, typer.Option(help="Guidance schedule: constant, linear, linear-after, power-cosine.")
-    ] = "constant",
+        str | None,
+        typer.Option(help="Guidance schedule: constant, linear, linear-after, power-cosine."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Image i of the call uses seed + i.")] = 0,
     count: Annotated[int, typer.Option(help="Images per class.")] = 8,
     temperature: Annotated[
@@ -72,14 +74,19 @@ def sample(
     """Generate images and write them as one labelled picture, a row per class."""
     from setar.pipeline import Pipeline
     from setar.sampling.guidance import Guidance
+    from setar.training.trainer import find_device
 
-    pipe = Pipeline.from_pretrained(model, device)
+    pipe = Pipeline.from_pretrained(model, str(find_device(device)))
     if classes.strip() == "?":
         typer.echo("\n".join(pipe.classes))
         return
     names = [part.strip() for part in classes.split(",") if part.strip()]
     ids = [pipe.class_id(name) for name in names or _spread(pipe)]
-    _check_writable(out, animate)
+    _prepare_picture(out)
+    if animate:
+        _prepare_picture(animate, {".gif"})
+    if each:
+        _make_folder(each)
     options = {
         "temperature": temperature,
         "top_k": top_k,
@@ -88,7 +95,10 @@ def sample(
         "attention": attention,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    scale = None if guidance is None else Guidance(guidance, schedule)
+    scale = None
+    if guidance is not None or schedule is not None:
+        usual = pipe.defaults.guidance.scale
+        scale = Guidance(usual if guidance is None else guidance, schedule or "constant")
     frames = _Frames(pipe, ids, count) if animate else None
     began = time.perf_counter()
     images = _with_progress(
@@ -96,9 +106,7 @@ def sample(
     )
     seconds = time.perf_counter() - began
     title = f"{recipe or pipe.defaults.recipe}   {len(images)} images, {seconds:.1f} s"
-    picture = _grid(pipe, ids, images, count, title, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out)
+    _grid(pipe, ids, images, count, title, seed).save(out)
     typer.echo(f"{len(images)} images in {seconds:.1f} s -> {out}")
     if animate and frames:
         from setar.pictures import save_animation
@@ -106,9 +114,9 @@ def sample(
         save_animation(frames.pictures, animate)
         typer.echo(f"{len(frames.pictures)} steps -> {animate}")
     if each:
-        each.mkdir(parents=True, exist_ok=True)
         for index, image in enumerate(images):
-            image.save(each / f"{seed + index:06d}-{pipe.classes[ids[index // count]]}.png")
+            name = pipe.classes[ids[index // count]].replace("/", "-")
+            image.save(each / f"{seed + index:06d}-{name}.png")
         typer.echo(f"{len(images)} files -> {each}")
 
 
@@ -118,13 +126,28 @@ def _spread(pipe: "Pipeline") -> list[str]:
     return [pipe.classes[i * len(pipe.classes) // shown] for i in range(shown)]
 
 
-def _check_writable(*files: Path | None) -> None:
-    from PIL import Image
+def _prepare_picture(file: Path, endings: "Set[str] | None" = None) -> None:
+    """Refuse, before the work, a file that could not be written after it."""
+    from setar.data.images import ENDINGS
 
-    Image.init()
-    for file in files:
-        if file is not None and file.suffix.lower() not in Image.EXTENSION:
-            raise ValueError(f"the name {file} must end like a picture, e.g. .png (or .gif)")
+    if file.suffix.lower() not in (endings or ENDINGS):
+        raise ValueError(f"{file} must end in {' or '.join(sorted(endings or ENDINGS))}")
+    _prepare_file(file)
+
+
+def _prepare_file(file: Path) -> None:
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder, not a file")
+    _make_folder(file.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"cannot write into the folder {folder}")
 
 
 def _with_progress(
@@ -133,7 +156,7 @@ def _with_progress(
     """Generate with a bar that counts sets."""
     from tqdm import tqdm
 
-    with tqdm(desc="sets", unit="set", leave=False) as bar:
+    with tqdm(desc="sets", unit="set", leave=False, disable=None) as bar:
 
         def on_set(partial: "PartialImages") -> None:
             bar.total = partial.steps * -(-len(ids) * int(str(options["count"])) // 64)
@@ -202,9 +225,13 @@ def train(
         raise ValueError(
             f"{folder} has checkpoints already: go on with --resume, or choose another --out"
         )
+    _make_folder(folder)
     trainer = make_trainer(run, folder)
     if resume and not trainer.resume():
         typer.echo(f"{folder} has no checkpoint yet: starting from step 0")
+    if trainer.step >= run.loop.steps:
+        typer.echo(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
+        return
     typer.echo(f"{config.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
     trainer.run()
     typer.echo(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {checkpoints(folder)[-1]}")
@@ -227,8 +254,11 @@ def evaluate(
     from setar.pipeline import Pipeline
 
     pipe = Pipeline.from_pretrained(model)
+    if out is not None:
+        _prepare_file(out)
     options = {"recipe": recipe or None, "guidance": guidance, "count": count, "seed": seed}
-    generated, _ = evaluate_generator(pipe, **options)  # type: ignore[arg-type]
+    shown = sys.stderr.isatty()
+    generated, _ = evaluate_generator(pipe, progress=shown, **options)  # type: ignore[arg-type]
     figures = {
         "model": model,
         "settings": {**options, "recipe": recipe or pipe.defaults.recipe},
@@ -237,7 +267,6 @@ def evaluate(
     }
     _print_figures(figures)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         typer.echo(f"-> {out}")
 
@@ -270,11 +299,11 @@ def recipe(
 
     if not 0 <= seed < 2**63:
         raise ValueError(f"`seed` (={seed}) must be a whole number from 0 to 2**63 - 1")
-    _check_writable(out)
     plan = Recipe.parse(text).plan(_parse_grid(grid), 1, torch.Generator().manual_seed(seed))
+    if out is not None:
+        _prepare_picture(out)
     Console().print(render_text(plan))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         render_image(plan, f"{text} on {grid}").save(out)
         typer.echo(f"-> {out}")
 
@@ -305,13 +334,18 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
     try:
         app()
-    except (ValueError, ImportError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        typer.secho(f"setar: {reason}", err=True, fg="red")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-        sys.exit(130)
+    except (ValueError, ImportError, OSError, FloatingPointError, MemoryError) as error:
+        _fail(error)
+    except RuntimeError as error:
+        if "allocate" not in str(error):  # torch has no class of its own for a lack of memory
+            raise
+        _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    typer.secho(f"setar: {reason}", err=True, fg="red")
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def labelled_rows(
         title: above everything.
         side: width of each picture in the result; pictures keep their shape.
     """
+    large = ImageFont.load_default(side * 0.26)
     heading, detail = ImageFont.load_default(side * 0.2), ImageFont.load_default(side * 0.15)
     margin, gap = side // 4, max(2, side // 16)
     labels = [heading.getlength(row[0]) for row in rows] + [detail.getlength(r[1]) for r in rows]
@@ -46,10 +47,10 @@ def labelled_rows(
     top = margin + (int(side * 0.5) if title else 0)
     columns = max(len(row[2]) for row in rows)
     height = side * rows[0][2][0].height // rows[0][2][0].width
-    size = (left + columns * (side + gap) + margin, top + len(rows) * (height + gap) + margin)
-    canvas = Image.new("RGB", size, "white")
+    width = max(left + columns * (side + gap), margin + int(large.getlength(title))) + margin
+    canvas = Image.new("RGB", (width, top + len(rows) * (height + gap) + margin), "white")
     pen = ImageDraw.Draw(canvas)
-    pen.text((margin, margin), title, INK, ImageFont.load_default(side * 0.26))
+    pen.text((margin, margin), title, INK, large)
     for index, (first, second, pictures) in enumerate(rows):
         y = top + index * (height + gap)
         pen.text((margin, y + height // 2), first, INK, heading, anchor="ld")

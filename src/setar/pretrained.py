@@ -1,6 +1,7 @@
 """Where models come from: this package, a folder, or the Hugging Face hub."""
 
 import difflib
+import os
 from pathlib import Path
 
 from setar.checkpoint import CONFIG
@@ -11,7 +12,7 @@ SHIPPED = Path(__file__).parent / "weights"
 
 def shipped() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{CONFIG}"))
+    return sorted(folder.parent.name for folder in SHIPPED.glob(f"[!.]*/{CONFIG}"))
 
 
 def locate(source: str | Path) -> Path:
@@ -23,9 +24,10 @@ def locate(source: str | Path) -> Path:
         ValueError: there is no such model.
     """
     folder = Path(source)
-    if (folder / CONFIG).is_file():
+    # os.path answers False where pathlib raises: names too long, folders one may not enter.
+    if os.path.isfile(folder / CONFIG):
         return folder
-    if (folder / "checkpoints").is_dir():
+    if os.path.isdir(folder / "checkpoints"):
         found = sorted((folder / "checkpoints").glob(f"step-*/{CONFIG}"))
         if found:
             return found[-1].parent
@@ -33,13 +35,13 @@ def locate(source: str | Path) -> Path:
     name = str(source)
     if name in shipped():
         return SHIPPED / name
-    if folder.exists():
+    if os.path.exists(folder):
         raise ValueError(f"{folder} is no model folder: it has no {CONFIG}")
     if name.count("/") == 1 and not name.startswith((".", "/")) and not name.endswith("/"):
         return _download(name)
-    near = difflib.get_close_matches(name, shipped(), 1)
+    near = difflib.get_close_matches(name[:60], shipped(), 1)
     hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(shipped()) or 'none'}"
-    raise ValueError(f"no model {name!r}: {hint}; or give a folder or a hub id owner/name")
+    raise ValueError(f"no model {name[:200]!r}: {hint}; or give a folder or a hub id owner/name")
 
 
 def _download(name: str) -> Path:

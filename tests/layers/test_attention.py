@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from random_weights import differ, randomise
 
+from random_weights import differ, randomise
 from setar.layers.attention import CrossAttention, KVCache, SelfAttention
 from setar.layers.rope import rotate, rotation
 

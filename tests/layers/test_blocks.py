@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from random_weights import randomise
 
+from random_weights import randomise
 from setar.layers.blocks import DecoderBlock, EncoderBlock, SwiGLU, rms_norm, swiglu_width
 from setar.layers.rope import rotation
 

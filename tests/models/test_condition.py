@@ -1,8 +1,8 @@
 """Class tokens and label dropping."""
 
 import torch
-from random_weights import randomise
 
+from random_weights import randomise
 from setar.models.condition import ClassEmbedding
 
 

@@ -1,13 +1,14 @@
 """The Fully Masked Transformer: sizes, leaks, and one set of logits along every path."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_weights import differ, random_codes, random_fmt
 
+from random_weights import differ, random_codes, random_fmt
 from setar.models.fmt import (
     PRESETS,
     CachedDecoding,
@@ -94,7 +95,7 @@ def cases(draw):
     elif kind == "explicit":
         cuts = draw(st.sets(st.integers(1, tokens - 1))) if tokens > 1 else set()
         edges = [0, *sorted(cuts), tokens]
-        sizes = [str(b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        sizes = [str(b - a) for a, b in pairwise(edges)]
         text = f"{draw(st.sampled_from(ORDERS))}-" + (",".join(sizes) if cuts else f"{tokens},")
     else:
         text = kind

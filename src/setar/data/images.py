@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"}
@@ -39,7 +39,9 @@ class MirroredImages:
 
 
 class FolderImages:
-    """Square centre crops of the images below a folder.
+    """Square centre crops of the images below a folder, transparent ones on white.
+
+    Hidden files and folders, whose names begin with a dot, are left out.
 
     Args:
         folder: has a subfolder per class with images in it (or images only: one class).
@@ -59,15 +61,21 @@ class FolderImages:
             raise ValueError(f"`image_size` (={size}) must be at least 1")
         if not self.folder.is_dir():
             raise ValueError(f"there is no folder {folder}")
-        found = sorted(f for f in self.folder.rglob("*") if f.suffix.lower() in ENDINGS)
+        found = sorted(file for file in self.folder.rglob("*") if self._belongs(file))
         if not found:
             endings = ", ".join(sorted(ENDINGS))
             raise ValueError(f"{folder} holds no image ({endings})")
-        names = [file.relative_to(self.folder).parts[0] for file in found]
-        names = [name if (self.folder / name).is_dir() else self.folder.name for name in names]
+        inside = [file.relative_to(self.folder).parts for file in found]
+        own = self.folder.resolve().name
+        names = [parts[0] if len(parts) > 1 else own for parts in inside]
         self.files = found
         self.classes = tuple(sorted(set(names)))
-        self.labels = torch.tensor([self.classes.index(name) for name in names])
+        ids = {name: index for index, name in enumerate(self.classes)}
+        self.labels = torch.tensor([ids[name] for name in names])
+
+    def _belongs(self, file: Path) -> bool:
+        hidden = any(part.startswith(".") for part in file.relative_to(self.folder).parts)
+        return file.suffix.lower() in ENDINGS and not hidden and file.is_file()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -81,11 +89,23 @@ class FolderImages:
     def _read(self, file: Path) -> Tensor:
         try:
             with Image.open(file) as opened:
-                image = opened.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+                image = _rgb(opened)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            # Pillow calls a broken file by any of these names.
             raise ValueError(f"cannot read the image {file}") from error
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)
         pixels = image.resize((self.size, self.size), Image.Resampling.LANCZOS, box)
         return torch.from_numpy(np.asarray(pixels).copy()).permute(2, 0, 1)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any picture as RGB: transparency on white, 16-bit grey scaled to 8 bits."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    if image.mode.startswith("I;16"):  # `convert` would cut everything above 255 to white
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    return image.convert("RGB")

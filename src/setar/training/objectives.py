@@ -129,6 +129,8 @@ class TokenizerLossConfig:
             raise ValueError("loss weights must be at least 0")
         if min(self.critic_start, self.revive_every) < 0 or self.critic_layers < 1:
             raise ValueError("`critic_start`, `revive_every`: at least 0; `critic_layers`: 1")
+        if self.critic_channels < 4 or self.critic_channels % 4:
+            raise ValueError(f"`critic_channels` (={self.critic_channels}) must be a multiple of 4")
 
 
 class TokenizerObjective:
@@ -212,7 +214,6 @@ class TokenizerObjective:
         vectors = F.normalize(self._features.float().permute(0, 2, 3, 1).flatten(0, 2), dim=-1)
         chosen = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
         self.model.codebook.weight[dead.to(vectors.device)] = chosen
-        self.last_used[dead] = step
 
     def state(self) -> dict[str, Tensor]:
         """When each code was last used."""

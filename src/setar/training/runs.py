@@ -1,6 +1,7 @@
 """From a config to a trainer: data, tokenizer, model, objective, and the pictures on the way."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -74,6 +75,7 @@ def _tokenizer_trainer(run: TokenizerRun, data: TrainingData, folder: Path) -> T
     device = run.loop.resolve_device()
     model = VQGAN(run.tokenizer).to(device)
     model.grid(*data.heldout.shape[-2:])
+    _check_critic(run, min(data.heldout.shape[-2:]))
     maps = None
     if run.loss.perceptual:
         maps = _feature_maps(EfficientNetLite0.pretrained().to(device))
@@ -89,13 +91,27 @@ def _tokenizer_trainer(run: TokenizerRun, data: TrainingData, folder: Path) -> T
     return Trainer(objective, run.optimizer, run.loop, folder, export, show)
 
 
+def _check_critic(run: TokenizerRun, side: int) -> None:
+    smallest = 3 * 2**run.loss.critic_layers
+    if run.loss.adversarial and side < smallest:
+        raise ValueError(
+            f"a critic of `critic_layers` (={run.loss.critic_layers}) needs images of at least "
+            f"{smallest} pixels a side; these have {side}"
+        )
+
+
 def _feature_maps(network: EfficientNetLite0) -> FeatureMaps:
     """The first three stages: edges and textures, before the class of things matters."""
     return lambda images: list(islice(network.stages(images), 3))
 
 
 def reconstructions(tokenizer: Tokenizer, images: Tensor, columns: int = 16) -> Tensor:
-    """Rows of originals, uint8 ``[n, 3, H, W]``, each above the row of their reconstructions."""
+    """Rows of originals, uint8 ``[n, 3, H, W]``, each above the row of their reconstructions.
+
+    Only full rows are shown; fewer images than ``columns`` make one shorter row.
+    """
+    columns = min(columns, len(images))
+    images = images[: len(images) // columns * columns]
     decoded = reconstruct(tokenizer, images)
     rows = zip(images.split(columns), decoded.split(columns), strict=True)
     return tile(torch.cat([half for pair in rows for half in pair]), columns, _scale(images))
@@ -118,7 +134,8 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
     images, labels = data.images, data.labels
     if run.data.flips:
         images, labels = MirroredImages(images), torch.cat([labels, labels])
-    codes = encode_images(tokenizer, images, progress=True)  # type: ignore[arg-type]
+    shown = sys.stderr.isatty()
+    codes = encode_images(tokenizer, images, progress=shown)  # type: ignore[arg-type]
     objective = GeneratorObjective(model, codes, labels, recipe, grid)
     pipeline = Pipeline(model, tokenizer, data.classes, run.sampling)  # type: ignore[arg-type]
 

@@ -91,6 +91,6 @@ def read_run(path: Path, overrides: list[str]) -> TokenizerRun | GeneratorRun:
     values = read_toml(path, overrides)
     kinds = {"tokenizer": TokenizerRun, "generator": GeneratorRun}
     task = values.get("task")
-    if task not in kinds:
+    if not isinstance(task, str) or task not in kinds:
         raise ValueError(f"{path}: `task` must be one of {', '.join(kinds)}, not {task!r}")
     return build(kinds[task], values, str(path))

@@ -1,6 +1,8 @@
 """The training loop: one machine, resumable, every random number a function of (seed, step)."""
 
 import json
+import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -43,12 +45,24 @@ class LoopConfig:
         counts = (self.steps, self.batch_size, self.log_every, self.checkpoint_every, self.keep)
         if min(counts) < 1 or self.sample_every < 0:
             raise ValueError("steps, sizes and counts of `loop` must be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"`seed` (={self.seed}) must be a whole number from 0 to 2**32 - 1")
 
     def resolve_device(self) -> torch.device:
-        """The device to train on."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        """The device to train on; ValueError if this machine cannot use it."""
+        return find_device(self.device)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name; ``auto`` is a GPU if there is one. ValueError if it is unusable."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ValueError(f"this machine has no device {name[:40]!r} that torch can use") from error
+    return device
 
 
 Export = Callable[[Mapping[str, Tensor]], tuple[dict[str, Any], dict[str, dict[str, Tensor]]]]
@@ -98,13 +112,22 @@ class Trainer:
         return sum(p.numel() for p in self.result.parameters() if p.requires_grad)
 
     def run(self) -> None:
-        """Train to the last step, logging, drawing and saving on the way."""
-        from torch.utils.tensorboard import SummaryWriter
+        """Train to the last step, logging, drawing and saving on the way.
 
+        A run that has reached it already is left as it is.
+
+        Raises:
+            FloatingPointError: a loss or gradient is not finite; no checkpoint is made of it.
+            ImportError: TensorBoard is not installed.
+        """
+        if self.step >= self.loop.steps:
+            return
+        writer = _summary_writer()
         log = _MetricsLog(self.folder / "metrics.jsonl", self.step)
-        board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        board = writer(str(self.folder / "tensorboard"), purge_step=self.step + 1)
         steps, start, began = self.loop.steps, self.seconds, time.monotonic()
-        bar = tqdm(total=steps, initial=self.step, unit="step", dynamic_ncols=True)
+        # A bar on a terminal (disable=None); `_report` prints lines where there is none.
+        bar = tqdm(total=steps, initial=self.step, unit="step", dynamic_ncols=True, disable=None)
         with bar, log, board:
             while self.step < steps:
                 metrics = self._step(self.step)
@@ -117,6 +140,7 @@ class Trainer:
                 if last or (self.loop.sample_every and self.step % self.loop.sample_every == 0):
                     self._draw(board)
                 if last or self.step % self.loop.checkpoint_every == 0:
+                    self._numbers(metrics)
                     self.save()
 
     def _step(self, step: int) -> Metrics:
@@ -161,15 +185,26 @@ class Trainer:
             contexts.enter_context(sdpa_kernel(SDPBackend.MATH))
         return contexts
 
-    def _report(self, metrics: Metrics, bar: "tqdm[Any]", log: "_MetricsLog", board: Any) -> None:
+    def _numbers(self, metrics: Metrics) -> dict[str, float]:
+        """The scalars, once the device has them; FloatingPointError unless all are finite."""
         values = {name: float(value) for name, value in metrics.items()}
-        if not all(map(_finite, values.values())):
+        if not all(map(math.isfinite, values.values())):
             raise FloatingPointError(f"training diverged at step {self.step}: {values}")
+        return values
+
+    def _report(self, metrics: Metrics, bar: "tqdm[Any]", log: "_MetricsLog", board: Any) -> None:
+        values = self._numbers(metrics)
         log.write({"step": self.step, "seconds": round(self.seconds, 1), **values})
         for name, value in values.items():
             board.add_scalar(name, value, self.step)
-        rate = (bar.format_dict["rate"] or 0.0) * self.loop.batch_size
         shown = {k: f"{v:.3g}" for k, v in values.items() if k in ("loss", "psnr", "usage")}
+        if bar.disable:
+            words = ", ".join(f"{name} {value}" for name, value in shown.items())
+            print(
+                f"step {self.step} of {self.loop.steps}, {self.seconds:.0f} s: {words}", flush=True
+            )
+            return
+        rate = (bar.format_dict["rate"] or 0.0) * self.loop.batch_size
         bar.set_postfix({**shown, "images/s": f"{rate:.0f}"}, refresh=False)
 
     def _draw(self, board: Any) -> None:
@@ -205,12 +240,20 @@ class Trainer:
         return folder
 
     def resume(self) -> bool:
-        """Go on from the newest checkpoint of the run's folder; False if there is none."""
+        """Go on from the newest checkpoint of the run's folder; False if there is none.
+
+        Raises:
+            ValueError: the checkpoint is damaged or of another model.
+        """
         found = checkpoints(self.folder)
         if not found:
             return False
         folder = found[-1]
-        checkpoint.verify(folder)
+        try:
+            checkpoint.verify(folder)
+        except ValueError as error:
+            before = found[-2].name if len(found) > 1 else "the start"
+            raise ValueError(f"{error}; to go on from {before}, delete {folder}") from error
         for player, module in self.objective.players.items():
             state = checkpoint.load_tensors(folder, f"train-{player}")
             checkpoint.load_strictly(module, state, f"{folder}/train-{player}")
@@ -231,8 +274,12 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted((Path(run) / "checkpoints").glob("step-*"))
 
 
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError("training needs TensorBoard: pip install setar[train]") from error
+    return SummaryWriter
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -272,10 +319,12 @@ class _MetricsLog:
 
     def __init__(self, file: Path, step: int) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        lines = file.read_text().splitlines() if file.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        file.write_text("".join(f"{line}\n" for line in kept))
-        self.stream = file.open("a")
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        kept = "".join(f"{line}\n" for line in lines if _step_of(line) <= step)
+        beside = file.with_name(f".{file.name}.partial")
+        beside.write_text(kept, encoding="utf-8")
+        os.replace(beside, file)
+        self.stream = file.open("a", encoding="utf-8")
 
     def write(self, values: Mapping[str, float]) -> None:
         self.stream.write(json.dumps(values) + "\n")
@@ -286,3 +335,11 @@ class _MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         self.stream.close()
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the log; a line that a crash cut off belongs to no step."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError):
+        return math.inf

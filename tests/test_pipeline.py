@@ -1,0 +1,322 @@
+"""The pipeline: saved and loaded, the same image for a seed whatever surrounds it, clear errors."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from random_weights import random_fmt
+from setar import checkpoint
+from setar.models.fmt import PRESETS
+from setar.pictures import to_pil
+from setar.pipeline import Pipeline, SamplingDefaults
+from setar.recipes.recipe import Recipe
+from setar.sampling.generate import SamplingSettings
+from setar.sampling.guidance import Guidance
+from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
+from setar.tokenizers.vqgan import PRESETS as VQGAN_PRESETS
+from setar.tokenizers.vqgan import VQGAN
+
+CLASSES = ("cat", "dog", "dragon", "7", "face-smiling")
+DEFAULTS = SamplingDefaults(
+    "roll-5-uniform",
+    Guidance(1.5, "linear", interval=(0.1, 0.9)),
+    SamplingSettings(temperature=0.9, top_k=20),
+)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    """4x4 tokens of a convolutional tokenizer: pictures of 16x16 pixels."""
+    torch.manual_seed(0)
+    tokenizer = VQGAN(VQGAN_PRESETS["tiny"]).eval().requires_grad_(False)
+    return Pipeline(random_fmt(vocabulary=32), tokenizer, CLASSES, DEFAULTS)
+
+
+@pytest.fixture(scope="module")
+def grey():
+    """2x3 tokens, each one grey pixel."""
+    model = random_fmt(grid=(2, 3), vocabulary=4)
+    defaults = SamplingDefaults("random-3-cosine")
+    return Pipeline(model, PixelLevels(PixelLevelsConfig(4)), CLASSES, defaults)
+
+
+def pixels(images):
+    return [image.tobytes() for image in images]
+
+
+def refused(call, *arguments, **options):
+    with pytest.raises(ValueError, match=r"\A[^\n]{1,300}\Z") as caught:
+        call(*arguments, **options)
+    return str(caught.value)
+
+
+def test_pictures(pipe):
+    images = pipe(["cat", "dog"], count=2)
+    assert [image.size for image in images] == [(16, 16)] * 4
+    assert {image.mode for image in images} == {"RGB"}
+    assert len(set(pixels(images))) == 4
+
+
+def test_wide_grids_give_wide_pictures(grey):
+    [image] = grey("cat")
+    assert image.size == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["pipe", "grey"])
+def test_saved_and_loaded_it_makes_the_same_images(request, tmp_path, name):
+    original = request.getfixturevalue(name)
+    original.save_pretrained(tmp_path / "model", card="# A card")
+    loaded = Pipeline.from_pretrained(tmp_path / "model")
+    assert pixels(loaded([0, 4], count=2, seed=3)) == pixels(original([0, 4], count=2, seed=3))
+    assert loaded.classes == CLASSES
+    assert loaded.defaults == original.defaults
+    assert loaded.model.config == original.model.config
+    assert not loaded.model.training
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    assert (tmp_path / "model" / "README.md").read_text() == "# A card"
+    assert loaded.describe() == original.describe()
+
+
+def test_a_config_is_plain_json(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["classes"] == list(CLASSES)
+    assert config["model"]["family"] == "fmt"
+    assert config["sampling"]["guidance"]["interval"] == [0.1, 0.9]
+    assert not (tmp_path / "model" / "README.md").exists()
+
+
+def test_half_precision_on_disk(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "half", half=True)
+    pipe.save_pretrained(tmp_path / "whole")
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.55 * sizes[1]
+    loaded = Pipeline.from_pretrained(tmp_path / "half").model.state_dict()
+    for name, value in pipe.model.state_dict().items():
+        assert torch.equal(loaded[name], value.half().float())
+
+
+def test_saving_leaves_other_folders_alone(pipe, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    refused(pipe.save_pretrained, tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_damaged_and_foreign_folders_are_refused(pipe, tmp_path):
+    folder = tmp_path / "model"
+    pipe.save_pretrained(folder)
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert "model.safetensors is damaged" in refused(Pipeline.from_pretrained, folder)
+
+    parts = {"tokenizer": checkpoint.describe(pipe.tokenizer)}
+    states = {"tokenizer": pipe.tokenizer.state_dict()}
+    checkpoint.save(tmp_path / "tokenizer", parts, states)
+    message = refused(Pipeline.from_pretrained, tmp_path / "tokenizer")
+    assert "is no generator: config.json lacks ['classes', 'model']" in message
+
+
+def test_parts_must_fit(pipe, grey):
+    message = refused(Pipeline, pipe.model, pipe.tokenizer, ["cat"])
+    assert message == "1 class names for 5 classes"
+    message = refused(Pipeline, pipe.model, grey.tokenizer, CLASSES)
+    assert message == "the tokenizer has 4 codes, the model 32"
+
+
+@pytest.mark.parametrize("recipe", ["random-6-cosine", "ar", "next-scale", "random-9-random"])
+def test_a_seed_gives_the_same_image_in_any_batch(pipe, recipe):
+    together = pipe.sample_codes("dog", recipe=recipe, count=16, seed=100)
+    assert len(together.unique(dim=0)) == 16
+    assert torch.equal(pipe.sample_codes("dog", recipe=recipe, count=16, seed=100), together)
+    in_parts = pipe.sample_codes("dog", recipe=recipe, count=16, seed=100, batch_size=5)
+    assert torch.equal(in_parts, together)
+    if recipe == "random-9-random":  # the whole call shares the set sizes of its first seed
+        return
+    for image in (0, 9, 15):
+        alone = pipe.sample_codes("dog", recipe=recipe, seed=100 + image)
+        assert torch.equal(alone[0], together[image])
+    mixed = pipe.sample_codes(["cat", "dog", 4], recipe=recipe, seed=[7, 109, 3])
+    assert torch.equal(mixed[1], together[9])
+
+
+def test_seeds_go_with_images_class_by_class(pipe):
+    codes = pipe.sample_codes(["cat", "dog"], count=2, seed=5)
+    listed = pipe.sample_codes([0, 0, 1, 1], seed=[5, 6, 7, 8])
+    assert torch.equal(codes, listed)
+    again = pipe.sample_codes("dog", seed=7)
+    assert torch.equal(again[0], codes[2])
+    assert torch.equal(pipe.sample_codes("cat"), pipe.sample_codes("cat", seed=0))
+
+
+def test_pictures_are_the_decoded_codes(pipe):
+    codes = pipe.sample_codes("cat", count=3)
+    assert pixels(to_pil(pipe.decode(codes))) == pixels(pipe("cat", count=3))
+    assert pipe.decode(codes).dtype == torch.uint8
+
+
+def test_codes_can_be_trained_on(pipe):
+    codes = pipe.sample_codes("cat")
+    assert not codes.is_inference()
+    table = torch.nn.Embedding(32, 2)
+    table(codes).sum().backward()
+    assert table.weight.grad is not None
+
+
+def test_defaults_apply_where_nothing_else_is_said(pipe):
+    plain = pipe.sample_codes("cat", count=4)
+    explicit = pipe.sample_codes(
+        "cat",
+        count=4,
+        recipe="roll-5-uniform",
+        guidance=Guidance(1.5, "linear", interval=(0.1, 0.9)),
+        temperature=0.9,
+        top_k=20,
+    )
+    assert torch.equal(plain, explicit)
+    for change in (
+        {"recipe": "random-5-uniform"},
+        {"guidance": 3.0},
+        {"temperature": 0.5},
+        {"top_k": 2},
+        {"top_p": 0.3},
+        {"min_p": 0.5},
+        {"attention": "full"},
+    ):
+        assert not torch.equal(pipe.sample_codes("cat", count=4, **change), plain), change
+    assert torch.equal(pipe.sample_codes("cat", count=4, cache=False), plain)
+
+
+def test_recipes_and_scales_come_as_text_or_objects(pipe):
+    text = pipe.sample_codes("cat", recipe="next-scale", guidance=3)
+    objects = pipe.sample_codes(
+        "cat", recipe=Recipe.parse("next-scale"), guidance=Guidance(3.0, "constant")
+    )
+    assert torch.equal(text, objects)
+
+
+def test_temperature_zero_leaves_nothing_to_chance(pipe):
+    codes = pipe.sample_codes("cat", count=4, temperature=0, recipe="ar")
+    assert len(codes.unique(dim=0)) == 1
+
+
+def test_classes_matter(pipe):
+    codes = pipe.sample_codes(list(CLASSES), seed=[0] * 5)
+    assert len(codes.unique(dim=0)) == 5
+
+
+def test_class_names_and_ids(pipe):
+    for index, name in enumerate(CLASSES):
+        assert pipe.class_id(name) == index
+        assert pipe.class_id(index) == index
+    assert pipe.class_id("2") == 2
+    assert pipe.class_id("7") == 3  # a name goes before an id
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("dragoon", "unknown class 'dragoon'; near: dragon"),
+        ("zzz", "unknown class 'zzz'"),
+        ("two\nlines", r"unknown class 'two\nlines'"),
+        ("x" * 10**6, "unknown class 'xxx"),
+        ("", "unknown class ''"),
+        (5, "class id 5 is not in 0..4"),
+        ("5", "class id 5 is not in 0..4"),
+        ("8" * 4000, "is not in 0..4"),
+        (-1, "class id -1 is not in 0..4"),
+        ("-1", "unknown class '-1'"),
+        ("²", "unknown class '²'"),
+        (1.0, "a class is a name or a whole number, not float"),
+        (None, "a class is a name or a whole number, not NoneType"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_unknown_classes(pipe, name, rule):
+    assert rule in refused(pipe.class_id, name)
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"classes": []}, "there must be a class"),
+        ({"count": 0}, "`count`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"classes": ["cat", "cow"]}, "unknown class 'cow'"),
+        ({"recipe": "spiral-4-cosine"}, "unknown order 'spiral'"),
+        ({"recipe": "raster-17-cosine"}, "`sets` (=17) must not exceed the 16 tokens"),
+        ({"recipe": ""}, "recipe '' must be text"),
+        ({"guidance": -1.0}, "guidance `scale` (=-1.0)"),
+        ({"guidance": float("nan")}, "guidance `scale` (=nan)"),
+        ({"seed": -1}, "a seed (=-1) must be"),
+        ({"seed": 2**63}, "must be a whole number"),
+        ({"seed": 2**63 - 1, "count": 2}, "must be a whole number"),
+        ({"seed": [1, 2]}, "2 seeds for 1 images"),
+        ({"seed": [1.0]}, "a seed (=1.0) must be"),
+        ({"temperature": -1.0}, "`temperature` (=-1.0)"),
+        ({"top_p": 0.0}, "`top_p` (=0.0)"),
+        ({"attention": "none"}, "attention"),
+        ({"temprature": 1.0}, "unknown key `temprature`; did you mean `temperature`"),
+        ({"top_k": "many"}, "top_k"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_wrong_arguments_are_refused_in_one_line(pipe, options, rule):
+    assert rule in refused(pipe, **{"classes": "cat", **options})
+
+
+def test_a_training_plan_of_another_grid_does_not_matter(grey):
+    assert grey.grid == (2, 3)
+    assert grey.sample_codes("cat", recipe="raster-1,2,3").shape == (1, 6)
+    assert "must sum to the 6 tokens" in refused(grey, "cat", recipe="raster-1,2,1")
+
+
+def test_partial_images_show_what_is_known(grey):
+    seen = []
+    final = grey(["cat", "dog"], recipe="raster-1,3,2", seed=2, on_set=seen.append)
+    assert [(partial.step, partial.steps, partial.first) for partial in seen] == [
+        (1, 3, 0),
+        (2, 3, 0),
+        (3, 3, 0),
+    ]
+    for partial, known in zip(seen, (1, 4, 6), strict=True):
+        for image, finished in zip(partial.images(), final, strict=True):
+            for index in range(6):
+                place = (index % 3, index // 3)
+                expected = finished.getpixel(place) if index < known else (225, 225, 225)
+                assert image.getpixel(place) == expected
+
+
+def test_partial_images_of_bigger_tokens_and_several_batches(pipe):
+    seen = []
+    final = pipe("cat", count=3, batch_size=2, recipe="raster-6,10", on_set=seen.append)
+    assert [(p.step, p.first, len(p.images())) for p in seen] == [
+        (1, 0, 2),
+        (2, 0, 2),
+        (1, 2, 1),
+        (2, 2, 1),
+    ]
+    first, last = seen[0].images()[0], seen[1].images()[0]
+    assert last.tobytes() == final[0].tobytes()
+    # Six tokens of 4x4 pixels: the first row and half of the second.
+    assert first.getpixel((15, 7)) == first.getpixel((8, 4)) == (225, 225, 225)
+    assert first.getpixel((15, 8)) == first.getpixel((0, 15)) == (225, 225, 225)
+    corner = [first.getpixel((x, y)) for x in range(16) for y in range(4)]
+    assert (225, 225, 225) not in corner
+
+
+def test_defaults_are_those_of_the_paper():
+    defaults = SamplingDefaults()
+    assert defaults.guidance == Guidance(2.0, "constant")
+    assert dataclasses.asdict(defaults.settings) == {
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "min_p": 0.0,
+        "attention": "causal",
+        "cache": True,
+    }
+    assert PRESETS["B"].class_dropout == 0.1

@@ -1,0 +1,62 @@
+"""Runs and models so small that training and sampling them takes a moment."""
+
+import numpy as np
+from PIL import Image
+from random_weights import random_fmt
+
+from setar.pipeline import Pipeline, SamplingDefaults
+from setar.sampling.guidance import Guidance
+from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
+
+DIGITS = """
+task = "generator"
+recipe = "random-8-random"
+data.source = "digits"
+model = {preset = "tiny", width = 16, encoder_layers = 1, decoder_layers = 1}
+sampling.recipe = "random-4-cosine"
+optimizer.learning_rate = 1e-3
+loop = {steps = 4, batch_size = 4, log_every = 1, checkpoint_every = 3, device = "cpu"}
+"""
+
+FOLDER_TOKENIZER = """
+task = "tokenizer"
+data.image_size = 16
+loop = {steps = 2, batch_size = 4, device = "cpu"}
+[tokenizer]
+channels = 8
+multipliers = [1, 2]
+blocks = 1
+latent_channels = 8
+codebook_size = 16
+"""
+
+FOLDER_GENERATOR = """
+task = "generator"
+recipe = "random-4-random"
+data = {image_size = 16, flips = true}
+model = {preset = "tiny", width = 16, encoder_layers = 1, decoder_layers = 1}
+sampling.recipe = "random-4-cosine"
+loop = {steps = 2, batch_size = 4, device = "cpu"}
+"""
+
+CLASSES = ("cat", "dog", "sky & sea", "a/b", "42")
+
+
+def save_pipeline(folder):
+    """A generator of 4x4 grey pixels with random weights, in a model folder."""
+    model = random_fmt(grid=(4, 4), vocabulary=17, classes=len(CLASSES))
+    tokenizer = PixelLevels(PixelLevelsConfig(17))
+    defaults = SamplingDefaults("random-4-cosine", Guidance(1.5))
+    Pipeline(model, tokenizer, CLASSES, defaults).save_pretrained(folder)
+    return folder
+
+
+def save_pictures(folder, count=12, classes=("cats", "dogs")):
+    """Small coloured PNG files in one subfolder per class."""
+    noise = np.random.default_rng(0)
+    for index in range(count):
+        size = (int(noise.integers(16, 40)), int(noise.integers(16, 40)), 3)
+        file = folder / classes[index % len(classes)] / f"{index:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, size, dtype=np.uint8)).save(file)
+    return folder

@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from setar.models.fmt import PRESETS, FullyMaskedTransformer
+from setar.tokenizers.losses import PatchDiscriminator
+from setar.tokenizers.vqgan import PRESETS as VQGANS
+from setar.tokenizers.vqgan import VQGAN
+from setar.training.optim import AveragedWeights, OptimizerConfig, adamw, learning_rate
+
+
+def decayed_names(module):
+    """Names of the parameters in the group with weight decay, after checking the groups."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    decayed, plain = adamw(module, OptimizerConfig(weight_decay=0.05)).param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.05, 0.0)
+    grouped = [id(p) for group in (decayed, plain) for p in group["params"]]
+    assert sorted(grouped) == sorted(names), "every parameter is in exactly one group"
+    return {names[id(parameter)] for parameter in decayed["params"]}
+
+
+def test_only_the_matrices_of_an_fmt_decay():
+    model = FullyMaskedTransformer(PRESETS["tiny"])
+    linear = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+    assert decayed_names(model) == linear
+    assert "head.weight" in linear
+
+
+@pytest.mark.parametrize("module", [VQGAN(VQGANS["tiny"]), PatchDiscriminator(8, 1)])
+def test_only_the_kernels_of_a_tokenizer_and_a_critic_decay(module):
+    kernels = {f"{n}.weight" for n, m in module.named_modules() if isinstance(m, nn.Conv2d)}
+    assert decayed_names(module) == kernels
+
+
+def test_frozen_parameters_are_left_out():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    module[0].requires_grad_(False)
+    groups = adamw(module, OptimizerConfig()).param_groups
+    assert [len(group["params"]) for group in groups] == [1, 1]
+
+
+def test_the_optimiser_takes_the_settings():
+    config = OptimizerConfig(learning_rate=3e-3, betas=(0.8, 0.9))
+    for group in adamw(nn.Linear(2, 2), config).param_groups:
+        assert group["lr"] == 3e-3
+        assert group["betas"] == (0.8, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.25), (1, 0.5), (2, 0.75), (3, 1.0), (4, 1.0), (6, 0.55), (8, 0.1)],
+)
+def test_warmup_then_cosine(step, rate):
+    config = OptimizerConfig(learning_rate=1.0, schedule="cosine", warmup_steps=4, final_rate=0.1)
+    assert learning_rate(config, step, steps=8) == pytest.approx(rate)
+
+
+def test_a_constant_rate_after_warmup():
+    config = OptimizerConfig(learning_rate=2.0, warmup_steps=2)
+    assert [learning_rate(config, step, 5) for step in range(5)] == [1.0, 2.0, 2.0, 2.0, 2.0]
+
+
+def test_a_warmup_longer_than_the_run_only_rises():
+    config = OptimizerConfig(learning_rate=1.0, schedule="cosine", warmup_steps=10)
+    assert [learning_rate(config, step, 3) for step in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_the_average_by_hand():
+    module = nn.Linear(1, 1, bias=False)
+    module.weight.data.fill_(0.0)
+    average = AveragedWeights(module, decay=0.2)
+    expected = 0.0
+    for update, weight in enumerate([1.0, 5.0, -2.0], start=1):
+        module.weight.data.fill_(weight)
+        average.update(module)
+        decay = min(0.2, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * weight
+        assert average.state["weight"].item() == pytest.approx(expected)
+    assert (1 + 1) / (10 + 1) < 0.2 < (1 + 3) / (10 + 3), "both halves of the minimum were met"
+
+
+def test_the_average_copies_what_is_no_float_and_owns_its_tensors():
+    module = nn.BatchNorm1d(2)
+    average = AveragedWeights(module, decay=0.5)
+    module(torch.randn(4, 2))
+    average.update(module)
+    assert average.state["num_batches_tracked"].item() == 1
+    assert not math.isclose(average.state["running_mean"][0], module.running_mean[0])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"learning_rate": 0.0},
+        {"clip": 0.0},
+        {"warmup_steps": -1},
+        {"ema": 1.0},
+        {"ema": -0.1},
+        {"final_rate": 1.5},
+    ],
+)
+def test_impossible_settings_are_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        OptimizerConfig(**values)

@@ -1,0 +1,182 @@
+import pytest
+import tiny_runs
+import torch
+
+from setar import checkpoint
+from setar.data import digits, emoji
+from setar.features import EfficientNetLite0
+from setar.pipeline import Pipeline
+from setar.training.runs import load_data, make_trainer, reconstructions
+from setar.training.settings import DataConfig, read_run
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A trainer of a config text with overrides."""
+
+    def trainer(text, *overrides):
+        file = tmp_path / "run.toml"
+        file.write_text(text)
+        return make_trainer(read_run(file, list(overrides)), tmp_path / "run")
+
+    return trainer
+
+
+def source(folder):
+    return f'data.source="{folder}"'
+
+
+# Data
+
+
+def test_emoji_are_trained_without_the_heldout_ones():
+    data = load_data(DataConfig("emoji"))
+    heldout = {image.numpy().tobytes() for image in emoji.load("heldout").images}
+    assert not heldout & {image.numpy().tobytes() for image in data.images}
+    assert {image.numpy().tobytes() for image in data.heldout} <= heldout
+    assert len(data.heldout) == 64
+    assert len(data.labels) == len(data.images)
+    assert data.classes == emoji.subgroups()
+
+
+def test_digits_are_pictures_with_the_levels_of_their_codes():
+    data = load_data(DataConfig("digits"))
+    codes = digits.load("train").codes
+    assert data.images.shape == (len(codes), 3, 8, 8)
+    expected = (codes.float() * 255 / 16).round().to(torch.uint8)
+    assert torch.equal(data.images[:, 1].flatten(1), expected)
+    assert data.classes == tuple("0123456789")
+
+
+def test_a_folder_shows_its_first_pictures(tmp_path):
+    data = load_data(DataConfig(str(tiny_runs.save_pictures(tmp_path / "my pictures")), 16))
+    assert data.classes == ("cats", "dogs")
+    assert data.labels.tolist() == [0] * 6 + [1] * 6
+    assert torch.equal(data.heldout, data.images[torch.arange(12)])
+
+
+# Pictures on the way
+
+
+class Negative:
+    """A tokenizer of one code per image that gives back the image in inverted colours."""
+
+    vocabulary = 1000
+
+    def grid(self, height, width):
+        return 1, 1
+
+    def encode(self, images):
+        self.images = images
+        return torch.arange(len(images))[:, None]
+
+    def decode(self, codes, grid):
+        return -self.images[codes[:, 0]]
+
+
+@pytest.mark.parametrize(("count", "columns", "rows"), [(4, 4, 1), (3, 3, 1), (9, 4, 2)])
+def test_originals_stand_above_their_reconstructions(count, columns, rows):
+    images = torch.randint(256, (count, 3, 48, 48), dtype=torch.uint8)
+    picture = reconstructions(Negative(), images, columns=4)
+    assert picture.shape == (3, rows * 100 - 2, columns * 50 - 2)
+    for row in range(rows):
+        for column in range(columns):
+            cell = picture[:, row * 100 : row * 100 + 98, column * 50 : column * 50 + 48]
+            original = images[row * columns + column]
+            assert torch.equal(cell[:, :48], original)
+            assert torch.equal(cell[:, 50:], 255 - original)
+
+
+# Trainers
+
+
+def test_the_seed_decides_the_weights(make):
+    def head(seed):
+        return make(tiny_runs.DIGITS, f"loop.seed={seed}").result.positions.weight
+
+    assert torch.equal(head(1), head(1))
+    assert not torch.equal(head(1), head(2))
+
+
+def test_a_digits_run_becomes_a_pipeline(make, tmp_path):
+    trainer = make(tiny_runs.DIGITS)
+    assert trainer.result.config.vocabulary == 17
+    assert trainer.result.config.grid == (8, 8)
+    trainer.run()
+    pipe = Pipeline.from_pretrained(tmp_path / "run")
+    assert pipe.classes == tuple("0123456789")
+    assert pipe.defaults.recipe == "random-4-cosine"
+    for name, weight in pipe.model.state_dict().items():
+        assert torch.equal(weight, trainer.average.state[name])
+    assert (tmp_path / "run/samples/step-00000004.png").is_file()
+
+
+def test_flips_double_a_generators_data(make, tmp_path):
+    folder = tiny_runs.save_pictures(tmp_path / "pictures")
+    make(tiny_runs.FOLDER_TOKENIZER, source(folder)).run()
+    trainer = make(tiny_runs.FOLDER_GENERATOR, source(folder), f'tokenizer="{tmp_path / "run"}"')
+    assert trainer.objective.samples == 24
+    assert trainer.objective.labels.tolist() == ([0] * 6 + [1] * 6) * 2
+    codes = trainer.objective.codes.view(2, 12, 8, 8)
+    assert not torch.equal(codes[0], codes[1])
+
+
+def test_the_perceptual_loss_reads_three_stages_of_the_network(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(EfficientNetLite0, "pretrained", classmethod(lambda cls: cls()))
+    folder = tiny_runs.save_pictures(tmp_path / "pictures")
+    trainer = make(tiny_runs.FOLDER_TOKENIZER, source(folder), "loss.perceptual=1", "loop.steps=1")
+    maps = trainer.objective.feature_maps(torch.rand(1, 3, 32, 32))
+    assert [tuple(m.shape[1:]) for m in maps] == [(16, 16, 16), (24, 8, 8), (40, 4, 4)]
+    trainer.run()
+    assert trainer.step == 1
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["recipe=random-65-random"], "65"),
+        (["sampling.recipe=random-100-cosine"], "100"),
+        (["model.heads=3"], "heads"),
+        (["tokenizer=nowhere"], "nowhere"),
+        (["data.source=emoji"], "for the digits"),
+        (['data.source="no such folder"'], "there is no folder no such folder"),
+        (["loop.device=cuda:99"], "no device"),
+    ],
+)
+def test_mistakes_that_only_data_or_model_show(make, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        make(tiny_runs.DIGITS, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.image_size=15", "multiples of 2"),
+        ("data.image_size=0", "at least 1"),
+        ("loss={adversarial = 0.5, critic_layers = 3}", "at least 24 pixels a side; these have 16"),
+    ],
+)
+def test_pictures_that_do_not_fit_the_tokenizer(make, tmp_path, override, message):
+    folder = tiny_runs.save_pictures(tmp_path / "pictures", 2)
+    with pytest.raises(ValueError, match=message):
+        make(tiny_runs.FOLDER_TOKENIZER, source(folder), override)
+
+
+def test_a_model_folder_without_tokenizer_is_refused(make, tmp_path):
+    checkpoint.save(tmp_path / "other", {}, {"model": {}})
+    with pytest.raises(ValueError, match="has no tokenizer"):
+        make(tiny_runs.DIGITS, f'tokenizer="{tmp_path / "other"}"')
+
+
+def test_a_vqgan_run_can_train_a_critic_on_pictures_just_large_enough(make, tmp_path):
+    folder = tiny_runs.save_pictures(tmp_path / "pictures", 4)
+    overrides = [
+        "loss={adversarial = 0.5, critic_layers = 2, critic_start = 0}",
+        "data.image_size=12",
+    ]
+    trainer = make(tiny_runs.FOLDER_TOKENIZER, source(folder), *overrides, "loop.steps=1")
+    trainer.run()
+    assert list(trainer.optimizers) == ["model", "critic"]
