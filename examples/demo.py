@@ -31,7 +31,7 @@ for recipe in RECIPES:
         animated = [partial.images() for partial in steps]
 
 OUT.mkdir(exist_ok=True)
-labelled_rows(rows, "One model, four recipes", side=112).save(OUT / "demo.png")
+labelled_rows(rows, "One model, four recipes", 112, classes).save(OUT / "demo.png")
 frames = [
     labelled_rows([("random-16-cosine", f"set {step} of {len(animated)}", images)], side=112)
     for step, images in enumerate(animated, 1)

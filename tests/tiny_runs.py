@@ -2,8 +2,8 @@
 
 import numpy as np
 from PIL import Image
-from random_weights import random_fmt
 
+from random_weights import random_fmt
 from setar.pipeline import Pipeline, SamplingDefaults
 from setar.sampling.guidance import Guidance
 from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig

@@ -30,7 +30,10 @@ def tile(images: Tensor, columns: int, scale: int = 1, gap: int = 2) -> Tensor:
 
 
 def labelled_rows(
-    rows: Sequence[tuple[str, str, Sequence[Image.Image]]], title: str = "", side: int = 96
+    rows: Sequence[tuple[str, str, Sequence[Image.Image]]],
+    title: str = "",
+    side: int = 96,
+    columns: Sequence[str] = (),
 ) -> Image.Image:
     """Rows of pictures, each with a heading and a smaller line at its left.
 
@@ -38,19 +41,27 @@ def labelled_rows(
         rows: (heading, detail, pictures) of each row.
         title: above everything.
         side: width of each picture in the result; pictures keep their shape.
+        columns: a heading for each column, if wanted.
     """
     large = ImageFont.load_default(side * 0.26)
     heading, detail = ImageFont.load_default(side * 0.2), ImageFont.load_default(side * 0.15)
     margin, gap = side // 4, max(2, side // 16)
     labels = [heading.getlength(row[0]) for row in rows] + [detail.getlength(r[1]) for r in rows]
     left = margin + int(max(labels)) + margin
-    top = margin + (int(side * 0.5) if title else 0)
-    columns = max(len(row[2]) for row in rows)
+    titled = margin + (int(side * 0.5) if title else 0)
+    top = titled + (int(side * 0.25) if columns else 0)
+    most = max(len(row[2]) for row in rows)
     height = side * rows[0][2][0].height // rows[0][2][0].width
-    width = max(left + columns * (side + gap), margin + int(large.getlength(title))) + margin
+    width = max(left + most * (side + gap), margin + int(large.getlength(title))) + margin
     canvas = Image.new("RGB", (width, top + len(rows) * (height + gap) + margin), "white")
     pen = ImageDraw.Draw(canvas)
     pen.text((margin, margin), title, INK, large)
+    for column, name in enumerate(columns):
+        centre = left + column * (side + gap) + side // 2
+        small = ImageFont.load_default(
+            min(side * 0.15, side * side * 0.15 / max(1, detail.getlength(name)))
+        )
+        pen.text((centre, titled), name, PALE, small, anchor="ma")
     for index, (first, second, pictures) in enumerate(rows):
         y = top + index * (height + gap)
         pen.text((margin, y + height // 2), first, INK, heading, anchor="ld")

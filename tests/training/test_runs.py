@@ -1,12 +1,12 @@
 import pytest
-import tiny_runs
 import torch
 
+import tiny_runs
 from setar import checkpoint
 from setar.data import digits, emoji
 from setar.features import EfficientNetLite0
 from setar.pipeline import Pipeline
-from setar.training.runs import load_data, make_trainer, reconstructions
+from setar.training.runs import load_data, make_trainer, reconstructions, shown_classes
 from setar.training.settings import DataConfig, read_run
 
 
@@ -85,6 +85,18 @@ def test_originals_stand_above_their_reconstructions(count, columns, rows):
             original = images[row * columns + column]
             assert torch.equal(cell[:, :48], original)
             assert torch.equal(cell[:, 50:], 255 - original)
+
+
+@pytest.mark.parametrize(
+    ("classes", "each", "columns"), [(1, 64, 64), (5, 12, 12), (10, 6, 6), (99, 1, 8), (1000, 1, 8)]
+)
+def test_few_classes_get_a_row_each(classes, each, columns):
+    ids, found = shown_classes(classes)
+    assert found == columns
+    assert ids == sorted(ids)
+    assert len(set(ids)) == min(classes, 64)
+    assert {ids.count(label) for label in ids} == {each}
+    assert 0 <= ids[0] <= ids[-1] < classes
 
 
 # Trainers

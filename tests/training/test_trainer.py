@@ -155,8 +155,8 @@ def test_the_runs_above_were_worth_comparing(finished):
         assert len(set(losses)) == 8
     lines = metrics(finished["tokenizer"][1])
     assert all("critic_loss" in line for line in lines)
-    revived = finished["tokenizer"][0].objective.last_used
-    assert revived.min() >= 4, "dead codes came back"
+    last_used = finished["tokenizer"][0].objective.last_used
+    assert (last_used <= 5).any(), "some codes were dead, and revived, at the last step"
 
 
 def test_steps_after_the_checkpoint_are_logged_once(tmp_path):

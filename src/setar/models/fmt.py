@@ -64,7 +64,18 @@ PRESETS = {
     "L": FMTConfig(width=1024, heads=16, encoder_layers=12, decoder_layers=12),
     # 892.9 M parameters (row XL)
     "XL": FMTConfig(width=1280, heads=20, encoder_layers=18, decoder_layers=18),
-    # for tests: a 4x4 grid of 32 codes
+    # 2.95 M parameters: the shipped emoji model (its card has the scores and what they cost)
+    "emoji": FMTConfig(
+        vocabulary=512,
+        classes=99,
+        grid=(8, 8),
+        width=176,
+        heads=4,
+        encoder_layers=3,
+        decoder_layers=3,
+        dropout=0.0,
+    ),
+    # 0.13 M, for tests: a 4x4 grid of 32 codes
     "tiny": FMTConfig(
         vocabulary=32, classes=5, grid=(4, 4), width=32, heads=2, encoder_layers=2, decoder_layers=2
     ),

@@ -144,11 +144,18 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
         return pipeline.describe(), states
 
     def show(module: nn.Module, step: int) -> Tensor:
-        spread = [i * len(data.classes) // SHOWN for i in range(SHOWN)]
-        pixels = pipeline.decode(pipeline.sample_codes(sorted(spread), seed=0))
-        return tile(pixels, 8, _scale(pixels))
+        ids, columns = shown_classes(len(data.classes))
+        pixels = pipeline.decode(pipeline.sample_codes(ids, seed=0))
+        return tile(pixels, columns, _scale(pixels))
 
     return Trainer(objective, run.optimizer, run.loop, folder, export, show)
+
+
+def shown_classes(classes: int) -> tuple[list[int], int]:
+    """About `SHOWN` class ids, and the columns to show them in: a row each if they are few."""
+    each, shown = max(1, SHOWN // classes), min(classes, SHOWN)
+    spread = [i * classes // shown for i in range(shown)]
+    return [label for label in spread for _ in range(each)], each if each > 1 else 8
 
 
 def _tokenizer(run: GeneratorRun) -> nn.Module:

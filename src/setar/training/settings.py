@@ -33,7 +33,7 @@ class ModelConfig:
     """Shape of an FMT; vocabulary, classes and grid follow from tokenizer and data."""
 
     preset: str = "B"
-    """What the values below change: B, L or XL of the paper, or tiny."""
+    """What the values below change: B, L or XL of the paper, emoji, or tiny."""
     width: int | None = None
     heads: int | None = None
     encoder_layers: int | None = None

@@ -1,0 +1,210 @@
+import contextlib
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from setar.data.images import FolderImages, MirroredImages
+
+RED = (255, 0, 0)
+
+
+def save(file, colour=RED, size=(8, 8), mode="RGB", **options):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(file, **options)
+    return file
+
+
+def only(folder, size=4):
+    """The single picture of a folder, uint8 [3, size, size]."""
+    images = FolderImages(folder, size)
+    assert len(images) == 1
+    return images[torch.tensor([0])][0]
+
+
+def colours(picture):
+    return set(map(tuple, picture.flatten(1).T.tolist()))
+
+
+# Folders
+
+
+def test_a_subfolder_is_a_class(tmp_path):
+    for name in ("zebra/1.png", "ape/2.JPG", "ape/deep/er/3.webp", "ape/notes.txt", "empty/x.txt"):
+        if name.endswith("txt"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text("no picture")
+        else:
+            save(tmp_path / name)
+    images = FolderImages(tmp_path, 8)
+    assert len(images) == 3
+    assert images.classes == ("ape", "zebra")
+    assert images.labels.tolist() == [0, 0, 1]
+    assert images[torch.tensor([2, 0])].shape == (2, 3, 8, 8)
+    assert images[torch.tensor([2, 0])].dtype == torch.uint8
+
+
+def test_pictures_alone_are_one_class(tmp_path, monkeypatch):
+    save(tmp_path / "my cats" / "a.png")
+    save(tmp_path / "my cats" / "b.png")
+    assert FolderImages(tmp_path / "my cats", 8).classes == ("my cats",)
+    monkeypatch.chdir(tmp_path / "my cats")
+    here = FolderImages(".", 8)
+    assert here.classes == ("my cats",)
+    assert here.labels.tolist() == [0, 0]
+
+
+def test_what_is_hidden_or_no_file_is_left_out(tmp_path):
+    save(tmp_path / "cats" / "a.png")
+    save(tmp_path / "cats" / "._a.png")
+    save(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.png")
+    (tmp_path / "cats" / "folder.png").mkdir()
+    images = FolderImages(tmp_path, 8)
+    assert images.classes == ("cats",)
+    assert len(images) == 1
+
+
+def test_a_folder_below_a_hidden_one_is_fine(tmp_path):
+    save(tmp_path / ".cache" / "data" / "cats" / "a.png")
+    assert len(FolderImages(tmp_path / ".cache" / "data", 8)) == 1
+
+
+def test_nothing_to_train_on(tmp_path):
+    folder = tmp_path / "some data"
+    with pytest.raises(ValueError, match=r"there is no folder .*some data"):
+        FolderImages(folder, 8)
+    folder.mkdir()
+    (folder / "notes.txt").write_text("no picture")
+    with pytest.raises(ValueError, match=r"some data holds no image \(\.bmp, "):
+        FolderImages(folder, 8)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="there is no folder"):
+        FolderImages(save(tmp_path / "a.png"), 8)
+
+
+def test_a_size_of_nothing_is_refused(tmp_path):
+    save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"`image_size` \(=0\)"):
+        FolderImages(tmp_path, 0)
+
+
+# Pictures
+
+
+def test_the_centre_is_cropped_to_a_square(tmp_path):
+    for name, turned in (("wide", False), ("tall", True)):
+        pixels = np.zeros((6, 18, 3), dtype=np.uint8)
+        pixels[:, 6:12] = RED
+        pixels = pixels.transpose(1, 0, 2) if turned else pixels
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "a.png")
+        assert colours(only(tmp_path / name, 6)) == {RED}
+
+
+def test_a_picture_of_the_wanted_size_is_untouched(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert np.array_equal(only(tmp_path, 9).permute(1, 2, 0), pixels)
+
+
+@given(width=st.integers(1, 40), height=st.integers(1, 40), size=st.integers(1, 20))
+@settings(max_examples=25, deadline=None)
+def test_any_shape_becomes_a_square(tmp_path_factory, width, height, size):
+    folder = tmp_path_factory.mktemp("odd")
+    save(folder / "a.png", (10, 200, 30), (width, height))
+    picture = only(folder, size)
+    assert picture.shape == (3, size, size)
+    assert colours(picture) == {(10, 200, 30)}
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "name", "expected"),
+    [
+        ("L", 77, "a.png", (77, 77, 77)),
+        ("1", 1, "a.png", (255, 255, 255)),
+        ("LA", (0, 0), "a.png", (255, 255, 255)),
+        ("RGBA", (0, 0, 0, 0), "a.png", (255, 255, 255)),
+        ("RGBA", (255, 0, 0, 255), "a.webp", (255, 0, 0)),
+        ("RGBA", (0, 0, 0, 128), "a.png", (127, 127, 127)),
+        ("CMYK", (0, 0, 0, 255), "a.jpg", (0, 0, 0)),
+        ("CMYK", (0, 0, 0, 0), "a.jpg", (255, 255, 255)),
+        ("P", 0, "a.gif", (0, 0, 0)),
+        ("I;16", 65535, "a.png", (255, 255, 255)),
+        ("I;16", 257 * 20, "a.png", (20, 20, 20)),
+    ],
+)
+def test_any_mode_becomes_rgb_on_white(tmp_path, mode, colour, name, expected):
+    options = {"lossless": True} if name.endswith("webp") else {}
+    save(tmp_path / name, colour, mode=mode, **options)
+    (found,) = colours(only(tmp_path))
+    assert found == pytest.approx(expected, abs=2)
+
+
+def test_a_transparent_palette_is_put_on_white(tmp_path):
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.save(tmp_path / "a.gif", transparency=1)
+    assert colours(only(tmp_path)) == {(255, 255, 255)}
+
+
+def test_a_broken_file_is_named(tmp_path):
+    save(tmp_path / "good.png")
+    content = save(tmp_path / "cut.jpg", size=(64, 64)).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.webp").write_text("this is no picture")
+    images = FolderImages(tmp_path, 8)
+    for index, file in enumerate(images.files):
+        if file.name == "good.png":
+            images[torch.tensor([index])]
+            continue
+        with pytest.raises(ValueError, match=rf"cannot read the image .*{file.name}"):
+            images[torch.tensor([index])]
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_file_is_read_or_named(tmp_path_factory, data):
+    ending = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]))
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 7), RED).save(buffer, ending)
+    content = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / f"a.{ending.lower()}").write_bytes(content[: data.draw(st.integers(1, 2000))])
+    images = FolderImages(folder, 4)
+    with contextlib.suppress(ValueError):
+        assert images[torch.tensor([0])].shape == (1, 3, 4, 4)
+        return
+    with pytest.raises(ValueError, match="cannot read the image"):
+        images[torch.tensor([0])]
+
+
+# Mirror images
+
+
+def test_the_second_half_is_mirrored():
+    images = torch.randint(256, (5, 3, 4, 6), dtype=torch.uint8)
+    both = MirroredImages(images)
+    assert len(both) == 10
+    batch = both[torch.tensor([7, 2, 2])]
+    assert torch.equal(batch[0], images[2].flip(-1))
+    assert torch.equal(batch[1], images[2])
+    assert torch.equal(batch[1], batch[2])
+    assert not torch.equal(batch[0], batch[1])
+
+
+def test_a_folder_can_be_mirrored(tmp_path):
+    pixels = np.zeros((4, 4, 3), dtype=np.uint8)
+    pixels[:, :2] = RED
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    plain, mirrored = MirroredImages(FolderImages(tmp_path, 4))[torch.tensor([0, 1])]
+    assert torch.equal(plain.flip(-1), mirrored)
+    assert plain[0, 0].tolist() == [255, 255, 0, 0]

@@ -1,0 +1,137 @@
+"""Tests of `setar.evaluation.emoji`, with a projection instead of the network's features."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from random_weights import random_fmt
+from setar.data import emoji
+from setar.evaluation import emoji as evaluation
+from setar.evaluation.metrics import (
+    frechet_distance,
+    leave_one_out_class_share,
+    near_copies,
+    nearest_class_share,
+)
+from setar.pipeline import Pipeline
+from setar.tokenizers.base import encode_images, to_uint8
+
+LEVELS = 16
+
+
+class GreyPatches:
+    """Codes are the mean brightness of 4x4 pixels; nothing is trained, decoding is exact."""
+
+    vocabulary = LEVELS
+
+    def grid(self, height, width):
+        return height // 4, width // 4
+
+    def encode(self, images):
+        means = torch.nn.functional.avg_pool2d(images.mean(1, keepdim=True), 4)
+        return means.add(1).div(2).mul(LEVELS - 1).round().long().flatten(1)
+
+    def decode(self, codes, grid):
+        grey = codes.unflatten(1, grid).float().div(LEVELS - 1).mul(2).sub(1)[:, None]
+        return grey.repeat_interleave(4, 2).repeat_interleave(4, 3).expand(-1, 3, -1, -1)
+
+
+def projected(images, progress=False):
+    """Cheap features [n, 12]: a fixed projection of the pixels."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.nn.functional.avg_pool2d(images.float() / 255, 4).flatten(1)
+    return small @ torch.randn(small.shape[1], 12, generator=generator)
+
+
+@pytest.fixture(autouse=True)
+def cheap_features(monkeypatch):
+    monkeypatch.setattr(evaluation, "extract", projected)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    model = random_fmt(grid=(8, 8), vocabulary=LEVELS, classes=99)
+    return Pipeline(model, GreyPatches(), emoji.subgroups())
+
+
+@pytest.fixture(scope="module")
+def report(pipeline):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "extract", projected)
+        return evaluation.evaluate_generator(
+            pipeline, count=1, seed=5, progress=False, recipe="random-4-cosine", guidance=1.0
+        )
+
+
+def test_the_figures_are_as_defined(pipeline, report):
+    figures, samples = report
+    train, every = emoji.load("train"), emoji.load("all")
+    codes = pipeline.sample_codes(
+        list(emoji.subgroups()), seed=5, recipe="random-4-cosine", guidance=1.0
+    )
+    assert torch.equal(samples, pipeline.decode(codes))
+    assert figures.images == len(samples) == 99
+    made, real = projected(samples), projected(train.images)
+    assert figures.distance == pytest.approx(frechet_distance(made, real))
+    share = nearest_class_share(made, torch.arange(99), real, train.labels)
+    assert figures.class_share == share.over_classes
+    left_out = leave_one_out_class_share(projected(every.images), every.labels)
+    assert figures.class_share_real == left_out.over_classes
+    rebuilt = pipeline.decode(encode_images(pipeline.tokenizer, train.images))
+    assert figures.near_copies == near_copies(samples, rebuilt, figures.copy_threshold).share
+    assert figures.copy_threshold == pytest.approx(0.066, abs=0.001)
+    assert figures.seconds > 0
+
+
+def test_noise_is_no_copy_and_far_from_real_emoji(report):
+    figures, _ = report
+    assert figures.exact_copies == 0
+    assert figures.distance > 2 * figures.distance_reconstructed_balanced
+    assert 0 < figures.distance_real_balanced < figures.distance_reconstructed_balanced
+    assert figures.distance_reconstructed > 0
+
+
+def test_copies_are_seen_as_copies(pipeline, monkeypatch):
+    train = emoji.load("train")
+    first = torch.stack([(train.labels == c).nonzero()[0, 0] for c in range(99)])
+    codes = encode_images(pipeline.tokenizer, train.images[first]).clone()
+    codes[40:] = torch.randint(LEVELS, (59, 64), generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(pipeline, "sample_codes", lambda *a, **k: codes)
+    figures, _ = evaluation.evaluate_generator(pipeline, count=1, progress=False)
+    assert figures.exact_copies == 40 / 99
+    assert figures.near_copies == 40 / 99
+
+
+@pytest.mark.parametrize("count", [1, 8, 60])
+def test_the_real_emoji_beside_the_samples(count):
+    labels = emoji.load("train").labels
+    chosen = evaluation._random(labels, count, seed=0)
+    assert len(chosen.uniform) == len(chosen.balanced) == 99 * count
+    assert (labels[chosen.balanced].bincount() == count).all()
+    assert torch.equal(chosen.balanced, evaluation._random(labels, count, seed=0).balanced)
+    assert not torch.equal(chosen.balanced, evaluation._random(labels, count, seed=1).balanced)
+    most = -(-99 * count // len(labels))
+    assert chosen.uniform.bincount().max() == most, "an image comes twice only if it must"
+    sizes = labels.bincount()
+    times = chosen.balanced.bincount(minlength=len(labels))
+    assert (times <= -(-count // sizes[labels])).all()
+
+
+def test_the_tokenizer_report_by_hand():
+    figures = evaluation.evaluate_tokenizer(GreyPatches())
+    images = emoji.load("heldout").images
+    tokenizer = GreyPatches()
+    codes = encode_images(tokenizer, images)
+    rebuilt = to_uint8(tokenizer.decode(codes, (8, 8)))
+    error = ((rebuilt.double() - images) / 255).square().flatten(1).mean(1)
+    assert figures.psnr_heldout == pytest.approx((-10 * error.log10()).mean().item(), abs=1e-3)
+    assert figures.usage_heldout == len(set(codes.flatten().tolist())) / LEVELS
+    assert 0 < figures.usage_heldout <= figures.usage_train <= 1
+    assert figures.tokens == 64
+
+
+def test_only_models_of_the_subgroups_are_judged():
+    other = SimpleNamespace(classes=("cat", "dog"))
+    with pytest.raises(ValueError, match="99 emoji subgroups"):
+        evaluation.evaluate_generator(other)
