@@ -522,7 +522,7 @@ def canned(monkeypatch):
     tokenized = evaluation.TokenizerReport(24.0, 25.0, 0.5, 1.0, 64)
 
     def evaluate(pipe, **given):
-        options.update(given)
+        options.update(given, defaults=pipe.defaults)
         return generated, torch.zeros(1)
 
     monkeypatch.setattr(evaluation, "evaluate_generator", evaluate)
@@ -536,8 +536,10 @@ def test_evaluate_prints_and_writes_every_figure(run, canned, model, tmp_path):
         "evaluate", model, "--guidance", 3, "--count", 2, "--seed", 4, "--out", out
     )
     assert (code, err) == (0, "")
-    assert canned == {"guidance": 3.0, "count": 2, "seed": 4, "recipe": None, "progress": False}
+    assert canned["defaults"].guidance.scale == 3.0
+    assert (canned["count"], canned["seed"], canned["progress"]) == (2, 4, False)
     figures = json.loads(out.read_text())
+    assert figures["settings"]["guidance"]["scale"] == 3.0
     assert figures["settings"]["recipe"] == "random-4-cosine"
     assert figures["generator"]["class_share_real"] == 0.25
     assert figures["tokenizer"]["psnr_heldout"] == 24.0

@@ -215,6 +215,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a tokenizer or a generator."""
+    import dataclasses
+    import json
+
     from setar.training.runs import make_trainer
     from setar.training.settings import read_run
     from setar.training.trainer import checkpoints
@@ -227,6 +230,8 @@ def train(
         )
     _make_folder(folder)
     trainer = make_trainer(run, folder)
+    settings = json.dumps(dataclasses.asdict(run), indent=2)
+    (folder / "settings.json").write_text(settings + "\n", encoding="utf-8")
     if resume and not trainer.resume():
         typer.echo(f"{folder} has no checkpoint yet: starting from step 0")
     if trainer.step >= run.loop.steps:
@@ -252,16 +257,19 @@ def evaluate(
 
     from setar.evaluation.emoji import evaluate_generator, evaluate_tokenizer
     from setar.pipeline import Pipeline
+    from setar.sampling.guidance import Guidance
 
     pipe = Pipeline.from_pretrained(model)
     if out is not None:
         _prepare_file(out)
-    options = {"recipe": recipe or None, "guidance": guidance, "count": count, "seed": seed}
-    shown = sys.stderr.isatty()
-    generated, _ = evaluate_generator(pipe, progress=shown, **options)  # type: ignore[arg-type]
+    changes: dict[str, Any] = {"recipe": recipe or pipe.defaults.recipe}
+    if guidance is not None:
+        changes["guidance"] = Guidance(guidance)
+    pipe.defaults = dataclasses.replace(pipe.defaults, **changes)
+    generated, _ = evaluate_generator(pipe, count=count, seed=seed, progress=sys.stderr.isatty())
     figures = {
         "model": model,
-        "settings": {**options, "recipe": recipe or pipe.defaults.recipe},
+        "settings": {**dataclasses.asdict(pipe.defaults), "count": count, "seed": seed},
         "tokenizer": dataclasses.asdict(evaluate_tokenizer(pipe.tokenizer)),
         "generator": dataclasses.asdict(generated),
     }

@@ -66,6 +66,7 @@ class GeneratorObjective:
         labels: int64 ``[n]``.
         recipe: orders and sets; each batch gets a fresh plan.
         grid: rows and columns of tokens.
+        compile: fuse the model's operations (its weights stay those of ``model``).
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class GeneratorObjective:
         labels: Tensor,
         recipe: Recipe,
         grid: tuple[int, int],
+        compile: bool = False,
     ) -> None:
         self.players: dict[str, nn.Module] = {"model": model}
+        self.forward = torch.compile(model, dynamic=False) if compile else model
         self.model, self.codes, self.labels = model, codes, labels
         self.recipe, self.grid = recipe, grid
         self.samples = len(codes)
@@ -86,7 +89,7 @@ class GeneratorObjective:
         device = next(self.model.parameters()).device
         plan = self.recipe.plan(self.grid, len(items)).to(device)
         codes, labels = self.codes[items].to(device), self.labels[items].to(device)
-        logits = self.model(codes, labels, plan)
+        logits = self.forward(codes, labels, plan)
         loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised)
         return loss, {"loss": loss.detach()}
 

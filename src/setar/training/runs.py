@@ -136,7 +136,7 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
         images, labels = MirroredImages(images), torch.cat([labels, labels])
     shown = sys.stderr.isatty()
     codes = encode_images(tokenizer, images, progress=shown)  # type: ignore[arg-type]
-    objective = GeneratorObjective(model, codes, labels, recipe, grid)
+    objective = GeneratorObjective(model, codes, labels, recipe, grid, run.loop.compile)
     pipeline = Pipeline(model, tokenizer, data.classes, run.sampling)  # type: ignore[arg-type]
 
     def export(weights: Mapping[str, Tensor]) -> Any:

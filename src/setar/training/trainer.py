@@ -40,6 +40,8 @@ class LoopConfig:
     """``auto`` takes a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    compile: bool = False
+    """Fuse a generator's operations with torch.compile; takes a C++ compiler and a minute."""
 
     def __post_init__(self) -> None:
         counts = (self.steps, self.batch_size, self.log_every, self.checkpoint_every, self.keep)
@@ -97,6 +99,7 @@ class Trainer:
         self.folder, self.export, self.show = Path(folder), export, show
         self.step = 0
         self.seconds = 0.0
+        self.resumed_at = (0, 0.0)
         self.optimizers = {n: adamw(m, optimizer) for n, m in objective.players.items()}
         self.average = AveragedWeights(self.result, optimizer.ema)
         self.batches = ShuffledBatches(objective.samples, loop.batch_size, loop.seed)
@@ -110,6 +113,12 @@ class Trainer:
     def parameters(self) -> int:
         """Trainable numbers of the module that is trained."""
         return sum(p.numel() for p in self.result.parameters() if p.requires_grad)
+
+    @property
+    def images_per_second(self) -> float:
+        """Mean speed since the run began or was resumed."""
+        step, seconds = self.resumed_at
+        return (self.step - step) * self.loop.batch_size / max(self.seconds - seconds, 1e-9)
 
     def run(self) -> None:
         """Train to the last step, logging, drawing and saving on the way.
@@ -126,6 +135,7 @@ class Trainer:
         log = _MetricsLog(self.folder / "metrics.jsonl", self.step)
         board = writer(str(self.folder / "tensorboard"), purge_step=self.step + 1)
         steps, start, began = self.loop.steps, self.seconds, time.monotonic()
+        self.resumed_at = (self.step, self.seconds)
         # A bar on a terminal (disable=None); `_report` prints lines where there is none.
         bar = tqdm(total=steps, initial=self.step, unit="step", dynamic_ncols=True, disable=None)
         with bar, log, board:
@@ -198,14 +208,13 @@ class Trainer:
         for name, value in values.items():
             board.add_scalar(name, value, self.step)
         shown = {k: f"{v:.3g}" for k, v in values.items() if k in ("loss", "psnr", "usage")}
+        shown["images/s"] = f"{self.images_per_second:.0f}"
         if bar.disable:
             words = ", ".join(f"{name} {value}" for name, value in shown.items())
-            print(
-                f"step {self.step} of {self.loop.steps}, {self.seconds:.0f} s: {words}", flush=True
-            )
-            return
-        rate = (bar.format_dict["rate"] or 0.0) * self.loop.batch_size
-        bar.set_postfix({**shown, "images/s": f"{rate:.0f}"}, refresh=False)
+            left = (self.loop.steps - self.step) * self.loop.batch_size / self.images_per_second
+            print(f"step {self.step} of {self.loop.steps}, {left:.0f} s left: {words}", flush=True)
+        else:
+            bar.set_postfix(shown, refresh=False)
 
     def _draw(self, board: Any) -> None:
         if self.show is None:
