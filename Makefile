@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# The newest plain torch brings gigabytes of CUDA; a GPU user may say: make demo TORCH=torch
+# The version that is tested; installed first, so that no range below asks for another one.
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test check clean

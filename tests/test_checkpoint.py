@@ -310,3 +310,13 @@ def test_integers_keep_their_value(tmp_path, monkeypatch):
     checkpoint.save(tmp_path / "c", {}, {"x": {"count": count}})
     loaded = checkpoint.load_module(tmp_path / "c", "x", {"family": "counter"})
     assert torch.equal(loaded.count, count)
+
+
+def test_only_the_wanted_parts_are_checked(tmp_path):
+    tensors = {"model": {"a": torch.ones(3)}, "extra": {"b": torch.ones(3)}}
+    checkpoint.save(tmp_path / "m", {"x": 1}, tensors)
+    damaged = tmp_path / "m" / "extra.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    assert checkpoint.verify(tmp_path / "m", ("model",)) == {"x": 1}
+    with pytest.raises(ValueError, match=r"extra.safetensors is damaged"):
+        checkpoint.verify(tmp_path / "m", ("model", "extra"))

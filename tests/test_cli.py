@@ -414,6 +414,19 @@ def test_a_finished_run_says_so(run, config, tmp_path):
     assert "step 5 of 5" in shown
 
 
+def test_a_run_is_resumed_as_it_was_started(run, refused, config, tmp_path):
+    folder = tmp_path / "run"
+    run("train", config, "--out", folder)
+    remembered = (folder / "settings.json").read_bytes()
+    changed = ("--resume", "--set", "recipe=ar", "--set", "loop.steps=6")
+    message = refused("train", config, "--out", folder, *changed)
+    assert "was started with recipe = 'random-8-random', not 'ar'" in message
+    assert (folder / "settings.json").read_bytes() == remembered
+    code, _, _ = run("train", config, "--out", folder, "--resume", "--set", "loop.steps=6")
+    assert code == 0
+    assert json.loads((folder / "settings.json").read_text())["loop"]["steps"] == 6
+
+
 def test_resuming_nothing_starts(run, config, tmp_path):
     code, shown, _ = run("train", config, "--out", tmp_path / "run", "--resume")
     assert code == 0

@@ -17,7 +17,7 @@ import setar
 
 RANKS = [
     {"recipes", "layers", "data", "text", "config", "features", "pictures"},
-    {"models", "tokenizers"},
+    {"models", "tokenizers", "drawing"},
     {"sampling", "checkpoint"},
     {"pretrained"},
     {"pipeline"},
@@ -27,7 +27,13 @@ RANKS = [
 ]
 """Rooms (packages or modules of `setar`), the lowest first; a room imports only lower ones."""
 
-FORBIDDEN = [("sampling", "models"), ("sampling", "tokenizers"), ("importers", "pipeline")]
+FORBIDDEN = [
+    ("models", "data"),
+    ("tokenizers", "data"),
+    ("sampling", "models"),
+    ("sampling", "tokenizers"),
+    ("importers", "pipeline"),
+]
 """Downward, and still wrong: sampling knows models by their protocols only."""
 
 HEAVY = {

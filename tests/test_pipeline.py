@@ -143,6 +143,15 @@ def test_a_seed_gives_the_same_image_in_any_batch(pipe, recipe):
     assert torch.equal(mixed[1], together[9])
 
 
+def test_a_model_without_the_null_class_is_not_guided(pipe):
+    model = random_fmt(vocabulary=32)
+    model.config = dataclasses.replace(model.config, class_dropout=0.0)
+    other = Pipeline(model, pipe.tokenizer, CLASSES)
+    with pytest.raises(ValueError, match=r"guidance .=2. must be 1"):
+        other("cat", recipe="ar")
+    assert len(other("cat", recipe="ar", guidance=1.0)) == 1
+
+
 def test_seeds_go_with_images_class_by_class(pipe):
     codes = pipe.sample_codes(["cat", "dog"], count=2, seed=5)
     listed = pipe.sample_codes([0, 0, 1, 1], seed=[5, 6, 7, 8])

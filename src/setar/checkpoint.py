@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,12 @@ def _replaceable(folder: Path) -> bool:
     return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """Check every file against the manifest and return the config.
+def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]:
+    """Check files against the manifest and return the config.
+
+    Args:
+        folder: a model folder.
+        parts: check only these parts (and the config); None checks every file.
 
     Raises:
         ValueError: the folder is no model folder, or a file is missing or damaged.
@@ -136,7 +140,10 @@ def verify(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / MANIFEST} has no table `sha256`")
     if CONFIG not in sums:
         raise ValueError(f"{folder / MANIFEST} does not list {CONFIG}")
+    wanted = None if parts is None else {CONFIG, *(f"{part}.safetensors" for part in parts)}
     for name, expected in sums.items():
+        if wanted is not None and name not in wanted:
+            continue
         file = folder / name
         if not file.is_file():
             raise ValueError(f"{folder} lacks {name}, which its {MANIFEST} lists")

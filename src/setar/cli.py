@@ -4,6 +4,7 @@ Commands import what they need when they run, so that ``setar --help`` is instan
 the user's is one line on standard error and exit code 2.
 """
 
+import dataclasses
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from setar.pipeline import PartialImages, Pipeline
+    from setar.sampling.guidance import Guidance
 
 app = typer.Typer(
     add_completion=False,
@@ -62,7 +64,7 @@ def sample(
         float | None, typer.Option(help="Only codes at least this fraction of the likeliest.")
     ] = None,
     attention: Annotated[str | None, typer.Option(help="causal, or full (MAR sampling).")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
     out: OutFile = Path("outputs/sample.png"),
     animate: Annotated[
         Path | None, typer.Option(help="Also write a GIF of the sets appearing.")
@@ -73,7 +75,6 @@ def sample(
 ) -> None:
     """Generate images and write them as one labelled picture, a row per class."""
     from setar.pipeline import Pipeline
-    from setar.sampling.guidance import Guidance
     from setar.training.trainer import find_device
 
     pipe = Pipeline.from_pretrained(model, str(find_device(device)))
@@ -95,10 +96,7 @@ def sample(
         "attention": attention,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    scale = None
-    if guidance is not None or schedule is not None:
-        usual = pipe.defaults.guidance.scale
-        scale = Guidance(usual if guidance is None else guidance, schedule or "constant")
+    scale = _guidance(pipe, scale=guidance, schedule=schedule)
     frames = _Frames(pipe, ids, count) if animate else None
     began = time.perf_counter()
     images = _with_progress(
@@ -118,6 +116,12 @@ def sample(
             name = pipe.classes[ids[index // count]].replace("/", "-")
             image.save(each / f"{seed + index:06d}-{name}.png")
         typer.echo(f"{len(images)} files -> {each}")
+
+
+def _guidance(pipe: "Pipeline", **changes: object) -> "Guidance":
+    """The model's own guidance with what the user asked for instead."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(pipe.defaults.guidance, **given)  # type: ignore[arg-type]
 
 
 def _spread(pipe: "Pipeline") -> list[str]:
@@ -215,11 +219,8 @@ def train(
     ] = False,
 ) -> None:
     """Train a tokenizer or a generator."""
-    import dataclasses
-    import json
-
     from setar.training.runs import make_trainer
-    from setar.training.settings import read_run
+    from setar.training.settings import check_settings, read_run, write_settings
     from setar.training.trainer import checkpoints
 
     run = read_run(config, change or [])
@@ -230,10 +231,11 @@ def train(
         )
     _make_folder(folder)
     trainer = make_trainer(run, folder)
-    settings = json.dumps(dataclasses.asdict(run), indent=2)
-    (folder / "settings.json").write_text(settings + "\n", encoding="utf-8")
-    if resume and not trainer.resume():
-        typer.echo(f"{folder} has no checkpoint yet: starting from step 0")
+    if resume:
+        check_settings(run, folder)
+        if not trainer.resume():
+            typer.echo(f"{folder} has no checkpoint yet: starting from step 0")
+    write_settings(run, folder)
     if trainer.step >= run.loop.steps:
         typer.echo(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
         return
@@ -252,20 +254,19 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
     """Measure a model of the embedded emoji: its tokenizer, then samples of all 99 classes."""
-    import dataclasses
     import json
 
     from setar.evaluation.emoji import evaluate_generator, evaluate_tokenizer
     from setar.pipeline import Pipeline
-    from setar.sampling.guidance import Guidance
 
     pipe = Pipeline.from_pretrained(model)
     if out is not None:
         _prepare_file(out)
-    changes: dict[str, Any] = {"recipe": recipe or pipe.defaults.recipe}
-    if guidance is not None:
-        changes["guidance"] = Guidance(guidance)
-    pipe.defaults = dataclasses.replace(pipe.defaults, **changes)
+    pipe.defaults = dataclasses.replace(
+        pipe.defaults,
+        recipe=recipe or pipe.defaults.recipe,
+        guidance=_guidance(pipe, scale=guidance),
+    )
     generated, _ = evaluate_generator(pipe, count=count, seed=seed, progress=sys.stderr.isatty())
     figures = {
         "model": model,
@@ -302,7 +303,7 @@ def recipe(
     import torch
     from rich.console import Console
 
-    from setar.recipes.drawing import render_image, render_text
+    from setar.drawing import render_image, render_text
     from setar.recipes.recipe import Recipe
 
     if not 0 <= seed < 2**63:

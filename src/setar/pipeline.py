@@ -91,7 +91,7 @@ class Pipeline:
             ValueError: there is no such model, or its files are wrong or damaged.
         """
         folder = locate(source)
-        config = checkpoint.verify(folder)
+        config = checkpoint.verify(folder, ("model", "tokenizer"))
         missing = {"model", "tokenizer", "classes"} - config.keys()
         if missing:
             raise ValueError(f"{folder} is no generator: config.json lacks {sorted(missing)}")
@@ -204,6 +204,11 @@ class Pipeline:
         seeds = _seeds(seed, len(ids))
         plan_of = _recipe(self.defaults.recipe if recipe is None else recipe)
         strength = self._guidance(guidance)
+        if strength.scale != 1 and self.model.config.class_dropout == 0:
+            raise ValueError(
+                "this model was trained with `class_dropout` = 0 and knows no 'no class': "
+                f"guidance (={strength.scale:g}) must be 1"
+            )
         chosen = _settings(self.defaults.settings, settings)
         device = next(self.model.parameters()).device
         made = []

@@ -302,3 +302,8 @@ def test_an_order_of_ones_own_with_sizes_is_a_recipe():
             Recipe.parse("test-halves").plan((1, 1))
     finally:
         ORDERS.pop("test-halves")
+
+
+def test_a_masked_recipe_is_not_sampled():
+    with pytest.raises(ValueError, match="for training; sample a masked model with full attention"):
+        Recipe.parse("mar").sampling_plan((4, 4), [seeded()])

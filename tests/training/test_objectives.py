@@ -161,7 +161,8 @@ def test_dead_codes_come_back_and_used_ones_stay():
     objective = tokenizer_objective(revive_every=4)
     table = objective.model.codebook.weight
     before = table.detach().clone()
-    for step in range(4):
+    assert objective.usage(0) == 0, "nothing is in use before the first image"
+    for step in range(3):
         objective.loss("model", torch.arange(6), step)
         objective.after_step(step)
     assert torch.equal(table, before), "a code gets a full window before it is called dead"

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -6,7 +8,13 @@ from setar import checkpoint
 from setar.data import digits, emoji
 from setar.features import EfficientNetLite0
 from setar.pipeline import Pipeline
-from setar.training.runs import load_data, make_trainer, reconstructions, shown_classes
+from setar.training.runs import (
+    balanced,
+    load_data,
+    make_trainer,
+    reconstructions,
+    shown_classes,
+)
 from setar.training.settings import DataConfig, read_run
 
 
@@ -192,3 +200,48 @@ def test_a_vqgan_run_can_train_a_critic_on_pictures_just_large_enough(make, tmp_
     trainer = make(tiny_runs.FOLDER_TOKENIZER, source(folder), *overrides, "loop.steps=1")
     trainer.run()
     assert list(trainer.optimizers) == ["model", "critic"]
+
+
+# Balance and compilation
+
+
+def test_balance_repeats_small_classes():
+    labels = torch.tensor([0] * 16 + [1] * 4 + [3])
+    counts = {
+        balance: torch.bincount(labels[balanced(labels, balance)]).tolist()
+        for balance in (0.0, 0.5, 1.0)
+    }
+    assert counts == {0.0: [16, 4, 0, 1], 0.5: [16, 8, 0, 4], 1.0: [16, 16, 0, 16]}
+
+
+def test_a_balanced_run_trains_on_the_repeated_codes(make):
+    plain, fair = make(tiny_runs.DIGITS), make(tiny_runs.DIGITS, "data.balance=1.0")
+    assert fair.objective.samples >= plain.objective.samples
+    shares = torch.bincount(fair.objective.labels) / fair.objective.samples
+    assert (shares - 0.1).abs().max() < 0.01
+
+
+def test_compiling_needs_a_compiler(make, monkeypatch, tmp_path):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs a C.. compiler"):
+        make(tiny_runs.DIGITS, "loop.compile=true")
+    folder = tiny_runs.save_pictures(tmp_path / "pictures")
+    with pytest.raises(ValueError, match="is for generators"):
+        make(tiny_runs.FOLDER_TOKENIZER, source(folder), "loop.compile=true")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile on a CPU needs g++")
+def test_a_compiled_model_learns_the_same(make):
+    losses = []
+    for compiled in ("false", "true"):
+        trainer = make(tiny_runs.DIGITS, f"loop.compile={compiled}", "model.dropout=0.0")
+        torch.nn.init.normal_(trainer.result.head.weight, std=0.3)
+        torch.manual_seed(0)
+        trainer.result.train()
+        trainer.result.condition.drop = 0.0
+        loss, _ = trainer.objective.loss("model", torch.arange(4), 0)
+        loss.backward()
+        losses.append((loss.detach(), trainer.result.tokens.weight.grad))
+    assert losses[0][1].abs().sum() > 0
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)

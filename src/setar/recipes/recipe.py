@@ -224,6 +224,11 @@ class Recipe:
         """
         grid = check_grid(grid)
         _check_number("generators", len(generators))
+        if self._masked:
+            raise ValueError(
+                f"recipe {str(self)!r} is for training; sample a masked model with full attention "
+                "and a recipe such as random-64-cosine"
+            )
         for generator in (schedule_generator, *generators):
             _check_generator(generator)
         sizes = self._draw_sizes(grid, 1, schedule_generator)

@@ -28,7 +28,7 @@ def perceptual_loss(maps: FeatureMaps, images: Tensor, originals: Tensor) -> Ten
     with torch.no_grad():
         theirs = maps((originals + 1) / 2)
     distances = [
-        (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean()
+        (F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1)).square().sum(1).mean()
         for a, b in zip(ours, theirs, strict=True)
     ]
     return torch.stack(distances).mean()
@@ -53,7 +53,7 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Judge images in [-1, 1]; at least 3 * 2 ** layers pixels per side."""
-        return self.output(self.hidden(F.leaky_relu(self.input(images), 0.2)))
+        return self.output(self.hidden(F.leaky_relu(self.input(images), 0.2))).float()
 
 
 def _initialise(module: nn.Module) -> None:

@@ -136,6 +136,10 @@ class TokenizerLossConfig:
             raise ValueError(f"`critic_channels` (={self.critic_channels}) must be a multiple of 4")
 
 
+NEVER = -(2**40)
+"""When a code was last used that has not been used yet."""
+
+
 class TokenizerObjective:
     """Reconstruction, codebook and, if wanted, perceptual and adversarial losses.
 
@@ -160,7 +164,7 @@ class TokenizerObjective:
         if config.adversarial:
             critic = PatchDiscriminator(config.critic_channels, config.critic_layers)
             self.players["critic"] = critic.to(next(model.parameters()).device)
-        self.last_used = torch.zeros(model.vocabulary, dtype=torch.int64)
+        self.last_used = torch.full((model.vocabulary,), NEVER)
         self._batch: tuple[Tensor, Tensor] | None = None
         self._features: Tensor | None = None
 

@@ -1,6 +1,8 @@
 """From a config to a trainer: data, tokenizer, model, objective, and the pictures on the way."""
 
 import math
+import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,11 +66,24 @@ def _grey(codes: Tensor) -> Tensor:
 
 def make_trainer(run: TokenizerRun | GeneratorRun, folder: Path) -> Trainer:
     """The trainer of a run; everything random in it follows from the config's seed."""
+    _check_compiler(run)
     torch.manual_seed(run.loop.seed)
     data = load_data(run.data)
     if isinstance(run, TokenizerRun):
         return _tokenizer_trainer(run, data, folder)
     return _generator_trainer(run, data, folder)
+
+
+def _check_compiler(run: TokenizerRun | GeneratorRun) -> None:
+    """Refuse ``loop.compile`` where it cannot work, before anything is done."""
+    if not run.loop.compile:
+        return
+    if isinstance(run, TokenizerRun):
+        raise ValueError("`loop.compile` is for generators; leave it out for a tokenizer")
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
+        raise ValueError(
+            "`loop.compile` needs a C++ compiler (g++); without one: --set loop.compile=false"
+        )
 
 
 def _tokenizer_trainer(run: TokenizerRun, data: TrainingData, folder: Path) -> Trainer:
@@ -135,8 +150,11 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
     if run.data.flips:
         images, labels = MirroredImages(images), torch.cat([labels, labels])
     shown = sys.stderr.isatty()
+    chosen = balanced(labels, run.data.balance)
     codes = encode_images(tokenizer, images, progress=shown)  # type: ignore[arg-type]
-    objective = GeneratorObjective(model, codes, labels, recipe, grid, run.loop.compile)
+    objective = GeneratorObjective(
+        model, codes[chosen], labels[chosen], recipe, grid, run.loop.compile
+    )
     pipeline = Pipeline(model, tokenizer, data.classes, run.sampling)  # type: ignore[arg-type]
 
     def export(weights: Mapping[str, Tensor]) -> Any:
@@ -149,6 +167,13 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
         return tile(pixels, columns, _scale(pixels))
 
     return Trainer(objective, run.optimizer, run.loop, folder, export, show)
+
+
+def balanced(labels: Tensor, balance: float) -> Tensor:
+    """Indices of the images of one epoch: those of small classes are repeated (`DataConfig`)."""
+    counts = torch.bincount(labels)
+    repeats = (counts.max() / counts.clamp_min(1)).pow(balance).round().long()
+    return torch.arange(len(labels)).repeat_interleave(repeats[labels])
 
 
 def shown_classes(classes: int) -> tuple[list[int], int]:
@@ -164,7 +189,7 @@ def _tokenizer(run: GeneratorRun) -> nn.Module:
             raise ValueError("`tokenizer` = 'pixels' is for the digits; name a trained tokenizer")
         return PixelLevels(PixelLevelsConfig(digits.VOCABULARY))
     folder = locate(run.tokenizer)
-    config = checkpoint.verify(folder)
+    config = checkpoint.verify(folder, ("tokenizer",))
     if "tokenizer" not in config:
         raise ValueError(f"{folder} has no tokenizer")
     return checkpoint.load_module(folder, "tokenizer", config["tokenizer"])

@@ -1,9 +1,10 @@
 """What a config file of ``setar train`` may say: every key with its meaning and default."""
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from setar.config import build, read_toml
 from setar.models.fmt import PRESETS, FMTConfig
@@ -26,6 +27,13 @@ class DataConfig:
     """Side in pixels of the square crops from a folder; the built-in sets have their own size."""
     flips: bool = False
     """Train on each image and on its mirror image."""
+    balance: float = 0.0
+    """How much more often a generator sees images of small classes: 0 is each image equally often,
+    1 each class; between, a class of n images comes in proportion to n to the power 1 - balance."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"`balance` (={self.balance}) must be from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -94,3 +102,41 @@ def read_run(path: Path, overrides: list[str]) -> TokenizerRun | GeneratorRun:
     if not isinstance(task, str) or task not in kinds:
         raise ValueError(f"{path}: `task` must be one of {', '.join(kinds)}, not {task!r}")
     return build(kinds[task], values, str(path))
+
+
+SETTINGS = "settings.json"
+"""The file of a run's folder that remembers what the run was started with."""
+
+FREE = {"steps", "log_every", "sample_every", "checkpoint_every", "keep", "device", "compile"}
+"""Keys of ``loop`` that a resumed run may change; the others would make it another run."""
+
+
+def write_settings(run: TokenizerRun | GeneratorRun, folder: Path) -> None:
+    """Remember the settings of a run in its folder."""
+    text = json.dumps(dataclasses.asdict(run), indent=2)
+    (folder / SETTINGS).write_text(text + "\n", encoding="utf-8")
+
+
+def check_settings(run: TokenizerRun | GeneratorRun, folder: Path) -> None:
+    """Raise ValueError if a run in ``folder`` was started with settings that differ from these."""
+    file = folder / SETTINGS
+    if not file.is_file():
+        return
+    before = _flat(json.loads(file.read_text(encoding="utf-8")))
+    now = _flat(json.loads(json.dumps(dataclasses.asdict(run))))
+    free = {f"loop.{key}" for key in FREE}
+    for key in sorted((before.keys() | now.keys()) - free):
+        if before.get(key) != now.get(key):
+            raise ValueError(
+                f"{folder} was started with {key} = {before.get(key)!r}, not {now.get(key)!r}: "
+                "resume it as it was, or choose another --out"
+            )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, with keys such as ``loop.steps``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        flat |= {f"{prefix}{key}": value} if inner is None else inner
+    return flat

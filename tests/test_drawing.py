@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from setar.recipes.drawing import render_image, render_text
+from setar.drawing import render_image, render_text
 from setar.recipes.recipe import Recipe
 
 

@@ -1,8 +1,7 @@
 """Drawings of a plan: the numbered grid of Figure 5 and the three masks of Figure 2.
 
 A set has one colour everywhere, from dark (first) to light (last): its cells in the grid, its keys
-(columns) in the masks. The rest of this room needs torch only; this module also needs Pillow and
-rich.
+(columns) in the masks.
 """
 
 from collections.abc import Sequence
