@@ -40,8 +40,11 @@ class Objective(Protocol):
     samples: int
     """Number of training items."""
 
-    def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
-        """The scalar loss of ``player`` on the items with these indices, and what to log."""
+    def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor | None, Metrics]:
+        """The scalar loss of ``player`` on the items with these indices, and what to log.
+
+        None: the player does not move in this step.
+        """
         ...
 
     def after_step(self, step: int) -> None:
@@ -168,9 +171,11 @@ class TokenizerObjective:
         self._batch: tuple[Tensor, Tensor] | None = None
         self._features: Tensor | None = None
 
-    def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
+    def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor | None, Metrics]:
         """The tokenizer's loss, or the critic's on the same batch."""
-        return self._critic_loss(step) if player == "critic" else self._model_loss(items, step)
+        if player == "model":
+            return self._model_loss(items, step)
+        return self._critic_loss() if self._critic_plays(step) else (None, {})
 
     def _model_loss(self, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
         originals = to_float(self.images[items]).to(next(self.model.parameters()).device)
@@ -199,12 +204,12 @@ class TokenizerObjective:
     def _critic_plays(self, step: int) -> bool:
         return "critic" in self.players and step >= self.config.critic_start
 
-    def _critic_loss(self, step: int) -> tuple[Tensor, Metrics]:
+    def _critic_loss(self) -> tuple[Tensor, Metrics]:
         assert self._batch is not None
         images, originals = self._batch
         critic = self.players["critic"]
         loss = critic_loss(critic(originals), critic(images))
-        return loss if self._critic_plays(step) else loss * 0, {"critic_loss": loss.detach()}
+        return loss, {"critic_loss": loss.detach()}
 
     def usage(self, step: int, window: int = 100) -> float:
         """Share of the codebook that some image of the last ``window`` steps used."""

@@ -163,6 +163,8 @@ class Trainer:
             module = self.objective.players[player].train()
             with self._numerics():
                 loss, measured = self.objective.loss(player, items, step)
+                if loss is None:
+                    continue
                 loss.backward()
             norm = nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip)
             for group in optimizer.param_groups:
