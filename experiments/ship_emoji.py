@@ -16,6 +16,7 @@ import typer
 from setar import Pipeline
 from setar.evaluation.emoji import GeneratorReport, evaluate_generator, evaluate_tokenizer
 from setar.pretrained import SHIPPED
+from setar.sampling.generate import SamplingSettings
 from setar.sampling.guidance import Guidance
 
 STEPS = {"16 steps": "random-16-cosine", "8 steps": "random-8-cosine"}
@@ -42,7 +43,9 @@ def row(name: str, reports: list[float], form: str = ".3f") -> str:
     return f"| {name} | " + " | ".join(f"{value:{form}}" for value in reports) + " |"
 
 
-def write_card(pipe: Pipeline, runs: dict[str, Path], reports: dict[str, GeneratorReport]) -> str:
+def write_card(
+    pipe: Pipeline, runs: dict[str, Path], reports: dict[str, GeneratorReport], note: str
+) -> str:
     quality = evaluate_tokenizer(pipe.tokenizer)
     last = {name: read_metrics(run)[-1] for name, run in runs.items()}
     sizes = {
@@ -88,7 +91,7 @@ tokenizer of {sizes["tokenizer"] / 1e6:.2f} M (8x8 tokens of {pipe.tokenizer.voc
     python experiments/ship_emoji.py
 
 on two CPU cores; the last training loss was {last["generator"]["loss"]:.3f} nats per token. Curves: docs/emoji-curves.png.
-Only the split `train` was used: the 198 held-out skin-tone emoji were never seen.
+Only the split `train` was used: the 198 held-out skin-tone emoji were never seen. {note}
 
 ## Tokenizer
 
@@ -97,7 +100,7 @@ PSNR on the held-out emoji {quality.psnr_heldout:.2f} dB (training emoji {qualit
 
 ## Generator
 
-Sampled as by default ({pipe.defaults.guidance.schedule} guidance {pipe.defaults.guidance.scale:g}), in features of
+Sampled as by default ({pipe.defaults.guidance.schedule} guidance {pipe.defaults.guidance.scale:g}, temperature {pipe.defaults.settings.temperature:g}), in features of
 EfficientNet-Lite0; Frechet distances grow as samples get fewer, so compare equal numbers only.
 
 {table}
@@ -119,9 +122,15 @@ def main(
     schedule: str = "constant",
     out: Path = SHIPPED / "emoji",
     curves: Path = Path("docs/emoji-curves.png"),
+    note: str = "",
+    temperature: float = 1.0,
 ) -> None:
     pipe = Pipeline.from_pretrained(generator)
-    pipe.defaults = dataclasses.replace(pipe.defaults, guidance=Guidance(guidance, schedule))
+    pipe.defaults = dataclasses.replace(
+        pipe.defaults,
+        guidance=Guidance(guidance, schedule),
+        settings=SamplingSettings(temperature=temperature),
+    )
     pipe.save_pretrained(out, half=True)
     pipe = Pipeline.from_pretrained(out)
     reports = {}
@@ -131,7 +140,7 @@ def main(
     curves.parent.mkdir(exist_ok=True)
     runs = {"tokenizer": tokenizer, "generator": generator}
     draw_curves(tokenizer, generator, curves)
-    pipe.save_pretrained(out, half=True, card=write_card(pipe, runs, reports))
+    pipe.save_pretrained(out, half=True, card=write_card(pipe, runs, reports, note))
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"{out}: {size / 1e6:.2f} MB")
 

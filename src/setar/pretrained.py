@@ -38,6 +38,8 @@ def locate(source: str | Path) -> Path:
     if os.path.exists(folder):
         raise ValueError(f"{folder} is no model folder: it has no {CONFIG}")
     if name.count("/") == 1 and not name.startswith((".", "/")) and not name.endswith("/"):
+        if os.path.isdir(folder.parent):
+            raise ValueError(f"there is no {folder.name!r} in the folder {folder.parent}")
         return _download(name)
     near = difflib.get_close_matches(name[:60], shipped(), 1)
     hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(shipped()) or 'none'}"
