@@ -1,5 +1,6 @@
 """The pipeline: saved and loaded, the same image for a seed whatever surrounds it, clear errors."""
 
+import copy
 import dataclasses
 import json
 
@@ -144,7 +145,7 @@ def test_a_seed_gives_the_same_image_in_any_batch(pipe, recipe):
 
 
 def test_a_model_without_the_null_class_is_not_guided(pipe):
-    model = random_fmt(vocabulary=32)
+    model = copy.copy(random_fmt(vocabulary=32))  # the model itself is shared by the tests
     model.config = dataclasses.replace(model.config, class_dropout=0.0)
     other = Pipeline(model, pipe.tokenizer, CLASSES)
     with pytest.raises(ValueError, match=r"guidance .=2. must be 1"):

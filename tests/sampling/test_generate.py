@@ -12,7 +12,6 @@ from setar.sampling.logits import probabilities
 GRID, TOKENS = (4, 4), 16
 RECIPES = [
     "ar",
-    "mar",
     "next-scale",
     "raster-1,2,1,12",
     "roll-16,",
