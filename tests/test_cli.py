@@ -207,7 +207,7 @@ def test_sample_writes_a_labelled_picture(run, model, tmp_path):
     )  # fmt: skip
     assert (code, err) == (0, "")
     with Image.open(out) as picture:
-        side, gap = 64, 4
+        side, gap = 96, 6
         assert picture.width > 3 * (side + gap)
         assert picture.height == 16 + 32 + 2 * (side + gap) + 16
     with Image.open(steps) as animation:

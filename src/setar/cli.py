@@ -202,7 +202,7 @@ def _grid(
         first = row * count
         seeds = "" if seed is None else f"seeds {seed + first} to {seed + first + count - 1}"
         rows.append((pipe.classes[class_id], seeds, images[first : first + count]))
-    return labelled_rows(rows, title, side=max(64, images[0].width))
+    return labelled_rows(rows, title, side=max(96, images[0].width))
 
 
 @app.command()

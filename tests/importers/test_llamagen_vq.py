@@ -112,7 +112,7 @@ class TestConvert:
 
     def test_the_statistic_may_be_absent(self, state):
         del state["quantize.codebook_used"]
-        llamagen_vq.convert(state)
+        assert llamagen_vq.convert(state).config == SMALL
 
     @pytest.mark.parametrize(
         "name",
