@@ -209,7 +209,7 @@ def test_sample_writes_a_labelled_picture(run, model, tmp_path):
     with Image.open(out) as picture:
         side, gap = 96, 6
         assert picture.width > 3 * (side + gap)
-        assert picture.height == 16 + 32 + 2 * (side + gap) + 16
+        assert picture.height == 24 + 48 + 2 * (side + gap) + 24
     with Image.open(steps) as animation:
         assert animation.n_frames == 4
     names = ["000005-dog", "000006-dog", "000007-dog", "000008-a-b", "000009-a-b", "000010-a-b"]
