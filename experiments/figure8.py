@@ -6,10 +6,12 @@ from lab import (
     Sampling,
     Section,
     axis_of_steps,
-    measure,
+    count_of_seeds,
+    distance,
+    over_seeds,
     panels,
-    run_of,
     save_plot,
+    shown_distance,
     table,
 )
 
@@ -23,12 +25,12 @@ PANELS = {
 }
 
 
-def curve(recipe: str, sets: int) -> list[Figures]:
-    """Figures over the sampling steps; 64 cosine sets of 64 tokens are sets of one."""
+def curve(recipe: str, sets: int) -> list[list[Figures]]:
+    """Figures of all seeds over the sampling steps; 64 cosine sets of 64 tokens are sets of one."""
     order = recipe.partition("-")[0]
     single = sets == 64 and recipe.endswith("cosine")
-    run = run_of(f"{order}-N-uniform" if single else recipe.format(sets))
-    return [measure(run, Sampling(f"{order}-{k}-cosine")) for k in STEPS]
+    trained = f"{order}-N-uniform" if single else recipe.format(sets)
+    return [over_seeds(trained, Sampling(f"{order}-{k}-cosine")) for k in STEPS]
 
 
 def section() -> Section:
@@ -36,7 +38,9 @@ def section() -> Section:
     figure, axes = panels(3)
     for axis, recipe in zip(axes, PANELS, strict=True):
         for k in PANELS[recipe]:
-            axis.plot(STEPS, [f.distance for f in curves[recipe, k]], "o-", ms=3, label=f"{k} sets")
+            axis.plot(
+                STEPS, [distance(f) for f in curves[recipe, k]], "o-", ms=3, label=f"{k} sets"
+            )
         axis_of_steps(axis, STEPS, f"trained with {recipe.format('K')}")
     picture = save_plot(
         figure,
@@ -44,18 +48,18 @@ def section() -> Section:
         "FD-digits against sampling steps, one line per number of sets in training",
     )
     rows = [
-        (f"`{recipe.format(k)}`", *(f"{f.distance:.1f}" for f in line))
+        (f"`{recipe.format(k)}`", *(shown_distance(f) for f in line))
         for (recipe, k), line in curves.items()
     ]
     body = f"""
-One seed; sampled in the training order with a cosine schedule. On 64 tokens, 64 cosine sets are sets of one.
+{count_of_seeds().capitalize()}; sampled in the training order with a cosine schedule. On 64 tokens, 64 cosine sets are sets of one.
 
 {picture}
 
 {table(["trained with", *(f"{k} steps" for k in STEPS)], rows)}
 """
     at = {
-        key: {k: f.distance for k, f in zip(STEPS, line, strict=True)}
+        key: {k: distance(f) for k, f in zip(STEPS, line, strict=True)}
         for key, line in curves.items()
     }
     return Section("Figure 8: the number of sets in training", body, _claims(at))

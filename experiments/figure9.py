@@ -1,6 +1,23 @@
 """Figure 9: random order and random intervals: how many sets, which attention, which loss."""
 
-from lab import Claim, Sampling, Section, finish, losses, measure, panels, run_of, save_plot, table
+from lab import (
+    SEEDS,
+    Claim,
+    Sampling,
+    Section,
+    count_of_seeds,
+    distance,
+    finish,
+    losses,
+    mean,
+    over_seeds,
+    panels,
+    run_of,
+    save_plot,
+    shown,
+    shown_distance,
+    table,
+)
 
 SETS = (2, 4, 8, 16, 32, 64)
 CAUSAL = Sampling("random-16-cosine")
@@ -8,23 +25,26 @@ FULL = CAUSAL.but(attention="full")
 
 
 def section() -> Section:
-    runs = {k: run_of(f"random-{k}-random") for k in SETS}
-    causal = {k: measure(run, CAUSAL).distance for k, run in runs.items()}
-    full = {k: measure(run, FULL).distance for k, run in runs.items()}
-    curves = {k: losses(run) for k, run in runs.items()}
-    last = {k: sum(loss for _, loss in line[-5:]) / 5 for k, line in curves.items()}
+    masked = {k: over_seeds(f"random-{k}-random", CAUSAL) for k in SETS}
+    unmasked = {k: over_seeds(f"random-{k}-random", FULL) for k in SETS}
+    causal = {k: distance(figures) for k, figures in masked.items()}
+    full = {k: distance(figures) for k, figures in unmasked.items()}
+    curves = {k: [losses(run_of(f"random-{k}-random", seed)) for seed in SEEDS] for k in SETS}
+    last = {k: [mean([loss for _, loss in line[-5:]]) for line in curves[k]] for k in SETS}
     body = f"""
-Trained with random-K-random, sampled with random-16-cosine; one seed. Full attention encodes everything anew at each step, unmasked.
+Trained with random-K-random, sampled with random-16-cosine; {
+        count_of_seeds()
+    }. Full attention encodes everything anew at each step, unmasked.
 
-{_picture(causal, full, curves)}
+{_picture(causal, full, {k: lines[0] for k, lines in curves.items()})}
 
 {
         table(
             ["K", *map(str, SETS)],
             [
-                ("causal attention", *(f"{causal[k]:.1f}" for k in SETS)),
-                ("full attention", *(f"{full[k]:.1f}" for k in SETS)),
-                ("training loss, last 100 steps", *(f"{last[k]:.3f}" for k in SETS)),
+                ("causal attention", *(shown_distance(masked[k]) for k in SETS)),
+                ("full attention", *(shown_distance(unmasked[k]) for k in SETS)),
+                ("training loss, last 100 steps", *(shown(last[k], 3) for k in SETS)),
             ],
         )
     }
@@ -71,7 +91,7 @@ def _picture(causal: dict, full: dict, curves: dict) -> str:
     return save_plot(
         figure,
         "figure9",
-        "left: FD-digits against K; middle: with full attention too; right: loss while training",
+        "left: FD-digits against K; middle: with full attention too; right: loss while training, first seed",
     )
 
 

@@ -142,6 +142,8 @@ def emoji_run(
     rate: float = 1.5e-3,
     balance: float = 1.0,
     compile: bool = True,
+    seed: int = 0,
+    self_correction: float = 0.0,
 ) -> GeneratorRun:
     """The settings of an emoji model: ``steps`` of 32 images, the rest as in configs/emoji.toml.
 
@@ -153,6 +155,7 @@ def emoji_run(
         "tokenizer": tokenizer,
         "recipe": recipe,
         "model": {"preset": "emoji", **model},
+        "self_correction": self_correction,
         "sampling": {"recipe": sampling or recipe},
         "optimizer": {
             "name": "muon",
@@ -166,6 +169,7 @@ def emoji_run(
             "steps": steps,
             "batch_size": 32,
             "precision": "bfloat16",
+            "seed": seed,
             "compile": compile and COMPILES,
             "checkpoint_every": steps,
         },
@@ -387,7 +391,7 @@ def tokenizer_weights(source: str) -> str:
     return digest.hexdigest()[:16]
 
 
-LATER = {"smoothing": False}
+LATER = {"smoothing": False, "self_correction": 0.0}
 """Settings that came after the first results, and what they were until then: so they do not count."""
 
 

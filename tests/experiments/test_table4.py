@@ -46,15 +46,19 @@ def test_every_model_has_a_row(judging, table4):
     text, _ = judging((0.4, 500.0), (0.3, 600.0))
     for name in ("VAR", "SAR, next-scale", *(f"shipped `{name}`" for name in table4.shipped())):
         assert text.count(f"\n| {name} | 1.40 M |") == 1
+    assert "0.400 ± 0.000" in text
 
 
 def test_both_are_trained_alike(table4, lab, monkeypatch):
     monkeypatch.setattr(table4, "MULTISCALE", "emoji")
-    first, second = table4.next_scale_runs().values()
-    assert first.optimizer == second.optimizer
-    assert first.loop == second.loop
-    assert first.data == second.data
-    assert first.model.family != second.model.family
+    var, sar, correcting = (run(1) for run in table4.NEXT_SCALE.values())
+    for other in (sar, correcting):
+        assert var.optimizer == other.optimizer
+        assert var.loop == other.loop
+        assert var.data == other.data
+    assert var.model.family != sar.model.family
+    assert dataclasses.replace(correcting, self_correction=0.0) == var != correcting
+    assert table4.var_run(0).loop != var.loop
 
 
 def test_a_model_is_judged_once_with_its_own_passes(table4, monkeypatch, tmp_path):

@@ -80,6 +80,9 @@ class GoldenPyramid:
         start = sum(self.sizes[1 : scale + 1])
         return torch.zeros(1), self.inputs[:, start : start + self.sizes[scale + 1]]
 
+    def correct(self, features, wrong, where):
+        raise NotImplementedError("it cannot encode")
+
 
 class TestGolden:
     """The authors' own code made these outputs."""

@@ -53,6 +53,9 @@ class FakePyramid:
             inputs.append(following)
         return torch.cat(inputs, 1)
 
+    def correct(self, features, wrong, where):
+        raise NotImplementedError("it cannot encode")
+
 
 def random_var(scales=SQUARE, **changes):
     """A tiny model of random weights in evaluation mode."""

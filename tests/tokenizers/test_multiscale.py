@@ -331,6 +331,59 @@ class TestTraining:
         torch.testing.assert_close(compared.unflatten(0, (2, 30))[:, 0], features.mean((2, 3)))
 
 
+class TestCorrect:
+    """Self-correction: what is read and what should be answered after mistakes."""
+
+    def features(self, model, count=3):
+        with torch.no_grad():
+            return model.features(random_images(model, count))
+
+    def test_without_mistakes_nothing_changes(self):
+        model = tiny()
+        codes, features = model.encode(random_images(model, 3)), self.features(model)
+        inputs, right = model.correct(features, codes + 1, torch.zeros_like(codes).bool())
+        assert torch.equal(right, codes)
+        torch.testing.assert_close(inputs, model.next_inputs(codes))
+
+    def test_the_inputs_are_those_of_the_codes_with_mistakes(self):
+        model = tiny()
+        features, wrong = self.features(model), random_codes(model, 3)
+        where = torch.rand(wrong.shape, generator=torch.Generator().manual_seed(2)) < 0.4
+        inputs, right = model.correct(features, wrong, where)
+        torch.testing.assert_close(inputs, model.next_inputs(torch.where(where, wrong, right)))
+
+    def test_a_mistake_changes_only_later_scales(self):
+        model = tiny()
+        features, wrong = self.features(model), random_codes(model, 3)
+        clean = model.encode(random_images(model, 3))
+        where = torch.zeros_like(wrong, dtype=torch.bool)
+        where[:, 1:5] = True  # the whole scale 2x2
+        _, right = model.correct(features, wrong, where)
+        assert torch.equal(right[:, :5], clean[:, :5])
+        assert differ(right[:, 5:].float(), clean[:, 5:].float())
+
+    def test_right_codes_make_up_for_mistakes(self):
+        """After the same mistakes, they end nearer to the features than the codes of before."""
+        torch.manual_seed(0)
+        model = MultiScaleVQ(PRESETS["tiny"]).eval()
+        vectors = torch.randn(32, 8)
+        model.codebook.table.weight.data.copy_(vectors / vectors.norm(dim=1, keepdim=True))
+        for phi in model.codebook.phis:
+            torch.nn.init.zeros_(phi.weight)
+        features = torch.randn(8, 8, 4, 4)
+        clean = torch.cat([codes for _, codes, _ in model.codebook.steps(features)], 1)
+        where = torch.zeros_like(clean, dtype=torch.bool)
+        where[:, :5] = True
+        wrong = torch.randint(32, clean.shape)
+        _, right = model.correct(features, wrong, where)
+
+        def error(codes):
+            *_, latents = model.codebook.sums(torch.where(where, wrong, codes))
+            return (latents - features).square().mean().item()
+
+        assert error(right) < 0.98 * error(clean)
+
+
 def tokenizer_objective(model: MultiScaleVQ, **config) -> TokenizerObjective:
     torch.manual_seed(0)
     images = torch.randint(256, (6, 3, 16, 16), dtype=torch.uint8)

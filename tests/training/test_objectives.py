@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -6,11 +7,17 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from random_weights import randomise
 from setar.models.fmt import FMTConfig, FullyMaskedTransformer
+from setar.models.var import PRESETS as VAR
+from setar.models.var import VARGenerator, VARTransformer
 from setar.recipes.recipe import Recipe
+from setar.tokenizers.multiscale import PRESETS as MULTISCALE
+from setar.tokenizers.multiscale import MultiScaleVQ
 from setar.tokenizers.vqgan import VQGAN, VQGANConfig
 from setar.training.objectives import (
     GeneratorObjective,
+    SelfCorrectionObjective,
     TokenizerLossConfig,
     TokenizerObjective,
     token_loss,
@@ -120,6 +127,94 @@ def test_an_fmt_learns_eight_images_by_heart():
         losses.append(loss.item())
     assert losses[0] == pytest.approx(math.log(VOCABULARY), abs=1e-5)
     assert losses[-1] < 0.3
+
+
+def test_an_epoch_may_repeat_images():
+    codes, labels = torch.arange(48).view(3, 16) % VOCABULARY, torch.arange(3)
+    recipe, epoch = Recipe.parse("raster-4-uniform"), torch.tensor([2, 2, 0])
+    seen = []
+
+    class Watched(OracleModel):
+        def forward(self, codes, labels, plan):
+            seen.append((codes, labels))
+            return super().forward(codes, labels, plan)
+
+    objective = GeneratorObjective(Watched(), codes, labels, recipe, GRID, epoch=epoch)
+    assert objective.samples == 3
+    objective.loss("model", torch.arange(3), step=0)
+    assert torch.equal(seen[0][0], codes[epoch])
+    assert torch.equal(seen[0][1], labels[epoch])
+
+
+# Self-correction
+
+
+@pytest.fixture
+def correcting():
+    """The objective of a random VAR with random features, for a share of mistakes."""
+    tokenizer = randomise(MultiScaleVQ(MULTISCALE["tiny"])).eval()
+    shape = dataclasses.replace(
+        VAR["tiny"], scales=tokenizer.scales, code_dim=8, vocabulary=32, class_dropout=0.0
+    )
+    features = torch.randn(6, 8, 4, 4, generator=torch.Generator().manual_seed(1))
+    codes = torch.cat([part for _, part, _ in tokenizer.codebook.steps(features)], 1)
+
+    def objective(share, **changes):
+        model = randomise(VARTransformer(dataclasses.replace(shape, **changes)))
+        generator = VARGenerator(model, tokenizer)
+        return SelfCorrectionObjective(generator, features, codes, torch.arange(6) % 5, share)
+
+    return objective
+
+
+def test_without_mistakes_it_is_the_usual_loss(correcting):
+    objective, items = correcting(0.0), torch.tensor([4, 1])
+    usual, _ = GeneratorObjective.loss(objective, "model", items, 0)
+    torch.testing.assert_close(objective.loss("model", items, 0)[0], usual)
+
+
+def test_mistakes_are_other_ones_each_time_but_follow_from_the_seed(correcting):
+    objective, items = correcting(1.0), torch.tensor([4, 1])
+    losses = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        losses.append(objective.loss("model", items, 0)[0].item())
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_up_to_the_share_of_the_codes_is_wrong(correcting):
+    objective, shares = correcting(0.5), []
+    objective.forward.after_mistakes = lambda features, labels, wrong, where: (
+        shares.append(where.float().mean(1))
+        or (torch.zeros(*wrong.shape, 32, requires_grad=True), wrong)
+    )
+    for step in range(100):
+        torch.manual_seed(step)
+        objective.loss("model", torch.arange(6), step)
+    found = torch.cat(shares)
+    assert found.max() < 0.75
+    assert found.mean() == pytest.approx(0.25, abs=0.02)
+    assert found.std() > 0.1
+
+
+def test_a_var_learns_what_makes_up_for_mistakes(correcting):
+    """Trained with mistakes it is surer of the corrections than trained without them."""
+    after = {}
+    for share in (0.0, 0.6):
+        objective = correcting(share)
+        model = objective.players["model"]
+        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        for step in range(60):
+            torch.manual_seed(step)
+            loss, _ = objective.loss("model", torch.arange(6), step)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        objective.share = 0.6
+        torch.manual_seed(1000)
+        with torch.no_grad():
+            after[share] = objective.loss("model", torch.arange(6), 0)[0].item()
+    assert after[0.6] < 0.9 * after[0.0]
 
 
 def test_a_generator_has_nothing_to_remember():

@@ -16,6 +16,7 @@ from setar.sampling.guidance import Guidance
 from setar.tokenizers.multiscale import PRESETS as MULTISCALE
 from setar.tokenizers.multiscale import MultiScaleVQ
 from setar.tokenizers.reconstruction import stages
+from setar.training.objectives import SelfCorrectionObjective
 from setar.training.runs import (
     balanced,
     load_data,
@@ -209,6 +210,20 @@ def test_a_var_trains_on_the_codes_of_its_tokenizer_and_is_sampled(trained_var):
     assert [i.tobytes() for i in recomputed] == [i.tobytes() for i in images]
 
 
+def test_a_var_learns_to_correct_itself(trained_var, make, tmp_path):
+    overrides = [source(tmp_path / "pictures"), f"tokenizer={tmp_path / 'tokenizer'}"]
+    trainer = make(tiny_runs.FOLDER_VAR, *overrides, "self_correction=0.5")
+    objective = trainer.objective
+    assert isinstance(objective, SelfCorrectionObjective)
+    assert len(objective.features) == len(objective.codes) == 8
+    right = torch.cat(
+        [codes for _, codes, _ in objective.forward.pyramid.codebook.steps(objective.features)], 1
+    )
+    assert torch.equal(right, objective.codes)
+    trainer.run()
+    assert Pipeline.from_pretrained(tmp_path / "run").sample_codes([0], seed=0).shape == (1, 21)
+
+
 def test_a_var_refuses_other_recipes_and_tokenizers(trained_var, make):
     with pytest.raises(ValueError, match=r"here the recipe raster-1,4,16"):
         trained_var(0, recipe="random-3-cosine")
@@ -366,7 +381,7 @@ def test_balance_repeats_small_classes():
 def test_a_balanced_run_trains_on_the_repeated_codes(make):
     plain, fair = make(tiny_runs.DIGITS), make(tiny_runs.DIGITS, "data.balance=1.0")
     assert fair.objective.samples >= plain.objective.samples
-    shares = torch.bincount(fair.objective.labels) / fair.objective.samples
+    shares = torch.bincount(fair.objective.labels[fair.objective.epoch]) / fair.objective.samples
     assert (shares - 0.1).abs().max() < 0.01
 
 

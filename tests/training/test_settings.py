@@ -102,6 +102,8 @@ def test_a_preset_with_changes():
         (GENERATOR, "optimizer.learning_rate=nan", "finite"),
         (GENERATOR, "sampling.settings.top_p=2", "top_p"),
         (GENERATOR, "data=7", "data"),
+        (GENERATOR, "self_correction=1.5", "from 0 to 1"),
+        (GENERATOR, "self_correction=0.3", "is for the family 'var'"),
         (TOKENIZER, "recipe=ar", "unknown key `recipe`"),
         (TOKENIZER, "loss.adversarial=-1", "at least 0"),
         (TOKENIZER, "tokenizer.channels=12", "multiple of 8"),

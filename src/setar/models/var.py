@@ -90,6 +90,14 @@ class Pyramid(Protocol):
         """
         ...
 
+    def correct(self, features: Tensor, wrong: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs that hold mistakes, and the codes ``[B, L]`` that make up for those before them.
+
+        Of the features ``[B, C, rows, columns]`` of images; the codes ``wrong`` ``[B, L]`` stand
+        in the inputs where the bool ``where`` ``[B, L]`` says so.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class VARConfig:
@@ -398,9 +406,28 @@ class VARGenerator:
             ValueError: the plan has another grid, order or other sets.
         """
         self.check(plan)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):
             inputs = self.pyramid.next_inputs(codes)
         return self.model(inputs, labels)
+
+    def after_mistakes(
+        self, features: Tensor, labels: Tensor, wrong: Tensor, where: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict every map from maps with mistakes before it (training with self-correction).
+
+        Args:
+            features: float32 ``[B, C, rows, columns]``, of images, by the tokenizer.
+            labels: int64 ``[B]``; the number of classes means "no class".
+            wrong: int64 ``[B, L]``, codes to put in the place of the right ones.
+            where: bool ``[B, L]``, where they are put.
+
+        Returns:
+            Float32 logits ``[B, L, V]``, and the codes ``[B, L]`` that they should predict: those
+            that make up for the mistakes before them.
+        """
+        with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+            inputs, targets = self.pyramid.correct(features, wrong, where)
+        return self.model(inputs, labels), targets
 
     def start(
         self, labels: Tensor, tokens: int, attention: str = "causal", cache: bool = True

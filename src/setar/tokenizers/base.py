@@ -1,5 +1,6 @@
 """What every tokenizer does, and the one conversion between bytes and floats."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -54,13 +55,21 @@ def encode_images(tokenizer: Tokenizer, images: Any, progress: bool = False) -> 
 
     ``images`` has a length and gives uint8 ``[B, 3, H, W]`` for a tensor of B indices.
     """
-    device = _device(tokenizer)
+    return through(tokenizer.encode, images, _device(tokenizer), progress)
+
+
+@torch.inference_mode()
+def through(
+    encode: Callable[[Tensor], Tensor], images: Any, device: torch.device, progress: bool = False
+) -> Tensor:
+    """What ``encode`` makes of many pictures, ``[n, ...]``, on the CPU.
+
+    It gets float ``[B, 3, H, W]`` in [-1, 1] on ``device``; ``images`` are as of `encode_images`.
+    """
     batches = tqdm(
         torch.arange(len(images)).split(BATCH), "encoding", disable=not progress, unit="batch"
     )
-    return torch.cat(
-        [tokenizer.encode(to_float(images[items]).to(device)).cpu() for items in batches]
-    )
+    return torch.cat([encode(to_float(images[items]).to(device)).cpu() for items in batches])
 
 
 @torch.inference_mode()

@@ -205,18 +205,26 @@ class MultiScaleCodebook(nn.Module):
         addition = self.spread(codes, scale)
         return addition if latents is None else latents + addition
 
-    def steps(self, features: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def steps(
+        self, features: Tensor, mistakes: tuple[Tensor, Tensor] | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Algorithm 1 on float32 features ``[B, D, h, w]``, scale by scale.
+
+        ``mistakes`` are wrong codes and where they take the place of the nearest ones, int64 and
+        bool ``[B, L]``: f-hat is then theirs, and later scales make up for them.
 
         Yields:
             what is compared with the codes ``[B, h_k w_k, D]``, the codes ``[B, h_k w_k]``, and
             f-hat so far ``[B, D, h, w]``, through which gradients reach codes and phis.
         """
         residual, latents = features.detach(), torch.zeros_like(features)
+        wrong = [self.split(part) for part in mistakes] if mistakes else None
         for scale in range(len(self.scales)):
             cells = self.pool(residual, scale)
-            codes = self.nearest(cells)
-            addition = self.spread(codes, scale)
+            codes = used = self.nearest(cells)
+            if wrong:
+                used = torch.where(wrong[1][scale], wrong[0][scale], codes)
+            addition = self.spread(used, scale)
             residual = residual - addition.detach()
             latents = latents + addition
             yield cells, codes, latents
@@ -365,6 +373,26 @@ class MultiScaleVQ(nn.Module):
         if scale == len(self.scales) - 1:
             return latents, latents.new_zeros(len(codes), 0, latents.shape[1])
         return latents, self.codebook.pool(latents, scale + 1)
+
+    @torch.no_grad()
+    def correct(self, features: Tensor, wrong: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """What a transformer reads and should answer after mistakes (self-correction).
+
+        As `encode` and `next_inputs`, but some codes are wrong, and those after them make up for
+        it: each scale is quantised against what the features still lack.
+
+        Args:
+            features: ``[B, D, h, w]`` of images.
+            wrong: int64 ``[B, L]``, other codes.
+            where: bool ``[B, L]``, which of them take the place of right ones.
+
+        Returns:
+            the inputs ``[B, L - h_1 w_1, D]`` and the right codes ``[B, L]``.
+        """
+        steps = self.codebook.steps(features.float(), (wrong, where))
+        _, right, sums = zip(*steps, strict=True)
+        inputs = [self.codebook.pool(part, scale + 1) for scale, part in enumerate(sums[:-1])]
+        return torch.cat(inputs, dim=1), torch.cat(right, dim=1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Quantized]:
         """Reconstruct images for training: ``(reconstruction, quantised)``."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from setar.data.images import Images
 from setar.models.families import CodeGenerator
-from setar.models.var import VARGenerator
+from setar.models.var import VARGenerator, scale_recipe
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.autoencoder import psnr
 from setar.tokenizers.base import to_float
@@ -72,6 +72,7 @@ class GeneratorObjective:
         recipe: orders and sets; each batch gets a fresh plan.
         grid: rows and columns of tokens.
         compile: fuse the model's operations (its weights stay those of ``model``).
+        epoch: indices of the codes of one epoch, some of them repeated; None is each once.
     """
 
     def __init__(
@@ -82,19 +83,26 @@ class GeneratorObjective:
         recipe: Recipe,
         grid: tuple[int, int],
         compile: bool = False,
+        epoch: Tensor | None = None,
     ) -> None:
         module = model.model if isinstance(model, VARGenerator) else model
         self.players: dict[str, nn.Module] = {"model": module}
         self.forward = _compiled(model) if compile else model
         self.codes, self.labels = codes, labels
         self.recipe, self.grid = recipe, grid
-        self.samples = len(codes)
+        self.epoch = torch.arange(len(codes)) if epoch is None else epoch
+        self.samples = len(self.epoch)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.players["model"].parameters()).device
 
     def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
         """Mean negative log-likelihood in nats per supervised token."""
-        device = next(self.players["model"].parameters()).device
-        plan = self.recipe.plan(self.grid, len(items)).to(device)
-        codes, labels = self.codes[items].to(device), self.labels[items].to(device)
+        plan = self.recipe.plan(self.grid, len(items)).to(self.device)
+        items = self.epoch[items]
+        codes, labels = self.codes[items].to(self.device), self.labels[items].to(self.device)
         logits = self.forward(codes, labels, plan)
         loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised)
         return loss, {"loss": loss.detach()}
@@ -108,6 +116,51 @@ class GeneratorObjective:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Nothing to restore."""
+
+
+class SelfCorrectionObjective(GeneratorObjective):
+    """Cross-entropy of a VAR that makes up for mistakes (Infinity, arXiv 2412.04431, for bits).
+
+    A VAR that saw right codes only is lost once it has drawn a wrong one, for every finer code
+    depends on it. Here random codes take the place of some, and what is asked for are the codes
+    that lead back to the image. So no two passes over an image are the same either, and it is
+    hard to learn by heart.
+
+    Args:
+        model: predicts codes.
+        features: float32 ``[n, C, rows, columns]`` of all training images.
+        codes: int64 ``[n, L]``, the same as codes.
+        labels: int64 ``[n]``.
+        share: of an image's codes up to this are wrong, drawn for each image from 0 on.
+        compile, epoch: as of `GeneratorObjective`.
+    """
+
+    def __init__(
+        self,
+        model: VARGenerator,
+        features: Tensor,
+        codes: Tensor,
+        labels: Tensor,
+        share: float,
+        compile: bool = False,
+        epoch: Tensor | None = None,
+    ) -> None:
+        config = model.config
+        recipe = scale_recipe(config.scales)
+        super().__init__(model, codes, labels, recipe, config.grid, compile, epoch)
+        self.features, self.share = features, share
+        self.vocabulary = config.vocabulary
+
+    def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
+        """Mean negative log-likelihood in nats per token."""
+        items, shape = self.epoch[items], (len(items), self.codes.shape[1])
+        wrong = torch.randint(self.vocabulary, shape).to(self.device)
+        where = (torch.rand(shape) < self.share * torch.rand(len(items), 1)).to(self.device)
+        features, labels = self.features[items].to(self.device), self.labels[items].to(self.device)
+        assert isinstance(self.forward, VARGenerator)
+        logits, targets = self.forward.after_mistakes(features, labels, wrong, where)
+        loss = token_loss(logits, targets, torch.ones_like(where))
+        return loss, {"loss": loss.detach()}
 
 
 def _compiled(model: CodeGenerator) -> CodeGenerator:

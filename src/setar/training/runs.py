@@ -17,17 +17,22 @@ from setar import checkpoint
 from setar.data import digits, emoji
 from setar.data.images import FolderImages, Images, MirroredImages
 from setar.features.efficientnet import EfficientNetLite0
+from setar.models.var import VARGenerator
 from setar.pictures import stack, tile
 from setar.pipeline import Pipeline
 from setar.pretrained import load_tokenizer
 from setar.recipes.recipe import Recipe
-from setar.tokenizers.base import Tokenizer, encode_images, reconstruct, to_uint8
+from setar.tokenizers.base import Tokenizer, encode_images, reconstruct, through, to_uint8
 from setar.tokenizers.losses import FeatureMaps
 from setar.tokenizers.multiscale import MultiScaleVQ
 from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
 from setar.tokenizers.reconstruction import stages
 from setar.tokenizers.vqgan import VQGAN
-from setar.training.objectives import GeneratorObjective, TokenizerObjective
+from setar.training.objectives import (
+    GeneratorObjective,
+    SelfCorrectionObjective,
+    TokenizerObjective,
+)
 from setar.training.settings import (
     DataConfig,
     GeneratorRun,
@@ -172,12 +177,7 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
     images, labels = data.images, data.labels
     if run.data.flips:
         images, labels = MirroredImages(images), torch.cat([labels, labels])
-    shown = sys.stderr.isatty()
-    chosen = balanced(labels, run.data.balance)
-    codes = encode_images(tokenizer, images, progress=shown)  # type: ignore[arg-type]
-    objective = GeneratorObjective(
-        pipeline.generator, codes[chosen], labels[chosen], recipe, pipeline.grid, run.loop.compile
-    )
+    objective = _generator_objective(run, pipeline, images, labels)
 
     def export(weights: Mapping[str, Tensor]) -> Any:
         states = {"model": dict(weights), "tokenizer": dict(tokenizer.state_dict())}
@@ -189,6 +189,24 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
         return tile(pixels, columns, _scale(pixels))
 
     return Trainer(objective, run.optimizer, run.loop, folder, export, show)
+
+
+def _generator_objective(
+    run: GeneratorRun, pipeline: Pipeline, images: Images, labels: Tensor
+) -> GeneratorObjective:
+    """What is minimised: with or without mistakes to make up for."""
+    tokenizer, generator = pipeline.tokenizer, pipeline.generator
+    epoch, compile = balanced(labels, run.data.balance), run.loop.compile
+    shown = sys.stderr.isatty()
+    codes = encode_images(tokenizer, images, shown)
+    if not run.self_correction:
+        recipe, grid = Recipe.parse(run.recipe), pipeline.grid
+        return GeneratorObjective(generator, codes, labels, recipe, grid, compile, epoch)
+    assert isinstance(generator, VARGenerator)
+    assert isinstance(tokenizer, MultiScaleVQ)
+    features = through(tokenizer.features, images, run.loop.resolve_device(), shown)
+    share = run.self_correction
+    return SelfCorrectionObjective(generator, features, codes, labels, share, compile, epoch)
 
 
 def balanced(labels: Tensor, balance: float) -> Tensor:

@@ -126,6 +126,9 @@ class GeneratorRun:
     tokenizer: str = "pixels"
     """A model folder, a run's folder or a shipped name with a tokenizer; ``pixels`` for digits."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    self_correction: float = 0.0
+    """Of a VAR: up to this share of an image's codes is wrong while training, and later scales
+    learn to make up for it (0.3 is good); keeps the features of all images in memory."""
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     """How the finished model is sampled by default, and how the pictures on the way are made."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -134,6 +137,13 @@ class GeneratorRun:
     def __post_init__(self) -> None:
         Recipe.parse(self.recipe)
         Recipe.parse(self.sampling.recipe)
+        if not 0 <= self.self_correction <= 1:
+            raise ValueError(f"`self_correction` (={self.self_correction}) must be from 0 to 1")
+        if self.self_correction and self.model.family != "var":
+            raise ValueError(
+                "`self_correction` is for the family 'var': only its later scales can make up for "
+                f"mistakes, those of {self.model.family!r} stay"
+            )
 
 
 Run = TokenizerRun | MultiScaleTokenizerRun | GeneratorRun
