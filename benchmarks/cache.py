@@ -13,7 +13,8 @@ import torch
 
 from setar import FullyMaskedTransformer, Recipe
 from setar.models.fmt import FMTConfig
-from setar.models.var import SCALES_256, VARConfig, VARGenerator, VARTransformer, scale_recipe
+from setar.models.next_scale import VARGenerator
+from setar.models.var import SCALES_256, VARConfig, VARTransformer, scale_recipe
 from setar.sampling.generate import Generator, SamplingSettings, generate, noise_and_plan
 from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ
 

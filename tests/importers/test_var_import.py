@@ -15,7 +15,8 @@ from random_weights import randomise
 from setar import checkpoint
 from setar.config import build
 from setar.importers import folders, var
-from setar.models.var import VARConfig, VARGenerator, VARTransformer, scale_plan, square
+from setar.models.next_scale import VARGenerator
+from setar.models.var import VARConfig, VARTransformer, scale_plan, square
 from setar.pipeline import Pipeline, SamplingDefaults
 from setar.sampling.generate import SamplingSettings
 from setar.sampling.guidance import Guidance

@@ -12,7 +12,8 @@ from PIL import Image
 
 from random_weights import differ, random_codes, random_fmt, randomise
 from setar.models.decoder_only import DecoderOnlyConfig, DecoderOnlyTransformer
-from setar.models.var import VARConfig, VARGenerator, VARTransformer, scale_recipe
+from setar.models.next_scale import VARGenerator
+from setar.models.var import VARConfig, VARTransformer, scale_recipe
 from setar.recipes.recipe import Recipe
 from setar.sampling.edit import (
     box_mask,

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from random_weights import random_fmt, randomise
-from setar.models.var import PRESETS, VARGenerator, VARTransformer, scale_recipe
+from setar.models.next_scale import VARGenerator
+from setar.models.var import PRESETS, VARTransformer, scale_recipe
 from setar.pipeline import Pipeline, SamplingDefaults
 from setar.sampling.generate import SamplingSettings, generate, noise_and_plan
 from setar.sampling.guidance import Guidance

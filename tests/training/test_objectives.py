@@ -9,8 +9,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from random_weights import randomise
 from setar.models.fmt import FMTConfig, FullyMaskedTransformer
+from setar.models.next_scale import VARGenerator
 from setar.models.var import PRESETS as VAR
-from setar.models.var import VARGenerator, VARTransformer
+from setar.models.var import VARTransformer
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.multiscale import PRESETS as MULTISCALE
 from setar.tokenizers.multiscale import MultiScaleVQ

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from setar.models import decoder_only, fmt, var
 from setar.models.decoder_only import DecoderOnlyConfig, DecoderOnlyTransformer
 from setar.models.fmt import FMTConfig, FullyMaskedTransformer
-from setar.models.var import Pyramid, VARConfig, VARGenerator, VARTransformer
+from setar.models.next_scale import Pyramid, VARGenerator
+from setar.models.var import VARConfig, VARTransformer
 
 GeneratorConfig = FMTConfig | DecoderOnlyConfig | VARConfig
 """The shape of a generator: vocabulary, classes, grid, class dropout, and what its family adds."""

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from setar.data.images import Images
 from setar.models.families import CodeGenerator
-from setar.models.var import VARGenerator, scale_recipe
+from setar.models.next_scale import VARGenerator
+from setar.models.var import scale_recipe
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.autoencoder import psnr
 from setar.tokenizers.base import to_float

@@ -17,7 +17,7 @@ from setar import checkpoint
 from setar.data import digits, emoji
 from setar.data.images import FolderImages, Images, MirroredImages
 from setar.features.efficientnet import EfficientNetLite0
-from setar.models.var import VARGenerator
+from setar.models.next_scale import VARGenerator
 from setar.pictures import stack, tile
 from setar.pipeline import Pipeline
 from setar.pretrained import load_tokenizer
