@@ -31,7 +31,8 @@ shape = {"channels": 24, "multipliers": [1, 1, 2], "blocks": 1, "scales": scales
 run = {"task": "multiscale-tokenizer", "tokenizer": shape, **shared}
 tokenizer = train(run, options.out / "tokenizer", resume=True)
 run = {"task": "generator", "model": {"family": "var", "preset": "emoji"}, "recipe": recipe,
-       "sampling": {"recipe": recipe}, "tokenizer": str(tokenizer), **shared}  # fmt: skip
+       "sampling": {"recipe": recipe}, "tokenizer": str(tokenizer), **shared,
+       "self_correction": 0.3}  # fmt: skip
 pipe = Pipeline.from_pretrained(train(run, options.out / "generator", resume=True))
 rows = [(name, "", pipe(name, guidance=1.5, count=8)) for name in pipe.classes[:12]]
 labelled_rows(rows, f"{options.steps} steps").save(options.out / "samples.png")

@@ -301,6 +301,7 @@ def test_a_tokenizer_alone_is_measured_by_its_reconstructions(ask, folder):
         ("model", "real.npz", {"sampling": {"scale": -1.0}}, "guidance `scale`"),
         ("model", "real.npz", {"sampling": {"top_p": 2.0}}, "`top_p`"),
         ("model", "real.npz", {"seed": -1}, "seed"),
+        ("emoji-var", "", {"sampling": {"smoothing": True}}, "--no-smoothing"),
         ("made.npz", "real.npz", {"processes": 0}, "`processes` (=0) must be at least 1"),
     ],
 )

@@ -7,7 +7,6 @@ import typer
 
 from setar.cli import options
 from setar.cli.files import prepare_folder, prepare_picture, save_each
-from setar.cli.options import given
 from setar.cli.progress import set_bar
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ ROW = 8
 """Results side by side in the picture."""
 
 
+@options.with_sampling
 def edit(
     model: options.Model,
     image: Annotated[Path, typer.Argument(help="The picture to edit.")],
@@ -30,16 +30,9 @@ def edit(
     outpaint: Annotated[
         str, typer.Option(help="Make around it: LEFT,TOP,RIGHT,BOTTOM in pixels of the result.")
     ] = "",
-    recipe: options.RecipeOption = "",
-    guidance: options.GuidanceOption = None,
-    schedule: options.ScheduleOption = None,
+    sampling: options.Sampling = options.AS_TRAINED,
     seed: Annotated[int, typer.Option(help="Result i uses seed + i.")] = 0,
     count: Annotated[int, typer.Option(help="Results.")] = ROW,
-    temperature: options.TemperatureOption = None,
-    top_k: options.TopKOption = None,
-    top_p: options.TopPOption = None,
-    min_p: options.MinPOption = None,
-    attention: options.AttentionOption = None,
     device: options.DeviceOption = "cpu",
     out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("outputs/edit.png"),
     each: Annotated[
@@ -50,17 +43,7 @@ def edit(
     from setar.evaluation.models import load_pipeline
     from setar.training.trainer import find_device
 
-    changes = given(
-        recipe=recipe or None,
-        scale=guidance,
-        schedule=schedule,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        attention=attention,
-    )
-    pipe = load_pipeline(model, str(find_device(device)), changes)
+    pipe = load_pipeline(model, str(find_device(device)), sampling)
     class_id = pipe.class_id(class_)
     picture, region = _task(image, mask, box, outpaint, pipe.size)
     prepare_picture(out)

@@ -8,13 +8,13 @@ import typer
 
 from setar.cli import options
 from setar.cli.files import prepare_file, prepare_picture
-from setar.cli.options import given
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
 
+@options.with_sampling
 def evaluate(
     source: Annotated[
         str,
@@ -27,14 +27,7 @@ def evaluate(
     images: Annotated[int | None, typer.Option(help="How many pictures, evenly spread.")] = None,
     count: Annotated[int | None, typer.Option(help="Images per class of a model.")] = None,
     seed: Annotated[int, typer.Option(help="Image i uses seed + i.")] = 0,
-    recipe: options.RecipeOption = "",
-    guidance: options.GuidanceOption = None,
-    schedule: options.ScheduleOption = None,
-    temperature: options.TemperatureOption = None,
-    top_k: options.TopKOption = None,
-    top_p: options.TopPOption = None,
-    min_p: options.MinPOption = None,
-    attention: options.AttentionOption = None,
+    sampling: options.Sampling = options.AS_TRAINED,
     device: options.DeviceOption = "cpu",
     processes: Annotated[int, typer.Option(help="Processes that share the work.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
@@ -60,16 +53,7 @@ def evaluate(
         images=images,
         count=count,
         seed=seed,
-        sampling=given(
-            recipe=recipe or None,
-            scale=guidance,
-            schedule=schedule,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            attention=attention,
-        ),
+        sampling=sampling,
         device=str(find_device(device)),
         processes=processes,
         save_samples=save_samples,

@@ -8,29 +8,21 @@ import typer
 
 from setar.cli import options
 from setar.cli.files import prepare_folder, prepare_picture, save_each
-from setar.cli.options import given
 from setar.cli.progress import Frames, class_rows, set_bar
 
 if TYPE_CHECKING:
     from setar.pipeline import Pipeline
 
 
+@options.with_sampling
 def sample(
     model: options.Model = "emoji",
     classes: Annotated[
         str, typer.Option(help="Class names or ids, with commas; `?` lists them.")
     ] = "",
-    recipe: options.RecipeOption = "",
-    guidance: options.GuidanceOption = None,
-    schedule: options.ScheduleOption = None,
+    sampling: options.Sampling = options.AS_TRAINED,
     seed: Annotated[int, typer.Option(help="Image i of the call uses seed + i.")] = 0,
     count: Annotated[int, typer.Option(help="Images per class.")] = 8,
-    temperature: options.TemperatureOption = None,
-    top_k: options.TopKOption = None,
-    top_p: options.TopPOption = None,
-    min_p: options.MinPOption = None,
-    attention: options.AttentionOption = None,
-    smoothing: options.SmoothingOption = None,
     device: options.DeviceOption = "cpu",
     out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("outputs/sample.png"),
     animate: Annotated[
@@ -44,18 +36,7 @@ def sample(
     from setar.evaluation.models import load_pipeline
     from setar.training.trainer import find_device
 
-    changes = given(
-        recipe=recipe or None,
-        scale=guidance,
-        schedule=schedule,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        attention=attention,
-        smoothing=smoothing,
-    )
-    pipe = load_pipeline(model, str(find_device(device)), changes)
+    pipe = load_pipeline(model, str(find_device(device)), sampling)
     if classes.strip() == "?":
         typer.echo("\n".join(pipe.classes))
         return

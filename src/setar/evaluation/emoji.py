@@ -68,8 +68,11 @@ class GeneratorReport:
     """Of as many random training emoji, as the tokenizer reconstructs them."""
     distance_reconstructed_balanced: float
     """Of as many, ``count`` random ones of each subgroup: the classes of the samples."""
+    distance_by_heart: float
+    """Of ``count`` reconstructions of each subgroup, each drawn independently: what a model scores
+    that knows the training emoji by heart and draws each equally often."""
     distance_real_balanced: float
-    """Of the same emoji untouched: what a perfect model would score."""
+    """Of the real emoji behind ``distance_reconstructed_balanced``, untouched."""
     near_copies: float
     """Share of samples nearer than ``copy_threshold`` to a reconstructed training emoji."""
     exact_copies: float
@@ -178,6 +181,7 @@ def judge(
         distance=frechet_distance(made.gaussian, real.gaussian),
         distance_reconstructed=distance(pooled(rebuilt[chosen.uniform])),
         distance_reconstructed_balanced=distance(pooled(rebuilt[chosen.balanced])),
+        distance_by_heart=distance(pooled(rebuilt[chosen.independent])),
         distance_real_balanced=distance(real.pooled[chosen.balanced]),
         near_copies=near_copies(pipeline.decode(samples.codes), rebuilt, threshold).share,
         exact_copies=_exact(samples.codes, train_codes),
@@ -189,12 +193,13 @@ def judge(
 class _Chosen:
     uniform: Tensor
     balanced: Tensor
+    independent: Tensor
 
 
 def _random(labels: Tensor, count: int, seed: int) -> _Chosen:
-    """Indices of random training images: of any class, and ``count`` of each class.
+    """Indices of random training images: of any class, and twice ``count`` of each class.
 
-    An image comes twice only when there are not enough.
+    An image comes twice only when there are not enough, or where draws are independent.
     """
     generator = torch.Generator().manual_seed(seed)
     classes = int(labels.max()) + 1
@@ -202,13 +207,14 @@ def _random(labels: Tensor, count: int, seed: int) -> _Chosen:
     rounds = -(-total // len(labels))
     shuffled = [torch.randperm(len(labels), generator=generator) for _ in range(rounds)]
     uniform = torch.cat(shuffled)[:total]
+    members = [(labels == label).nonzero().flatten() for label in range(classes)]
     balanced = []
-    for label in range(classes):
-        members = (labels == label).nonzero().flatten()
-        draws = -(-count // len(members))
-        mixed = [members[torch.randperm(len(members), generator=generator)] for _ in range(draws)]
+    for mine in members:
+        draws = -(-count // len(mine))
+        mixed = [mine[torch.randperm(len(mine), generator=generator)] for _ in range(draws)]
         balanced.append(torch.cat(mixed)[:count])
-    return _Chosen(uniform, torch.cat(balanced))
+    drawn = [m[torch.randint(len(m), (count,), generator=generator)] for m in members]
+    return _Chosen(uniform, torch.cat(balanced), torch.cat(drawn))
 
 
 def _exact(codes: Tensor, train_codes: Tensor) -> float:

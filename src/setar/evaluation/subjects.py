@@ -139,6 +139,11 @@ class Generator:
         self.request = request
         self.load = partial(load_pipeline, request.source, request.device, request.sampling)
         self.pipeline = self.load()
+        if self.pipeline.defaults.settings.smoothing:
+            raise ValueError(
+                "`smoothing` is for looking at pictures: its mixtures of codes are too many numbers "
+                "to keep, and no figures are published with it; measure without it (--no-smoothing)"
+            )
         self.steps = Recipe.parse(self.pipeline.defaults.recipe).set_count(self.pipeline.grid)
         self.count = _per_class(request, len(self.pipeline.classes))
         self.samples: Samples | None = None
