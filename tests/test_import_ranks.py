@@ -39,7 +39,6 @@ FORBIDDEN = [
 HEAVY = {
     "transformers": {"text"},
     "gradio": {"web"},
-    "accelerate": {"training"},
     "tensorboard": {"training"},
     "sklearn": {"data"},
     "typer": {"cli"},

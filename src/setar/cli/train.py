@@ -29,11 +29,16 @@ def train(
     folder = out or Path("runs") / config.stem
     prepare_folder(folder)
     trainer = open_run(run, folder, resume)
+    say = typer.echo if trainer.processes.first else _nothing
     if resume and not trainer.step:
-        typer.echo(f"{folder} has no checkpoint yet: starting from step 0")
+        say(f"{folder} has no checkpoint yet: starting from step 0")
     if trainer.step >= run.loop.steps:
-        typer.echo(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
+        say(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
         return
-    typer.echo(f"{config.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
+    say(f"{config.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
     trainer.run()
-    typer.echo(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {checkpoints(folder)[-1]}")
+    say(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {checkpoints(folder)[-1]}")
+
+
+def _nothing(text: str) -> None:
+    """Of several processes, one speaks."""

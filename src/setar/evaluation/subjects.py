@@ -141,8 +141,8 @@ class Generator:
         self.pipeline = self.load()
         if self.pipeline.defaults.settings.smoothing:
             raise ValueError(
-                "`smoothing` is for looking at pictures: its mixtures of codes are too many numbers "
-                "to keep, and no figures are published with it; measure without it (--no-smoothing)"
+                "`smoothing` is for looking at pictures, and its mixtures of codes are too many "
+                "numbers to keep; measure without it (--no-smoothing)"
             )
         self.steps = Recipe.parse(self.pipeline.defaults.recipe).set_count(self.pipeline.grid)
         self.count = _per_class(request, len(self.pipeline.classes))

@@ -29,6 +29,7 @@ from setar.tokenizers.losses import (
 )
 from setar.tokenizers.multiscale import MultiScaleVQ
 from setar.tokenizers.vqgan import VQGAN
+from setar.training.processes import ALONE, Processes
 
 Metrics = dict[str, float | Tensor]
 """Scalars for the log; tensors of one element are read only when they are logged."""
@@ -215,6 +216,7 @@ class TokenizerObjective:
         images: all training images.
         config: weights.
         feature_maps: network of the perceptual loss; needed if its weight is above 0.
+        processes: those that train together.
     """
 
     def __init__(
@@ -223,11 +225,12 @@ class TokenizerObjective:
         images: Images,
         config: TokenizerLossConfig,
         feature_maps: FeatureMaps | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.players: dict[str, nn.Module] = {"model": model}
         self.model, self.images, self.config = model, images, config
         self.samples = len(images)
-        self.feature_maps = feature_maps
+        self.feature_maps, self.processes = feature_maps, processes
         if config.adversarial:
             critic = PatchDiscriminator(config.critic_channels, config.critic_layers)
             self.players["critic"] = critic.to(next(model.parameters()).device)
@@ -248,6 +251,7 @@ class TokenizerObjective:
         images = self.model.decoder(self.model.from_code(quantized.vectors)).float()
         self._batch, self._features = (images.detach(), originals), features.detach()
         self.last_used[self.model.codebook.counts(quantized.codes).cpu() > 0] = step
+        self.processes.highest(self.last_used)
         loss = pixel_loss(images, originals)
         if self.config.perceptual:
             assert self.feature_maps is not None
@@ -296,6 +300,7 @@ class TokenizerObjective:
         vectors = self.model.codebook.compared(self._features)
         chosen = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
         self.model.codebook.weight[dead.to(vectors.device)] = chosen
+        self.processes.copy_first([self.model.codebook.weight])
 
     def state(self) -> dict[str, Tensor]:
         """When each scale last used each code."""

@@ -33,6 +33,7 @@ from setar.training.objectives import (
     SelfCorrectionObjective,
     TokenizerObjective,
 )
+from setar.training.processes import join
 from setar.training.settings import (
     DataConfig,
     GeneratorRun,
@@ -110,7 +111,8 @@ def _tokenizer_trainer(
     if run.loss.perceptual:
         maps = _feature_maps(EfficientNetLite0.pretrained().to(device))
     images: Images = MirroredImages(data.images) if run.data.flips else data.images
-    objective = TokenizerObjective(model, images, run.loss, maps)
+    processes = join()
+    objective = TokenizerObjective(model, images, run.loss, maps, processes)
 
     def export(weights: Mapping[str, Tensor]) -> Any:
         return {"tokenizer": checkpoint.describe(model)}, {"tokenizer": dict(weights)}
@@ -121,7 +123,7 @@ def _tokenizer_trainer(
             return stack(pictures)
         return reconstructions(module, data.heldout)  # type: ignore[arg-type]
 
-    return Trainer(objective, run.optimizer, run.loop, folder, export, show)
+    return Trainer(objective, run.optimizer, run.loop, folder, export, show, processes)
 
 
 def _check_critic(run: TokenizerRun | MultiScaleTokenizerRun, side: int) -> None:
@@ -188,7 +190,7 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
         pixels = pipeline.decode(pipeline.sample_codes(ids, seed=0))
         return tile(pixels, columns, _scale(pixels))
 
-    return Trainer(objective, run.optimizer, run.loop, folder, export, show)
+    return Trainer(objective, run.optimizer, run.loop, folder, export, show, join())
 
 
 def _generator_objective(

@@ -12,6 +12,8 @@ from setar.training.trainer import Trainer, checkpoints
 def train(run: Run | Mapping[str, Any], folder: str | Path, resume: bool = False) -> Path:
     """Train a tokenizer or a generator, as ``setar train`` does.
 
+    In several processes, started by ``torchrun``, each calls it and takes a share of each batch.
+
     >>> setar.train({"task": "generator", "recipe": "ar", "data": {"source": "digits"}}, "runs/ar")
 
     Args:
@@ -45,5 +47,7 @@ def open_run(run: Run, folder: Path, resume: bool = False) -> Trainer:
     if resume:
         check_settings(run, folder)
         trainer.resume()
-    write_settings(run, folder)
+    trainer.processes.wait()  # until all have read the settings of before
+    if trainer.processes.first:
+        write_settings(run, folder)
     return trainer

@@ -1,4 +1,4 @@
-"""The training loop: one machine, resumable, every random number a function of (seed, step)."""
+"""The training loop: resumable, every random number a function of (seed, step)."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
 
 from setar import checkpoint
 from setar.data.batches import ShuffledBatches
@@ -26,6 +25,8 @@ from setar.training.optim import (
     rate_share,
     set_learning_rate,
 )
+from setar.training.processes import ALONE, Processes
+from setar.training.report import Report
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class LoopConfig:
 
     steps: int = 1000
     batch_size: int = 256
+    """Images per step, of all processes together."""
     seed: int = 0
     log_every: int = 20
     """Steps between lines of ``metrics.jsonl`` and TensorBoard."""
@@ -57,8 +59,15 @@ class LoopConfig:
             raise ValueError(f"`seed` (={self.seed}) must be a whole number from 0 to 2**32 - 1")
 
     def resolve_device(self) -> torch.device:
-        """The device to train on; ValueError if this machine cannot use it."""
-        return find_device(self.device)
+        """The device to train on; ValueError if this machine cannot use it.
+
+        Of the processes that ``torchrun`` started on a machine with GPUs, each has its own.
+        """
+        device = find_device(self.device)
+        if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+            device = find_device(f"cuda:{os.environ['LOCAL_RANK']}")
+            torch.cuda.set_device(device)
+        return device
 
 
 def find_device(name: str) -> torch.device:
@@ -90,6 +99,10 @@ class Trainer:
         folder: of the run; gets checkpoints, samples, ``metrics.jsonl``, TensorBoard files.
         export: makes each checkpoint a model folder that `setar.Pipeline` loads.
         show: draws samples.
+        processes: those that train together; all have the same settings.
+
+    Raises:
+        ValueError: the processes cannot take equal shares of a batch.
     """
 
     def __init__(
@@ -100,7 +113,14 @@ class Trainer:
         folder: Path,
         export: Export,
         show: Show | None = None,
+        processes: Processes = ALONE,
     ) -> None:
+        if loop.batch_size % processes.count:
+            raise ValueError(
+                f"`batch_size` (={loop.batch_size}) must be a multiple of the processes "
+                f"(={processes.count}): each takes an equal share"
+            )
+        self.processes = processes
         self.objective, self.settings, self.loop = objective, optimizer, loop
         self.folder, self.export, self.show = Path(folder), export, show
         self.step = 0
@@ -139,32 +159,43 @@ class Trainer:
         """
         if self.step >= self.loop.steps:
             return
-        writer = _summary_writer()
-        log = _MetricsLog(self.folder / "metrics.jsonl", self.step)
-        board = writer(str(self.folder / "tensorboard"), purge_step=self.step + 1)
+        for module in self.objective.players.values():
+            self.processes.copy_first(module.state_dict().values())
         steps, start, began = self.loop.steps, self.seconds, time.monotonic()
         self.resumed_at = (self.step, self.seconds)
-        # A bar on a terminal (disable=None); `_report` prints lines where there is none.
-        bar = tqdm(total=steps, initial=self.step, unit="step", dynamic_ncols=True, disable=None)
-        with bar, log, board:
+        with self._report() as report:
             while self.step < steps:
                 metrics = self._step(self.step)
                 self.step += 1
                 self.seconds = start + time.monotonic() - began
-                bar.update()
                 last = self.step == steps
+                if report:
+                    report.bar.update()
                 if last or self.step % self.loop.log_every == 0:
-                    self._report(metrics, bar, log, board)
+                    self._log(report, metrics)
                 if last or (self.loop.sample_every and self.step % self.loop.sample_every == 0):
-                    self._draw(board)
+                    self._draw(report)
                 if last or self.step % self.loop.checkpoint_every == 0:
                     self._numbers(metrics)
                     self.save()
 
+    def _report(self) -> AbstractContextManager[Report | None]:
+        """Of several processes the first one reports."""
+        if not self.processes.first:
+            return nullcontext()
+        return Report(self.folder, self.step, self.loop.steps, self.loop.batch_size)
+
+    def _log(self, report: Report | None, metrics: Metrics) -> None:
+        values = self._numbers(metrics)
+        if report:
+            report.write(self.step, self.seconds, self.images_per_second, values)
+
     def _step(self, step: int) -> Metrics:
         """One update of every player; the same whatever happened before in this process."""
-        torch.manual_seed(self.loop.seed * 1_000_003 + step)
-        items = self.batches.indices(step)
+        processes = self.processes
+        seed = self.loop.seed * 1_000_003 + step
+        torch.manual_seed(seed * processes.count + processes.index)
+        items = processes.share(self.batches.indices(step))
         share = rate_share(self.settings, step, self.loop.steps)
         metrics: Metrics = {"learning_rate": share * self.settings.learning_rate}
         for player, optimizers in self.optimizers.items():
@@ -174,6 +205,7 @@ class Trainer:
                 if loss is None:
                     continue
                 loss.backward()
+            processes.average(p.grad for p in module.parameters() if p.grad is not None)
             norm = nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip)
             set_learning_rate(optimizers, share)
             for optimizer in optimizers.values():
@@ -207,34 +239,25 @@ class Trainer:
         return contexts
 
     def _numbers(self, metrics: Metrics) -> dict[str, float]:
-        """The scalars, once the device has them; FloatingPointError unless all are finite."""
-        values = {name: float(value) for name, value in metrics.items()}
+        """The scalars, once the device has them; FloatingPointError unless all are finite.
+
+        Of several processes they are the means, so all must ask.
+        """
+        means = self.processes.mean([float(value) for value in metrics.values()])
+        values = dict(zip(metrics, means, strict=True))
         if not all(map(math.isfinite, values.values())):
             raise FloatingPointError(f"training diverged at step {self.step}: {values}")
         return values
 
-    def _report(self, metrics: Metrics, bar: "tqdm[Any]", log: "_MetricsLog", board: Any) -> None:
-        values = self._numbers(metrics)
-        log.write({"step": self.step, "seconds": round(self.seconds, 1), **values})
-        for name, value in values.items():
-            board.add_scalar(name, value, self.step)
-        shown = {k: f"{v:.3g}" for k, v in values.items() if k in ("loss", "psnr", "usage")}
-        shown["images/s"] = f"{self.images_per_second:.0f}"
-        if bar.disable:
-            words = ", ".join(f"{name} {value}" for name, value in shown.items())
-            left = (self.loop.steps - self.step) * self.loop.batch_size / self.images_per_second
-            print(f"step {self.step} of {self.loop.steps}, {left:.0f} s left: {words}", flush=True)
-        else:
-            bar.set_postfix(shown, refresh=False)
-
-    def _draw(self, board: Any) -> None:
-        if self.show is None:
+    def _draw(self, report: Report | None) -> None:
+        """A picture by the first process; the others go on."""
+        if self.show is None or report is None:
             return
         from PIL import Image
 
         with self._averaged() as module, torch.inference_mode():
             picture = self.show(module, self.step)
-        board.add_image("samples", picture, self.step)
+        report.draw(self.step, picture)
         (self.folder / "samples").mkdir(exist_ok=True)
         file = self.folder / "samples" / f"step-{self.step:08d}.png"
         Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(file)
@@ -243,7 +266,17 @@ class Trainer:
         return _Swapped(self.result, self.average.state if self.settings.ema else None)
 
     def save(self) -> Path:
-        """Write a checkpoint of this step, then delete those that are too many."""
+        """Write a checkpoint of this step, then delete those that are too many.
+
+        The first process writes; all return when it is on disk.
+        """
+        folder = self.folder / "checkpoints" / f"step-{self.step:08d}"
+        if self.processes.first:
+            self._write(folder)
+        self.processes.wait()
+        return folder
+
+    def _write(self, folder: Path) -> None:
         averaged = self.average.state if self.settings.ema else self.result.state_dict()
         config, tensors = self.export(averaged)
         for player, module in self.objective.players.items():
@@ -253,12 +286,10 @@ class Trainer:
         tensors["train-average"] = self.average.state
         tensors["train-objective"] = self.objective.state()
         progress = {"step": self.step, "seconds": self.seconds, "averaged": self.average.updates}
-        folder = self.folder / "checkpoints" / f"step-{self.step:08d}"
         texts = {"progress.json": json.dumps(progress) + "\n"}
         checkpoint.save(folder, config, tensors, texts)
         for old in checkpoints(self.folder)[: -self.loop.keep]:
             shutil.rmtree(old)
-        return folder
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint of the run's folder; False if there is none.
@@ -295,14 +326,6 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted((Path(run) / "checkpoints").glob("step-*"))
 
 
-def _summary_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError("training needs TensorBoard: pip install setar[train]") from error
-    return SummaryWriter
-
-
 def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state as ``<parameter>.<name>`` tensors."""
     state = optimizer.state_dict()["state"]
@@ -333,34 +356,3 @@ class _Swapped:
     def __exit__(self, *_: object) -> None:
         self.module.load_state_dict(self.own)
         self.module.train()
-
-
-class _MetricsLog:
-    """``metrics.jsonl``: one JSON object per logged step; what a resumed run will repeat is cut."""
-
-    def __init__(self, file: Path, step: int) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        kept = "".join(f"{line}\n" for line in lines if _step_of(line) <= step)
-        beside = file.with_name(f".{file.name}.partial")
-        beside.write_text(kept, encoding="utf-8")
-        os.replace(beside, file)
-        self.stream = file.open("a", encoding="utf-8")
-
-    def write(self, values: Mapping[str, float]) -> None:
-        self.stream.write(json.dumps(values) + "\n")
-        self.stream.flush()
-
-    def __enter__(self) -> "_MetricsLog":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stream.close()
-
-
-def _step_of(line: str) -> float:
-    """The step of a line of the log; a line that a crash cut off belongs to no step."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, TypeError, KeyError):
-        return math.inf

@@ -1,0 +1,77 @@
+"""Started twice by torchrun: trains what ``test_processes.py`` looks at.
+
+torchrun --nproc-per-node 2 two_processes.py FOLDER PICTURES
+"""
+
+import hashlib
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tiny_runs
+from setar.config import build
+from setar.training.processes import join
+from setar.training.settings import GeneratorRun, MultiScaleTokenizerRun
+from setar.training.train import open_run
+
+ORDERLY = {
+    "recipe": "raster-4-uniform",
+    "model": {"preset": "tiny", "width": 16, "dropout": 0.0, "class_dropout": 0.0},
+    "sampling": {"recipe": "random-4-cosine", "guidance": {"scale": 1.0}},
+}
+"""Of a digit model: nothing random but its weights and the order of the images."""
+
+
+def generator():
+    return build(GeneratorRun, tomllib.loads(tiny_runs.DIGITS) | ORDERLY)
+
+
+def tokenizer(pictures):
+    values = tomllib.loads(tiny_runs.FOLDER_MULTISCALE)
+    values["data"]["source"] = str(pictures)
+    values["loop"] |= {"steps": 6, "log_every": 1}
+    values["loss"] = {"revive_every": 2, "adversarial": 0.5, "critic_start": 2, "critic_layers": 1}
+    return build(MultiScaleTokenizerRun, values)
+
+
+def digest(module):
+    state = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        state.update(tensor.numpy().tobytes())
+    return state.hexdigest()
+
+
+def arithmetic(processes):
+    """What each operation makes of numbers that differ between the processes."""
+    mine = torch.full((2, 2), float(processes.index))
+    parts = [mine.clone(), mine.flatten()[:3] * 2]
+    processes.average(parts)
+    highest, first = mine.clone(), mine.clone()
+    processes.highest(highest)
+    processes.copy_first([first])
+    return {
+        "average": [part.tolist() for part in parts],
+        "mean": processes.mean([float(processes.index), 4.0]),
+        "highest": highest.tolist(),
+        "first": first.tolist(),
+        "share": processes.share(torch.arange(6)).tolist(),
+    }
+
+
+def main(folder, pictures):
+    processes = join()
+    found = {"count": processes.count, **arithmetic(processes)}
+    for name, run in (("generator", generator()), ("tokenizer", tokenizer(pictures))):
+        trainer = open_run(run, folder / name)
+        trainer.run()
+        found[name] = [digest(module) for module in trainer.objective.players.values()]
+        found[f"{name} state"] = {k: v.tolist() for k, v in trainer.objective.state().items()}
+    (folder / f"process-{processes.index}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
