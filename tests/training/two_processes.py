@@ -1,4 +1,4 @@
-"""Started twice by torchrun: trains what ``test_processes.py`` looks at.
+"""Started twice by torchrun: trains what ``test_training_processes.py`` looks at.
 
 torchrun --nproc-per-node 2 two_processes.py FOLDER PICTURES
 """
