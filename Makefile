@@ -22,7 +22,7 @@ check: $(VENV)/developing
 	$(BIN)/pyright
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
 
-# Trains some fifty small models: hours the first time, seconds after that.
+# Trains some hundred small models: hours the first time, seconds after that.
 experiments: $(VENV)/developing
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/results.py
 

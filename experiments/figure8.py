@@ -38,9 +38,8 @@ def section() -> Section:
     figure, axes = panels(3)
     for axis, recipe in zip(axes, PANELS, strict=True):
         for k in PANELS[recipe]:
-            axis.plot(
-                STEPS, [distance(f) for f in curves[recipe, k]], "o-", ms=3, label=f"{k} sets"
-            )
+            line, colour = [distance(f) for f in curves[recipe, k]], f"C{STEPS.index(k)}"
+            axis.plot(STEPS, line, "o-", ms=3, color=colour, label=f"{k} sets")
         axis_of_steps(axis, STEPS, f"trained with {recipe.format('K')}")
     picture = save_plot(
         figure,
