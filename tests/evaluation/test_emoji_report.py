@@ -73,7 +73,7 @@ def test_noise_is_no_copy_and_far_from_real_emoji(report):
     assert figures.distance > 2 * figures.distance_reconstructed_balanced
     assert 0 < figures.distance_real_balanced < figures.distance_reconstructed_balanced
     assert figures.distance_reconstructed > 0
-    assert figures.distance_by_heart != figures.distance_reconstructed_balanced
+    assert figures.distance_by_heart > figures.distance_reconstructed_balanced
 
 
 def test_copies_are_seen_as_copies(pipeline, monkeypatch):
@@ -95,8 +95,10 @@ def test_the_real_emoji_beside_the_samples(count):
     chosen = evaluation._random(labels, count, seed=0)
     assert len(chosen.uniform) == len(chosen.balanced) == 99 * count
     assert (labels[chosen.balanced].bincount() == count).all()
-    assert (labels[chosen.independent].bincount() == count).all()
-    assert len(chosen.independent.unique()) < 0.9 * min(99 * count, len(labels)) or count == 1
+    assert len({tuple(drawn.tolist()) for drawn in chosen.independent}) == evaluation.DRAWS > 1
+    for drawn in chosen.independent:
+        assert (labels[drawn].bincount() == count).all()
+        assert len(drawn.unique()) < 0.9 * min(99 * count, len(labels)) or count == 1
     assert torch.equal(chosen.balanced, evaluation._random(labels, count, seed=0).balanced)
     assert not torch.equal(chosen.balanced, evaluation._random(labels, count, seed=1).balanced)
     most = -(-99 * count // len(labels))

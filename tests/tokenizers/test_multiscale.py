@@ -345,8 +345,9 @@ class TestCorrect:
         assert torch.equal(right, codes)
         torch.testing.assert_close(inputs, model.next_inputs(codes))
 
-    def test_the_inputs_are_those_of_the_codes_with_mistakes(self):
-        model = tiny()
+    @pytest.mark.parametrize("scales", [(4,), (1, 2, 3, 4), ((1, 2), (4, 4))])
+    def test_the_inputs_are_those_of_the_codes_with_mistakes(self, scales):
+        model = tiny(scales=scales, phis=1)
         features, wrong = self.features(model), random_codes(model, 3)
         where = torch.rand(wrong.shape, generator=torch.Generator().manual_seed(2)) < 0.4
         inputs, right = model.correct(features, wrong, where)

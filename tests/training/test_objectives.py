@@ -11,7 +11,7 @@ from random_weights import randomise
 from setar.models.fmt import FMTConfig, FullyMaskedTransformer
 from setar.models.next_scale import VARGenerator
 from setar.models.var import PRESETS as VAR
-from setar.models.var import VARTransformer
+from setar.models.var import VARTransformer, scale_recipe
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.multiscale import PRESETS as MULTISCALE
 from setar.tokenizers.multiscale import MultiScaleVQ
@@ -158,19 +158,22 @@ def correcting():
         VAR["tiny"], scales=tokenizer.scales, code_dim=8, vocabulary=32, class_dropout=0.0
     )
     features = torch.randn(6, 8, 4, 4, generator=torch.Generator().manual_seed(1))
-    codes = torch.cat([part for _, part, _ in tokenizer.codebook.steps(features)], 1)
 
-    def objective(share, **changes):
-        model = randomise(VARTransformer(dataclasses.replace(shape, **changes)))
-        generator = VARGenerator(model, tokenizer)
-        return SelfCorrectionObjective(generator, features, codes, torch.arange(6) % 5, share)
+    def objective(share):
+        generator = VARGenerator(randomise(VARTransformer(shape)), tokenizer)
+        return SelfCorrectionObjective(generator, features, torch.arange(6) % 5, share)
 
     return objective
 
 
 def test_without_mistakes_it_is_the_usual_loss(correcting):
     objective, items = correcting(0.0), torch.tensor([4, 1])
-    usual, _ = GeneratorObjective.loss(objective, "model", items, 0)
+    var, config = objective.forward, objective.config
+    steps = var.pyramid.codebook.steps(objective.features)
+    codes = torch.cat([part for _, part, _ in steps], 1)
+    recipe = scale_recipe(config.scales)
+    plain = GeneratorObjective(var, codes, objective.labels, recipe, config.grid)
+    usual, _ = plain.loss("model", items, 0)
     torch.testing.assert_close(objective.loss("model", items, 0)[0], usual)
 
 

@@ -1,5 +1,6 @@
 """Training from Python; what runs are made of is tested beside."""
 
+import json
 import tomllib
 
 import pytest
@@ -39,6 +40,15 @@ def test_a_run_is_not_overwritten(tmp_path):
         setar.train(DIGITS, tmp_path)
     with pytest.raises(ValueError, match="was started with recipe = 'random-8-random', not 'ar'"):
         setar.train({**DIGITS, "recipe": "ar"}, tmp_path, resume=True)
+
+
+def test_a_run_goes_on_that_is_older_than_a_setting(tmp_path):
+    setar.train(with_steps(2), tmp_path)
+    file = tmp_path / "settings.json"
+    values = json.loads(file.read_text())
+    del values["self_correction"], values["sampling"]["settings"]["smoothing"]
+    file.write_text(json.dumps(values))
+    assert setar.train(DIGITS, tmp_path, resume=True).name == "step-00000004"
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def main(folder, pictures):
     found = {"count": processes.count, **arithmetic(processes)}
     for name, run in (("generator", generator()), ("tokenizer", tokenizer(pictures))):
         trainer = open_run(run, folder / name)
+        with torch.no_grad():  # those of the first are to be taken over
+            next(trainer.result.parameters()).add_(processes.index)
         trainer.run()
         found[name] = [digest(module) for module in trainer.objective.players.values()]
         found[f"{name} state"] = {k: v.tolist() for k, v in trainer.objective.state().items()}

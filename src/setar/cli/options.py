@@ -57,7 +57,7 @@ def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
     def extended(**values: Any) -> None:
         found = {name: values.pop(name) for name in shared}
         found["scale"] = found.pop("guidance")
-        given = {name: value for name, value in found.items() if value is not None}
+        given = {name: value for name, value in found.items() if value not in (None, "")}
         command(**values, sampling=given)
 
     parts = [list(shared.values()) if name == "sampling" else [own[name]] for name in own]

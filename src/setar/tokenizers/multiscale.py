@@ -391,7 +391,8 @@ class MultiScaleVQ(nn.Module):
         """
         steps = self.codebook.steps(features.float(), (wrong, where))
         _, right, sums = zip(*steps, strict=True)
-        inputs = [self.codebook.pool(part, scale + 1) for scale, part in enumerate(sums[:-1])]
+        inputs = [features.new_zeros(len(features), 0, features.shape[1], dtype=torch.float32)]
+        inputs += [self.codebook.pool(part, scale + 1) for scale, part in enumerate(sums[:-1])]
         return torch.cat(inputs, dim=1), torch.cat(right, dim=1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Quantized]:

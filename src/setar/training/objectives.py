@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from setar.data.images import Images
 from setar.models.families import CodeGenerator
 from setar.models.next_scale import VARGenerator
-from setar.models.var import scale_recipe
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.autoencoder import psnr
 from setar.tokenizers.base import to_float
@@ -64,7 +63,36 @@ class Objective(Protocol):
         ...
 
 
-class GeneratorObjective:
+class _OfGenerator:
+    """What the objectives of a generator have in common."""
+
+    def __init__(
+        self, model: CodeGenerator, labels: Tensor, compile: bool, epoch: Tensor | None
+    ) -> None:
+        module = model.model if isinstance(model, VARGenerator) else model
+        self.players: dict[str, nn.Module] = {"model": module}
+        self.forward = _compiled(model) if compile else model
+        self.labels = labels
+        self.epoch = torch.arange(len(labels)) if epoch is None else epoch
+        self.samples = len(self.epoch)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.players["model"].parameters()).device
+
+    def after_step(self, step: int) -> None:
+        """Nothing."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing to remember."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing to restore."""
+
+
+class GeneratorObjective(_OfGenerator):
     """Cross-entropy of every supervised token under a recipe (algorithm 1).
 
     Args:
@@ -87,18 +115,8 @@ class GeneratorObjective:
         compile: bool = False,
         epoch: Tensor | None = None,
     ) -> None:
-        module = model.model if isinstance(model, VARGenerator) else model
-        self.players: dict[str, nn.Module] = {"model": module}
-        self.forward = _compiled(model) if compile else model
-        self.codes, self.labels = codes, labels
-        self.recipe, self.grid = recipe, grid
-        self.epoch = torch.arange(len(codes)) if epoch is None else epoch
-        self.samples = len(self.epoch)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.players["model"].parameters()).device
+        super().__init__(model, labels, compile, epoch)
+        self.codes, self.recipe, self.grid = codes, recipe, grid
 
     def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
         """Mean negative log-likelihood in nats per supervised token."""
@@ -109,18 +127,8 @@ class GeneratorObjective:
         loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised)
         return loss, {"loss": loss.detach()}
 
-    def after_step(self, step: int) -> None:
-        """Nothing."""
 
-    def state(self) -> dict[str, Tensor]:
-        """Nothing to remember."""
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Nothing to restore."""
-
-
-class SelfCorrectionObjective(GeneratorObjective):
+class SelfCorrectionObjective(_OfGenerator):
     """Cross-entropy of a VAR that makes up for mistakes (Infinity, arXiv 2412.04431, for bits).
 
     A VAR that saw right codes only is lost once it has drawn a wrong one, for every finer code
@@ -130,8 +138,7 @@ class SelfCorrectionObjective(GeneratorObjective):
 
     Args:
         model: predicts codes.
-        features: float32 ``[n, C, rows, columns]`` of all training images.
-        codes: int64 ``[n, L]``, the same as codes.
+        features: float32 ``[n, C, rows, columns]`` of all training images, by its tokenizer.
         labels: int64 ``[n]``.
         share: of an image's codes up to this are wrong, drawn for each image from 0 on.
         compile, epoch: as of `GeneratorObjective`.
@@ -141,22 +148,18 @@ class SelfCorrectionObjective(GeneratorObjective):
         self,
         model: VARGenerator,
         features: Tensor,
-        codes: Tensor,
         labels: Tensor,
         share: float,
         compile: bool = False,
         epoch: Tensor | None = None,
     ) -> None:
-        config = model.config
-        recipe = scale_recipe(config.scales)
-        super().__init__(model, codes, labels, recipe, config.grid, compile, epoch)
-        self.features, self.share = features, share
-        self.vocabulary = config.vocabulary
+        super().__init__(model, labels, compile, epoch)
+        self.features, self.share, self.config = features, share, model.config
 
     def loss(self, player: str, items: Tensor, step: int) -> tuple[Tensor, Metrics]:
         """Mean negative log-likelihood in nats per token."""
-        items, shape = self.epoch[items], (len(items), self.codes.shape[1])
-        wrong = torch.randint(self.vocabulary, shape).to(self.device)
+        items, shape = self.epoch[items], (len(items), self.config.tokens)
+        wrong = torch.randint(self.config.vocabulary, shape).to(self.device)
         where = (torch.rand(shape) < self.share * torch.rand(len(items), 1)).to(self.device)
         features, labels = self.features[items].to(self.device), self.labels[items].to(self.device)
         assert isinstance(self.forward, VARGenerator)

@@ -1,7 +1,9 @@
 """Several processes that train one model, each on its own device (data parallelism).
 
-``torchrun`` starts them. Each holds the whole model and takes its share of every batch, and the
-gradients are averaged: together they do what one process does with the whole batch.
+``torchrun`` starts them. Each holds the whole model and the whole data set, takes its share of
+every batch, and the gradients are averaged. Together they do what one process does with the whole
+batch, but for what is drawn (orders, dropout, mistakes: each process has its own stream) and what
+is balanced within a share (the adaptive weight of an adversarial loss).
 """
 
 import atexit

@@ -33,7 +33,7 @@ from setar.training.objectives import (
     SelfCorrectionObjective,
     TokenizerObjective,
 )
-from setar.training.processes import join
+from setar.training.processes import Processes, join
 from setar.training.settings import (
     DataConfig,
     GeneratorRun,
@@ -80,11 +80,12 @@ def _grey(codes: Tensor) -> Tensor:
 def make_trainer(run: Run, folder: Path) -> Trainer:
     """The trainer of a run; everything random in it follows from the config's seed."""
     _check_compiler(run)
+    processes = join()
     torch.manual_seed(run.loop.seed)
     data = load_data(run.data)
     if isinstance(run, GeneratorRun):
-        return _generator_trainer(run, data, folder)
-    return _tokenizer_trainer(run, data, folder)
+        return _generator_trainer(run, data, folder, processes)
+    return _tokenizer_trainer(run, data, folder, processes)
 
 
 def _check_compiler(run: Run) -> None:
@@ -100,7 +101,10 @@ def _check_compiler(run: Run) -> None:
 
 
 def _tokenizer_trainer(
-    run: TokenizerRun | MultiScaleTokenizerRun, data: TrainingData, folder: Path
+    run: TokenizerRun | MultiScaleTokenizerRun,
+    data: TrainingData,
+    folder: Path,
+    processes: Processes,
 ) -> Trainer:
     device = run.loop.resolve_device()
     model = VQGAN(run.tokenizer) if isinstance(run, TokenizerRun) else MultiScaleVQ(run.tokenizer)
@@ -111,7 +115,6 @@ def _tokenizer_trainer(
     if run.loss.perceptual:
         maps = _feature_maps(EfficientNetLite0.pretrained().to(device))
     images: Images = MirroredImages(data.images) if run.data.flips else data.images
-    processes = join()
     objective = TokenizerObjective(model, images, run.loss, maps, processes)
 
     def export(weights: Mapping[str, Tensor]) -> Any:
@@ -165,7 +168,9 @@ def _scale(images: Tensor) -> int:
     return max(1, math.ceil(48 / images.shape[-1]))
 
 
-def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> Trainer:
+def _generator_trainer(
+    run: GeneratorRun, data: TrainingData, folder: Path, processes: Processes
+) -> Trainer:
     device = run.loop.resolve_device()
     tokenizer = _tokenizer(run).to(device)
     grid = tokenizer.grid(*data.heldout.shape[-2:])  # type: ignore[operator]
@@ -179,7 +184,8 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
     images, labels = data.images, data.labels
     if run.data.flips:
         images, labels = MirroredImages(images), torch.cat([labels, labels])
-    objective = _generator_objective(run, pipeline, images, labels)
+    bar = processes.first and sys.stderr.isatty()
+    objective = _generator_objective(run, pipeline, images, labels, bar)
 
     def export(weights: Mapping[str, Tensor]) -> Any:
         states = {"model": dict(weights), "tokenizer": dict(tokenizer.state_dict())}
@@ -190,25 +196,25 @@ def _generator_trainer(run: GeneratorRun, data: TrainingData, folder: Path) -> T
         pixels = pipeline.decode(pipeline.sample_codes(ids, seed=0))
         return tile(pixels, columns, _scale(pixels))
 
-    return Trainer(objective, run.optimizer, run.loop, folder, export, show, join())
+    return Trainer(objective, run.optimizer, run.loop, folder, export, show, processes)
 
 
 def _generator_objective(
-    run: GeneratorRun, pipeline: Pipeline, images: Images, labels: Tensor
-) -> GeneratorObjective:
+    run: GeneratorRun, pipeline: Pipeline, images: Images, labels: Tensor, bar: bool
+) -> GeneratorObjective | SelfCorrectionObjective:
     """What is minimised: with or without mistakes to make up for."""
     tokenizer, generator = pipeline.tokenizer, pipeline.generator
     epoch, compile = balanced(labels, run.data.balance), run.loop.compile
-    shown = sys.stderr.isatty()
-    codes = encode_images(tokenizer, images, shown)
     if not run.self_correction:
+        codes = encode_images(tokenizer, images, bar)
         recipe, grid = Recipe.parse(run.recipe), pipeline.grid
         return GeneratorObjective(generator, codes, labels, recipe, grid, compile, epoch)
     assert isinstance(generator, VARGenerator)
     assert isinstance(tokenizer, MultiScaleVQ)
-    features = through(tokenizer.features, images, run.loop.resolve_device(), shown)
+    device = next(tokenizer.parameters()).device
+    features = through(tokenizer.features, images, device, bar)
     share = run.self_correction
-    return SelfCorrectionObjective(generator, features, codes, labels, share, compile, epoch)
+    return SelfCorrectionObjective(generator, features, labels, share, compile, epoch)
 
 
 def balanced(labels: Tensor, balance: float) -> Tensor:

@@ -188,7 +188,9 @@ def check_settings(run: Run, folder: Path) -> None:
     file = folder / SETTINGS
     if not file.is_file():
         return
-    before = _flat(json.loads(file.read_text(encoding="utf-8")))
+    # Through `make_run`, so that a setting that came later has its default.
+    started = make_run(json.loads(file.read_text(encoding="utf-8")), str(file))
+    before = _flat(json.loads(json.dumps(dataclasses.asdict(started))))
     now = _flat(json.loads(json.dumps(dataclasses.asdict(run))))
     free = {f"loop.{key}" for key in FREE}
     for key in sorted((before.keys() | now.keys()) - free):

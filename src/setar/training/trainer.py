@@ -1,4 +1,4 @@
-"""The training loop: resumable, every random number a function of (seed, step)."""
+"""The training loop: resumable, every random number a function of (seed, step, process)."""
 
 import json
 import math
@@ -63,10 +63,11 @@ class LoopConfig:
 
         Of the processes that ``torchrun`` started on a machine with GPUs, each has its own.
         """
-        device = find_device(self.device)
-        if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-            device = find_device(f"cuda:{os.environ['LOCAL_RANK']}")
-            torch.cuda.set_device(device)
+        own = os.environ.get("LOCAL_RANK")
+        if own is None or self.device not in ("auto", "cuda") or not torch.cuda.is_available():
+            return find_device(self.device)
+        device = find_device(f"cuda:{own}")
+        torch.cuda.set_device(device)
         return device
 
 
