@@ -29,11 +29,9 @@ FULL = {"full attention": SamplingSettings(attention="full")}
 
 def fmt() -> FullyMaskedTransformer:
     """Of 3.9 M parameters."""
-    model = (
-        FullyMaskedTransformer(FMTConfig(VOCABULARY, CLASSES, GRID, 192, 6, 3, 3)).eval().to(DEVICE)
-    )
+    model = FullyMaskedTransformer(FMTConfig(VOCABULARY, CLASSES, GRID, 192, 6, 3, 3)).eval()
     torch.nn.init.normal_(model.head.weight, std=0.02)
-    return model
+    return model.to(DEVICE)
 
 
 def var() -> VARGenerator:
@@ -71,10 +69,7 @@ def compare(
 
 def main() -> None:
     torch.manual_seed(0)
-    name = (
-        torch.cuda.get_device_name() if DEVICE == "cuda" else f"{torch.get_num_threads()} threads"
-    )
-    print(f"{BATCH} images, best of {REPEATS}, {name}")
+    print(f"{BATCH} images, best of {REPEATS}, {DEVICE}, {torch.get_num_threads()} threads")
     print("FMT, 256 tokens")
     model = fmt()
     for text in RECIPES:

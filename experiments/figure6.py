@@ -45,7 +45,7 @@ def section() -> Section:
     )
     rows = [(order, *(shown_distance(f) for f in curve)) for order, curve in curves.items()]
     body = f"""
-{count_of_seeds()} (one for the reversed and rolled paths), guidance 1.5, sampled in the training order with a cosine schedule.
+{count_of_seeds()}, guidance 1.5, sampled in the training order with a cosine schedule.
 
 {picture}
 

@@ -58,9 +58,6 @@ MULTISCALE = "emoji-var" if "emoji-var" in shipped() else "runs/emoji-var-tokeni
 SEEDS = range(int(os.environ.get("SETAR_SEEDS", "3")))
 """Seeds of the models and of their samples, where a claim hangs on them."""
 
-SINGLE = ("reversed-raster", "roll", "reversed-roll", "next-scale")
-"""Orders that get one seed: what is shown for raster by an order of magnitude holds for them."""
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -271,8 +268,7 @@ def losses(run: GeneratorRun) -> list[tuple[int, float]]:
 
 def over_seeds(recipe: str, sampling: Sampling, family: str = "fmt") -> list[Figures]:
     """The figures of models that differ in their seed alone; each is sampled with it too."""
-    seeds = SEEDS[:1] if recipe.startswith(SINGLE) else SEEDS
-    return [measure(run_of(recipe, s, family), replace(sampling, seed=s)) for s in seeds]
+    return [measure(run_of(recipe, s, family), replace(sampling, seed=s)) for s in SEEDS]
 
 
 def count_of_seeds() -> str:

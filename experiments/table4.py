@@ -193,7 +193,7 @@ def section() -> Section:
     head = ["paradigm", "trained with", "sampled with", "FD-digits", "right digit"]
     emoji_part, emoji_claim = next_scale()
     body = f"""
-One model per row, 400 steps of 64 images (Muon, 0.3 M parameters), {count_of_seeds()} (next-scale: one), 1,000 samples, guidance 1.5. Two random halves of
+One model per row, 400 steps of 64 images (Muon, 0.3 M parameters), {count_of_seeds()}, 1,000 samples, guidance 1.5. Two random halves of
 the training digits are {mean(floor()):.1f} apart, which is as good as it gets. MAR has no cache; every other row has one.
 
 {table(head, rows)}

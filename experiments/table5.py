@@ -41,7 +41,7 @@ def section() -> Section:
         min(factors) >= 3 and max(free) <= 3 * min(free),
     )
     body = f"""
-FD-digits with the order of the row in training and that of the column in sampling; sets of one, {count_of_seeds()} (one for the reversed and rolled paths), guidance 1.5.
+FD-digits with the order of the row in training and that of the column in sampling; sets of one, {count_of_seeds()}, guidance 1.5.
 
 {table(["trained / sampled", *ORDERS], rows)}
 """

@@ -15,7 +15,7 @@ much of each code there is. A one-hot row is that code, a row of zeros the vecto
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -348,12 +348,14 @@ class MultiScaleVQ(nn.Module):
 
         Before scale k + 1 that is f-hat after scale k of ``codes`` ``[B, L]``, downsampled to it.
         """
-        inputs = [self.codebook.weight.new_zeros(len(codes), 0, self.config.codebook_dim)]
-        latents = None
-        for scale, part in enumerate(self.codebook.split(codes)[:-1]):
-            latents, following = self.accumulate(latents, part, scale)
-            inputs.append(following)
-        return torch.cat(inputs, dim=1)
+        return self._shrunk(self.codebook.sums(codes), len(codes))
+
+    def _shrunk(self, sums: Iterable[Tensor], images: int) -> Tensor:
+        """F-hat after each scale but the last, at the size of the next scale: a VAR's inputs."""
+        scales = range(1, len(self.scales))
+        parts = [self.codebook.pool(part, k) for k, part in zip(scales, sums, strict=False)]
+        empty = self.codebook.weight.new_zeros(images, 0, self.config.codebook_dim)
+        return torch.cat([empty, *parts], dim=1)
 
     def accumulate(
         self, latents: Tensor | None, codes: Tensor, scale: int
@@ -391,9 +393,7 @@ class MultiScaleVQ(nn.Module):
         """
         steps = self.codebook.steps(features.float(), (wrong, where))
         _, right, sums = zip(*steps, strict=True)
-        inputs = [features.new_zeros(len(features), 0, features.shape[1], dtype=torch.float32)]
-        inputs += [self.codebook.pool(part, scale + 1) for scale, part in enumerate(sums[:-1])]
-        return torch.cat(inputs, dim=1), torch.cat(right, dim=1)
+        return self._shrunk(sums, len(features)), torch.cat(right, dim=1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Quantized]:
         """Reconstruct images for training: ``(reconstruction, quantised)``."""
