@@ -18,6 +18,7 @@ from lab import (
     run_of,
     save_plot,
     shipped_model,
+    shown_distance,
     table,
     train,
 )
@@ -71,6 +72,7 @@ def section() -> Section:
     digits = remember(f"figures/figure7-{key(facts)}-digits", digit_rows)
     quality = {k: over_seeds(TRAINED, Sampling(f"random-{k}-cosine")) for k in STEPS}
     digits = [{**row, "distance": distance(quality[row["steps"]])} for row in digits]
+    spread = {("digits", k): shown_distance(figures) for k, figures in quality.items()}
     shipped = remember(f"figures/figure7-{key(facts)}-emoji", emoji_rows)
     figure, axes = panels(2)
     for axis, rows, name in zip(axes, (digits, shipped), ("FD-digits", "FD-EffLite0"), strict=True):
@@ -97,7 +99,7 @@ def section() -> Section:
         (
             name,
             str(r["steps"]),
-            f"{r['distance']:.1f}",
+            spread.get((name, r["steps"]), f"{r['distance']:.1f}"),
             f"{r['cached']:.2f}",
             f"{r['recomputed']:.2f}",
             f"{r['recomputed'] / r['cached']:.1f} x",
