@@ -11,12 +11,13 @@ import time
 
 import torch
 
-from setar import FullyMaskedTransformer, Recipe
+from setar import FullyMaskedTransformer, MultiScaleVQ, Recipe, VARTransformer
+from setar.models.base import Generator
 from setar.models.fmt import FMTConfig
-from setar.models.next_scale import VARGenerator
-from setar.models.var import SCALES_256, VARConfig, VARTransformer, scale_recipe
-from setar.sampling.generate import Generator, SamplingSettings, generate, noise_and_plan
-from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ
+from setar.models.var import SCALES_256, VARConfig
+from setar.sampling.generate import generate, noise_and_plan
+from setar.sampling.settings import SamplingSettings
+from setar.tokenizers.multiscale import MultiScaleConfig
 
 GRID, REPEATS = (16, 16), 3
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
@@ -28,32 +29,37 @@ FULL = {"full attention": SamplingSettings(attention="full")}
 
 
 def fmt() -> FullyMaskedTransformer:
-    """Of 3.9 M parameters."""
-    model = FullyMaskedTransformer(FMTConfig(VOCABULARY, CLASSES, GRID, 192, 6, 3, 3)).eval()
+    """Of 3.5 M parameters."""
+    config = FMTConfig(
+        VOCABULARY, CLASSES, GRID, width=192, heads=6, encoder_layers=3, decoder_layers=3
+    )
+    model = FullyMaskedTransformer(config).eval()
     torch.nn.init.normal_(model.head.weight, std=0.02)
     return model.to(DEVICE)
 
 
-def var() -> VARGenerator:
+def var() -> VARTransformer:
     """Of 5.8 M parameters, next to which the pyramid of its small tokenizer costs little."""
     shape = MultiScaleConfig(8, (1,), 1, codebook_size=VOCABULARY, codebook_dim=CODE_DIM)
     config = VARConfig(
-        VOCABULARY, CODE_DIM, CLASSES, SCALES_256, width=256, heads=8, layers=6, shared_adaln=True
+        vocabulary=VOCABULARY,
+        code_dim=CODE_DIM,
+        classes=CLASSES,
+        scales=SCALES_256,
+        width=256,
+        heads=8,
+        layers=6,
+        shared_adaln=True,
     )
     model = VARTransformer(config).eval().to(DEVICE)
     torch.nn.init.normal_(model.head.weight, std=0.02)
-    return VARGenerator(model, MultiScaleVQ(shape).eval().to(DEVICE))
+    model.attach(MultiScaleVQ(shape).eval().to(DEVICE))
+    return model
 
 
-def compare(
-    title: str,
-    model: Generator,
-    recipe: Recipe,
-    grid: tuple[int, int],
-    modes: dict[str, SamplingSettings],
-) -> None:
+def compare(title: str, model: Generator, recipe: str, modes: dict[str, SamplingSettings]) -> None:
     """Print the seconds of each way and what the cache saves."""
-    noise, plan = noise_and_plan(recipe, grid, range(BATCH), 0)
+    noise, plan = noise_and_plan(Recipe.parse(recipe), model.config.grid, range(BATCH), 0)
     labels = torch.arange(BATCH, device=DEVICE) % CLASSES
     took, codes = dict.fromkeys(modes, float("inf")), {}
     for _ in range(REPEATS):
@@ -72,12 +78,11 @@ def main() -> None:
     print(f"{BATCH} images, best of {REPEATS}, {DEVICE}, {torch.get_num_threads()} threads")
     print("FMT, 256 tokens")
     model = fmt()
-    for text in RECIPES:
-        compare(text, model, Recipe.parse(text), GRID, CAUSAL | FULL)
-    generator = var()
-    tokens, scales = generator.config.tokens, len(SCALES_256)
-    print(f"VAR, {tokens} tokens in {scales} scales")
-    compare("next-scale (VAR)", generator, scale_recipe(SCALES_256), (1, tokens), CAUSAL)
+    for recipe in RECIPES:
+        compare(recipe, model, recipe, CAUSAL | FULL)
+    model = var()
+    print(f"VAR, {model.config.tokens} tokens in {len(SCALES_256)} scales")
+    compare("next-scale (VAR)", model, model.config.recipe, CAUSAL)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from setar import FullyMaskedTransformer, Recipe
 from setar.models.fmt import FMTConfig
-from setar.training.objectives import token_loss
+from setar.training.generator import token_loss
 
 GRID, BATCH, PART, VOCABULARY = (16, 16), 256, 16, 1024
 
@@ -27,8 +27,8 @@ def seconds(work, repeat: int) -> float:
 
 
 def main() -> None:
-    config = FMTConfig(VOCABULARY, 10, GRID, 192, 6, 3, 3)
-    model = FullyMaskedTransformer(config)
+    shape = FMTConfig(VOCABULARY, 10, GRID, width=192, heads=6, encoder_layers=3, decoder_layers=3)
+    model = FullyMaskedTransformer(shape)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     recipe = Recipe.parse("random-16-random")
 

@@ -4,17 +4,19 @@ import time
 from pathlib import Path
 
 from setar import Pipeline
-from setar.pictures import labelled_rows, save_animation
+from setar.pictures.animations import save_animation
+from setar.pictures.sheets import labelled_rows
 
 OUT = Path("outputs")
 EMOJI, VAR = Pipeline.from_pretrained("emoji"), Pipeline.from_pretrained("emoji-var")
-ROWS = [  # label, model, recipe
-    ("raster-64-cosine", EMOJI, "raster-64-cosine"),
-    ("random-16-cosine", EMOJI, "random-16-cosine"),
-    ("random-8-cosine", EMOJI, "random-8-cosine"),
-    ("next-scale", EMOJI, "next-scale"),
-    ("VAR", VAR, VAR.defaults.recipe),
-]
+ROWS = {  # label: model, recipe
+    "raster-64-cosine": (EMOJI, "raster-64-cosine"),
+    "random-16-cosine": (EMOJI, "random-16-cosine"),
+    "random-8-cosine": (EMOJI, "random-8-cosine"),
+    "next-scale": (EMOJI, "next-scale"),
+    "VAR": (VAR, VAR.defaults.recipe),
+}
+ANIMATED = "random-16-cosine"
 CLASSES = [
     "face-smiling", "cat-face", "animal-mammal", "plant-flower", "food-fruit",
     "drink", "transport-ground", "sky & weather", "heart", "country-flag",
@@ -23,24 +25,22 @@ CLASSES = [
 for model in (EMOJI, VAR):
     model(CLASSES[0])  # the first call also loads libraries; it is not timed
 
-rows = []
-for label, model, recipe in ROWS:
-    steps = []
+rows, sets = [], {label: [] for label in ROWS}
+for label, (model, recipe) in ROWS.items():
     began = time.perf_counter()
-    images = model(
-        CLASSES, recipe=recipe, seed=3, on_set=lambda partial, to=steps: to.append(partial)
-    )
+    images = model(CLASSES, recipe=recipe, seed=3, on_set=sets[label].append)
     seconds = time.perf_counter() - began
-    rows.append((label, f"{len(steps)} steps, {seconds:.2f} s", images))
-    print(f"{label:18} {len(steps):3} steps  {len(images)} images in {seconds:.2f} s")
-    if label == "random-16-cosine":
-        animated = [partial.images() for partial in steps]
+    steps = len(sets[label])
+    rows.append((label, f"{steps} steps, {seconds:.2f} s", images))
+    print(f"{label:18} {steps:3} steps  {len(images)} images in {seconds:.2f} s")
 
 OUT.mkdir(exist_ok=True)
 labelled_rows(rows, "One model under four recipes, and a VAR", 112, CLASSES).save(OUT / "demo.png")
 frames = [
-    labelled_rows([("random-16-cosine", f"set {step} of {len(animated)}", images)], side=112)
-    for step, images in enumerate(animated, 1)
+    labelled_rows(
+        [(ANIMATED, f"set {partial.step} of {partial.steps}", partial.images())], side=112
+    )
+    for partial in sets[ANIMATED]
 ]
 save_animation(frames, OUT / "steps.gif")
 
@@ -53,4 +53,4 @@ Try next:
   .venv/bin/setar sample emoji --classes cat-face,food-fruit --recipe random-8-cosine --seed 7
   .venv/bin/setar sample emoji-var --classes cat-face,food-fruit --animate outputs/scales.gif
   .venv/bin/setar recipe roll-8-cosine --grid 8x8 --out outputs/roll.png
-  .venv/bin/setar train configs/digits.toml""")
+  .venv/bin/setar train digits""")

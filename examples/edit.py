@@ -10,10 +10,11 @@ from pathlib import Path
 
 from setar import Pipeline
 from setar.data import emoji
-from setar.pictures import labelled_rows, to_pil
-from setar.sampling.edit import box_mask, outpaint, show_mask
+from setar.pictures.masks import box_mask, outpaint, show_mask
+from setar.pictures.sheets import labelled_rows, to_pil
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description=__doc__)
+parser.formatter_class = argparse.RawDescriptionHelpFormatter
 parser.add_argument("--model", default="emoji", help="a shipped model or a model folder")
 parser.add_argument("--image", default="grinning face", help="name of an emoji")
 parser.add_argument("--as", dest="own", default="face-smiling", help="its class")
@@ -24,11 +25,12 @@ pipe, data = Pipeline.from_pretrained(options.model), emoji.load("all")
 picture = to_pil(data.images[[data.names.index(options.image)]])[0].resize(pipe.size)
 width, height = pipe.size
 right, bottom = (width // 2, 0, width, height), (0, height // 2, width, height)
-middle = picture.crop((width // 4, height // 4, 3 * width // 4, 3 * height // 4))
+left, top = width // 4, height // 4
+middle = picture.crop((left, top, width - left, height - top))
 tasks = [
     ("inpaint", options.own, picture, box_mask(pipe.size, right)),
     ("another class", options.other, picture, box_mask(pipe.size, bottom)),
-    ("outpaint", options.own, *outpaint(middle, pipe.size, (width // 4, height // 4) * 2)),
+    ("outpaint", options.own, *outpaint(middle, pipe.size, (left, top, left, top))),
 ]
 rows = []
 for name, class_, image, mask in tasks:

@@ -10,9 +10,10 @@ import argparse
 from pathlib import Path
 
 from setar import Pipeline
-from setar.pictures import labelled_rows
+from setar.pictures.sheets import labelled_rows
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description=__doc__)
+parser.formatter_class = argparse.RawDescriptionHelpFormatter
 parser.add_argument("classes", nargs="*")
 parser.add_argument("--model", default="emoji", help="shipped, a model folder or a run's folder")
 parser.add_argument("--recipe", help="order, sets and schedule, such as random-8-cosine")
@@ -36,4 +37,4 @@ made = pipe(classes, recipe=options.recipe, seed=options.seed, count=options.cou
 rows = [(name, "", made[i * options.count :][: options.count]) for i, name in enumerate(classes)]
 rows.append(("appearing", f"{len(sets)} sets", sets))
 options.out.parent.mkdir(parents=True, exist_ok=True)
-labelled_rows(rows, options.recipe or pipe.defaults.recipe).save(options.out)
+labelled_rows(rows, str(options.recipe or pipe.defaults.recipe)).save(options.out)

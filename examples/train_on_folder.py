@@ -10,9 +10,10 @@ import argparse
 from pathlib import Path
 
 from setar import Pipeline, train
-from setar.pictures import labelled_rows
+from setar.pictures.sheets import labelled_rows
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description=__doc__)
+parser.formatter_class = argparse.RawDescriptionHelpFormatter
 parser.add_argument("pictures", type=Path)
 parser.add_argument("--steps", type=int, default=2000, help="of each of the two trainings")
 parser.add_argument("--batch", type=int, default=64)
@@ -26,9 +27,9 @@ shared = {
     "optimizer": {"learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 50, "ema": 0.995},
     "loop": {"steps": options.steps, "batch_size": options.batch, "checkpoint_every": 100},
 }
-shape = {"channels": 24, "multipliers": [1, 1, 2], "blocks": 1, "scales": scales, "phis": 6,
-         "codebook_size": 512, "codebook_dim": 16, "cosine": True}  # fmt: skip
-run = {"task": "multiscale-tokenizer", "tokenizer": shape, **shared}
+shape = {"family": "multiscale", "channels": 24, "multipliers": [1, 1, 2], "blocks": 1, "phis": 6,
+         "scales": scales, "codebook_size": 512, "codebook_dim": 16, "cosine": True}  # fmt: skip
+run = {"task": "tokenizer", "tokenizer": shape, **shared}
 tokenizer = train(run, options.out / "tokenizer", resume=True)
 run = {"task": "generator", "model": {"family": "var", "preset": "emoji"}, "recipe": recipe,
        "sampling": {"recipe": recipe}, "tokenizer": str(tokenizer), **shared,

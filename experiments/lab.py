@@ -19,19 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from setar import Pipeline, checkpoint
-from setar.config import build
-from setar.data import digits
-from setar.evaluation.metrics import frechet_distance
+from setar import Pipeline, checkpoint, config
+from setar.data import digits, emoji
+from setar.evaluation.distances import GaussianStatistics, frechet_distance
+from setar.features.base import extract_features
 from setar.features.digits import DigitFeatures
+from setar.features.efficientnet import EfficientNetFeatures
 from setar.pretrained import SHIPPED, locate, shipped
-from setar.sampling.generate import SamplingSettings
+from setar.run_folder import METRICS, checkpoint_folder, checkpoints
 from setar.sampling.guidance import Guidance
-from setar.tokenizers.base import decode_codes
-from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
-from setar.training.runs import make_trainer
-from setar.training.settings import GeneratorRun
-from setar.training.trainer import checkpoints
+from setar.sampling.settings import SamplingSettings
+from setar.training.generator import GeneratorRun
+from setar.training.run import open_run
 
 KEPT = Path(os.environ.get("SETAR_EXPERIMENTS", "runs/experiments"))
 """Where models and figures are kept."""
@@ -127,7 +126,7 @@ def run_of(recipe: str, seed: int = 0, family: str = "fmt", steps: int = 400) ->
             "checkpoint_every": steps,
         },
     }
-    return build(GeneratorRun, values)
+    return config.build(GeneratorRun, values)
 
 
 def emoji_run(
@@ -171,19 +170,15 @@ def emoji_run(
             "checkpoint_every": steps,
         },
     }
-    return build(GeneratorRun, values)
+    return config.build(GeneratorRun, values)
 
 
 def train(run: GeneratorRun) -> Path:
     """The folder of a trained run; trained now unless that was done before."""
     folder = KEPT / "models" / key(lasting(run))
-    done = checkpoints(folder)
-    if not done or int(done[-1].name.removeprefix("step-")) < run.loop.steps:
+    if checkpoint_folder(folder, run.loop.steps) not in checkpoints(folder):
         print(f"training {run.model.family} {run.recipe}, seed {run.loop.seed}", flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        trainer = make_trainer(run, folder)
-        trainer.resume()
-        trainer.run()
+        open_run(run, folder, resume=True).run()
     return folder
 
 
@@ -245,9 +240,21 @@ def _measure(run: GeneratorRun, sampling: Sampling) -> Figures:
 
 def real_features() -> Tensor:
     """Features of the training digits."""
-    tokenizer = PixelLevels(PixelLevelsConfig(digits.VOCABULARY))
-    pixels = decode_codes(tokenizer, digits.load("train").codes, digits.GRID)
-    return DigitFeatures()(pixels).pooled
+    return DigitFeatures()(digits.load("train").images).pooled
+
+
+def emoji_distance(images: Tensor) -> float:
+    """FD-EffLite0 of pictures to the training emoji."""
+    return frechet_distance(_emoji_features(images), _real_emoji())
+
+
+@cache
+def _real_emoji() -> GaussianStatistics:
+    return GaussianStatistics.from_features(_emoji_features(emoji.load("train").images))
+
+
+def _emoji_features(images: Tensor) -> Tensor:
+    return extract_features(EfficientNetFeatures(), images).pooled
 
 
 def floor() -> list[float]:
@@ -262,7 +269,7 @@ def floor() -> list[float]:
 
 def losses(run: GeneratorRun) -> list[tuple[int, float]]:
     """Step and training loss along a run."""
-    lines = (train(run) / "metrics.jsonl").read_text().splitlines()
+    lines = (train(run) / METRICS).read_text().splitlines()
     return [(row["step"], row["loss"]) for row in map(json.loads, lines)]
 
 
@@ -374,7 +381,14 @@ def lasting(run: GeneratorRun) -> dict[str, Any]:
     """
     if run.tokenizer != "pixels":
         run = replace(run, tokenizer=tokenizer_weights(run.tokenizer))
-    return asdict(replace(run, loop=replace(run.loop, compile=True)))
+    values = config.table(replace(run, loop=replace(run.loop, compile=True)))
+    # As they were written for the first results, which are kept by their hash.
+    values["model"] = dict.fromkeys(OF_PRESET) | values["model"]
+    if run.model.family == "decoder-only":
+        values["recipe"] = values["sampling"]["recipe"] = "ar"
+    elif values["recipe"] == "random-2-masked":
+        values["recipe"] = "mar"
+    return values
 
 
 @cache
@@ -387,7 +401,11 @@ def tokenizer_weights(source: str) -> str:
     return digest.hexdigest()[:16]
 
 
-LATER = {"smoothing": False, "self_correction": 0.0}
+OF_PRESET = ("width", "heads", "dropout", "class_dropout")
+OF_PRESET += ("encoder_layers", "decoder_layers", "layers")
+"""Settings of a model that the first results wrote as null where its preset has them."""
+
+LATER = {"smoothing": False, "self_correction": 0.0, "plugins": [], "family": "vqgan"}
 """Settings that came after the first results, and what they were until then: so they do not count."""
 
 

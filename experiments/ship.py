@@ -1,13 +1,12 @@
 """Measure a trained emoji model and put it, with its card, where the package ships it.
 
-setar train configs/NAME-tokenizer.toml --out runs/NAME-tokenizer
-setar train configs/NAME.toml --out runs/NAME
+setar train NAME-tokenizer --out runs/NAME-tokenizer
+setar train NAME --out runs/NAME
 python experiments/ship.py NAME
 
 NAME is emoji or emoji-var.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import typer
 from setar import Pipeline
 from setar.evaluation.emoji import GeneratorReport, evaluate_generator, evaluate_tokenizer
 from setar.pretrained import SHIPPED
-from setar.sampling.guidance import Guidance
+from setar.run_folder import METRICS
 
 RECIPES = {
     "emoji": {"16 steps": "random-16-cosine", "8 steps": "random-8-cosine"},
@@ -30,18 +29,18 @@ FAMILIES = {"emoji": "Fully Masked Transformer", "emoji-var": "VAR, next-scale p
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
 
 
-def draw_curves(tokenizer: Path, generator: Path, file: Path) -> None:
+def draw_curves(runs: dict[str, Path], file: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    for axis, run, name, label in (
-        (axes[0], tokenizer, "psnr", "tokenizer: PSNR of training batches, dB"),
-        (axes[1], generator, "loss", "generator: training loss, nats per token"),
+    for axis, part, name, label in (
+        (axes[0], "tokenizer", "psnr", "PSNR of training batches, dB"),
+        (axes[1], "generator", "loss", "training loss, nats per token"),
     ):
-        rows = read_metrics(run)
+        rows = read_metrics(runs[part])
         axis.plot([row["seconds"] / 60 for row in rows], [row[name] for row in rows], lw=1)
-        axis.set(xlabel="minutes", title=label)
+        axis.set(xlabel="minutes", title=f"{part}: {label}")
         axis.grid(alpha=0.3)
     figure.savefig(file, dpi=120)
 
@@ -66,7 +65,7 @@ def write_card(
     quality = evaluate_tokenizer(pipe.tokenizer)
     last = {name: read_metrics(run)[-1] for name, run in runs.items()}
     sizes = {
-        "tokenizer": sum(p.numel() for p in pipe.tokenizer.parameters()),  # type: ignore[attr-defined]
+        "tokenizer": sum(p.numel() for p in pipe.tokenizer.parameters()),
         "generator": sum(p.numel() for p in pipe.model.parameters()),
     }
     found = list(reports.values())
@@ -108,8 +107,8 @@ tokenizer of {sizes["tokenizer"] / 1e6:.2f} M ({quality.tokens} tokens of {pipe.
 
 ## Training
 
-    setar train configs/{name}-tokenizer.toml --out runs/{name}-tokenizer   # {last["tokenizer"]["seconds"]:.0f} s
-    setar train configs/{name}.toml --out runs/{name}   # {last["generator"]["seconds"]:.0f} s
+    setar train {name}-tokenizer --out runs/{name}-tokenizer   # {last["tokenizer"]["seconds"]:.0f} s
+    setar train {name} --out runs/{name}   # {last["generator"]["seconds"]:.0f} s
     python experiments/ship.py {name}
 
 on {machines}; the last training loss was {last["generator"]["loss"]:.3f} nats per token. Curves: docs/{name}-curves.png.
@@ -144,26 +143,21 @@ def main(
     note: str = "",
     machines: str = "a CPU",
     guidance: float | None = None,
-    schedule: str = "constant",
+    schedule: str | None = None,
     temperature: float | None = None,
 ) -> None:
     runs = {"tokenizer": Path("runs") / f"{name}-tokenizer", "generator": Path("runs") / name}
     out = out or SHIPPED / name
     pipe = Pipeline.from_pretrained(runs["generator"])
-    defaults = pipe.defaults
-    if guidance is not None:
-        defaults = dataclasses.replace(defaults, guidance=Guidance(guidance, schedule))
-    if temperature is not None:
-        settings = dataclasses.replace(defaults.settings, temperature=temperature)
-        defaults = dataclasses.replace(defaults, settings=settings)
-    pipe.defaults = defaults
+    changes = {"guidance": guidance, "schedule": schedule, "temperature": temperature}
+    pipe.defaults = pipe.defaults.changed(changes)
     pipe.save_pretrained(out, half=True)
     pipe = Pipeline.from_pretrained(out)
     reports = {}
     for title, recipe in RECIPES[name].items():
         reports[title], _ = evaluate_generator(pipe, recipe=recipe)
         print(title, reports[title])
-    draw_curves(*runs.values(), Path("docs") / f"{name}-curves.png")
+    draw_curves(runs, Path("docs") / f"{name}-curves.png")
     pipe.save_pretrained(out, half=True, card=write_card(name, pipe, runs, reports, note, machines))
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"{out}: {size / 1e6:.2f} MB")

@@ -11,7 +11,7 @@ from tqdm import trange
 
 from setar.data import digits
 from setar.data.digits import DigitSet
-from setar.evaluation.metrics import frechet_distance
+from setar.evaluation.distances import frechet_distance
 from setar.features.digits import SIZE, WEIGHTS, DigitClassifier
 
 EPOCHS = 40

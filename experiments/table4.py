@@ -4,7 +4,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import torch
 from lab import (
     MULTISCALE,
     SEEDS,
@@ -27,10 +26,10 @@ from lab import (
     train,
 )
 
-from setar import Pipeline, Recipe
+from setar import Pipeline
 from setar.evaluation.emoji import evaluate_generator
 from setar.pretrained import shipped
-from setar.training.settings import GeneratorRun
+from setar.training.generator import GeneratorRun
 
 SAMPLING = Sampling("random-16-cosine")
 
@@ -94,12 +93,12 @@ def judged(source: GeneratorRun | str, **options: Any) -> dict[str, Any]:
 
 def _judged(source: GeneratorRun | str, options: dict[str, Any]) -> dict[str, Any]:
     pipe = Pipeline.from_pretrained(source if isinstance(source, str) else train(source))
-    recipe = Recipe.parse(pipe.defaults.recipe)
+    recipe = pipe.defaults.recipe
     report, _ = evaluate_generator(pipe, COUNT, progress=False, **options)
     return {
         **asdict(report),
         "recipe": str(recipe),
-        "passes": recipe.sampling_plan(pipe.grid, [torch.Generator()]).steps,
+        "passes": recipe.set_count(pipe.grid),
         "parameters": sum(p.numel() for p in pipe.model.parameters()),
     }
 

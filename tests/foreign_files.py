@@ -1,6 +1,7 @@
 """What the tests of importers share: golden files, tokenizers on disk, comparisons."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from random_weights import randomise
-from setar.importers import folders
+from setar.pretrained import save_tokenizer
 from setar.tokenizers.vqgan import VQGAN, VQGANConfig
 
 GOLDEN = Path(__file__).parents[1].parent / "shared/golden"
@@ -32,8 +33,15 @@ def read_golden(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor], dict]:
 
 def save_vqgan(folder: Path, codes: int = 24) -> Path:
     """A tokenizer of one scale and 2x2 pixels per token, with random weights."""
-    shape = VQGANConfig(8, (1, 1), 1, latent_channels=8, codebook_size=codes, codebook_dim=4)
-    folders.save_tokenizer(randomise(VQGAN(shape)), folder)
+    config = VQGANConfig(
+        channels=8,
+        multipliers=(1, 1),
+        blocks=1,
+        latent_channels=8,
+        codebook_size=codes,
+        codebook_dim=4,
+    )
+    save_tokenizer(randomise(VQGAN(config)), folder)
     return folder
 
 
@@ -42,7 +50,9 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
-def assert_same_weights(ours: nn.Module, theirs: dict[str, Tensor], foreign_name) -> None:
+def assert_same_weights(
+    ours: nn.Module, theirs: Mapping[str, Tensor], foreign_name: Callable[[str], str]
+) -> None:
     """Whether a model has the weights of a state dict; axes of size 1 do not count."""
     for name, value in ours.state_dict().items():
         assert torch.equal(value.flatten(), theirs[foreign_name(name)].float().flatten())

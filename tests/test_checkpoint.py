@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -7,8 +8,11 @@ from torch import Tensor, nn
 
 from setar import checkpoint
 from setar.models import fmt
+from setar.models.base import FAMILIES
 from setar.recipes.recipe import Recipe
+from setar.registry import Table
 from setar.tokenizers import vqgan
+from setar.tokenizers.base import TOKENIZERS
 from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
 
 
@@ -30,13 +34,16 @@ def tokenizer() -> vqgan.VQGAN:
     return randomised(vqgan.VQGAN(vqgan.PRESETS["tiny"]))  # type: ignore[return-value]
 
 
+KINDS: dict[str, Table] = {"model": FAMILIES, "tokenizer": TOKENIZERS}
+
+
 def write(folder: Path, **parts: nn.Module) -> None:
-    config = {name: checkpoint.describe(module) for name, module in parts.items()}
+    config = {name: checkpoint.describe(module, KINDS[name]) for name, module in parts.items()}
     checkpoint.save(folder, config, {n: module.state_dict() for n, module in parts.items()})
 
 
 def read(folder: Path, part: str) -> nn.Module:
-    return checkpoint.load_module(folder, part, checkpoint.verify(folder)[part])
+    return checkpoint.load_module(folder, part, checkpoint.verify(folder)[part], KINDS[part])
 
 
 @pytest.fixture
@@ -70,7 +77,9 @@ class TestRoundTrip:
         assert_equal(loaded, tokenizer)
         assert loaded.config == tokenizer.config
         images = torch.rand(1, 3, 8, 8) * 2 - 1
-        assert torch.equal(loaded(images)[0], tokenizer(images)[0])
+        codes = tokenizer.encode(images)
+        assert torch.equal(loaded.encode(images), codes)
+        assert torch.equal(loaded.decode(codes, (2, 2)), tokenizer.decode(codes, (2, 2)))
 
     def test_a_tokenizer_without_weights(self, tmp_path):
         write(tmp_path / "p", tokenizer=PixelLevels(PixelLevelsConfig(9)))
@@ -95,7 +104,7 @@ class TestRoundTrip:
 
     def test_half_is_half_and_loads_as_float32(self, tmp_path, folder, tokenizer):
         state = checkpoint.half(tokenizer.state_dict())
-        config = {"tokenizer": checkpoint.describe(tokenizer)}
+        config = {"tokenizer": checkpoint.describe(tokenizer, TOKENIZERS)}
         checkpoint.save(tmp_path / "half", config, {"tokenizer": state})
         sizes = [(f / "tokenizer.safetensors").stat().st_size for f in (tmp_path / "half", folder)]
         saved = sum(value.numel() for value in state.values()) * 2
@@ -161,26 +170,30 @@ class TestVerify:
 
 class TestCreate:
     @pytest.mark.parametrize(
-        ("entry", "message"),
+        ("entry", "kinds", "message"),
         [
-            ({"family": "gan"}, "unknown family 'gan'; known: fmt, decoder-only, var, vqgan"),
-            ({}, "unknown family None"),
-            ({"family": ["fmt"]}, r"unknown family \['fmt'\]"),
-            (None, "must be a JSON object, not None"),
-            ("fmt", "must be a JSON object, not 'fmt'"),
-            ({"family": "fmt", "withd": 3}, "unknown key `withd`; did you mean `width`?"),
-            ({"family": "fmt", "width": "32"}, "width: Input should be a valid integer"),
-            ({"family": "fmt", "width": 30}, r"`width` \(=30\) must be a multiple"),
-            ({"family": "pixels", "levels": 1}, r"`levels` \(=1\) must be at least 2"),
+            ({"family": "gan"}, FAMILIES, "unknown family 'gan'; known: fmt, decoder-only, var"),
+            ({"family": "gan"}, TOKENIZERS, "unknown tokenizer 'gan'; did you mean 'vqgan'?"),
+            ({"family": "fmt"}, TOKENIZERS, "unknown tokenizer 'fmt'; known: vqgan, multiscale, "),
+            ({}, FAMILIES, "unknown family None"),
+            ({"family": ["fmt"]}, FAMILIES, r"unknown family \['fmt'\]"),
+            (None, FAMILIES, "must be a JSON object, not None"),
+            ("fmt", FAMILIES, "must be a JSON object, not 'fmt'"),
+            ({"family": "fmt", "withd": 3}, FAMILIES, "unknown key `withd`; did you mean 'width'?"),
+            ({"family": "fmt", "width": "32"}, FAMILIES, "width: Input should be a valid integer"),
+            ({"family": "fmt", "width": 30}, FAMILIES, r"`width` \(=30\) must be a multiple"),
+            ({"family": "pixels", "levels": 1}, TOKENIZERS, r"`levels` \(=1\) must be at least 2"),
         ],
     )
-    def test_refusals(self, entry, message):
+    def test_refusals(self, entry, kinds, message):
         with pytest.raises(ValueError, match=rf"\Am/config.json: [^\n]*{message}[^\n]*\Z"):
-            checkpoint.create(entry, "m/config.json")
+            checkpoint.create(entry, kinds, "m/config.json")
 
-    def test_describe_knows_its_families_alone(self):
-        with pytest.raises(ValueError, match="Linear is not one of the families fmt, decoder-only"):
-            checkpoint.describe(nn.Linear(1, 1))
+    @pytest.mark.parametrize("kinds", [FAMILIES, TOKENIZERS], ids=["families", "tokenizers"])
+    def test_describe_knows_its_families_alone(self, kinds):
+        message = rf"\A[^\n]*:Linear is no {kinds.kind}; known: {', '.join(kinds)}\Z"
+        with pytest.raises(ValueError, match=message):
+            checkpoint.describe(nn.Linear(1, 1), kinds)
 
 
 class TestLoadStrictly:
@@ -227,11 +240,16 @@ class TestReplacing:
         assert not (folder / "leftover.txt").exists()
         assert list(tmp_path.iterdir()) == [folder]
 
-    @pytest.mark.parametrize("call", ["save_file", "_sha256", "_flush", "_replace"])
-    def test_dying_before_the_renames_leaves_the_older(self, folder, tokenizer, monkeypatch, call):
+    @pytest.mark.parametrize(
+        ("owner", "call"),
+        [(checkpoint, "save_file"), (checkpoint, "_sha256"), (os, "fsync"), (Path, "rename")],
+    )
+    def test_dying_before_the_renames_leaves_the_older(
+        self, folder, tokenizer, monkeypatch, owner, call
+    ):
         newer = randomised(vqgan.VQGAN(tokenizer.config), seed=1)
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, call, die)
+            patch.setattr(owner, call, die)
             with pytest.raises(Died):
                 write(folder, tokenizer=newer)
         assert_equal(read(folder, "tokenizer"), tokenizer)
@@ -297,18 +315,20 @@ class TestReplacing:
         assert_equal(read(folder, "tokenizer"), newer)
 
 
-def test_integers_keep_their_value(tmp_path, monkeypatch):
+def test_integers_keep_their_value(tmp_path):
     """A float32 holds no whole number above 2**24 exactly."""
 
+    kinds: Table[type[nn.Module]] = Table("counter")
+
+    @kinds.register("counter")
     class Counter(PixelLevels):
         def __init__(self, config: PixelLevelsConfig) -> None:
             super().__init__(config)
             self.register_buffer("count", torch.tensor(0))
 
     count: Tensor = torch.tensor(2**24 + 1)
-    monkeypatch.setitem(checkpoint.FAMILIES, "counter", (PixelLevelsConfig, Counter))
     checkpoint.save(tmp_path / "c", {}, {"x": {"count": count}})
-    loaded = checkpoint.load_module(tmp_path / "c", "x", {"family": "counter"})
+    loaded = checkpoint.load_module(tmp_path / "c", "x", {"family": "counter"}, kinds)
     assert torch.equal(loaded.count, count)
 
 

@@ -1,12 +1,20 @@
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from setar.config import build, read_toml
+from setar.config import (
+    CONFIGS,
+    build,
+    find_config,
+    read_toml,
+    shipped_configs,
+    table,
+)
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,11 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("values", "message"),
         [
-            ({"nam": "x"}, r"unknown key `nam`; did you mean `name`?"),
-            ({"zzz": 1}, r"unknown key `zzz`; known keys: name, loop, other, limits"),
+            ({"nam": "x"}, "unknown key `nam`; did you mean 'name'?"),
+            ({"zzz": 1}, "unknown key `zzz`; known: name, loop, other, limits"),
             ({"family": "x"}, "unknown key `family`"),
-            ({"loop": {"step": 1}}, "loop: unknown key `step`; did you mean `steps`?"),
-            ({"other": {"ratee": 1}}, "other: unknown key `ratee`; did you mean `rate`?"),
+            ({"loop": {"step": 1}}, "loop: unknown key `step`; did you mean 'steps'?"),
+            ({"other": {"ratee": 1}}, "other: unknown key `ratee`; did you mean 'rate'?"),
             ({"a\nb\r\x0b": 1}, "unknown key `a b `"),
             ({3: 1}, "unknown key `3`"),
         ],
@@ -103,7 +111,7 @@ class TestBuild:
         assert len(refusal({"name": "x", "loop": {"steps": "a" * 10_000}})) < 200
 
     def test_missing_key(self):
-        assert refusal({}) == "config: name: Field required"
+        assert refusal({}) == "config: missing key `name`"
 
     def test_wrong_length(self):
         assert "limits" in refusal({"name": "x", "limits": [0.0]})
@@ -127,6 +135,101 @@ class TestBuild:
         assert "nested too deeply" in refusal({"name": deep})
         while deep:  # or its destruction would overflow the stack
             deep = deep[0]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A config that is written as a text, not field by field."""
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def from_table(cls, value: Any, where: str) -> "Text":
+        if not isinstance(value, str):
+            raise ValueError(f"{where} must be text")
+        return cls(tuple(value.split("-")))
+
+    def to_table(self) -> str:
+        return "-".join(self.words)
+
+
+@dataclass(frozen=True)
+class Nested:
+    text: Text
+    inner: Inner = field(default_factory=Inner)
+    more: Text | None = None
+
+
+class TestOwnTables:
+    def test_a_class_reads_its_own_table(self):
+        made = build(Nested, {"text": "a-b", "more": "c"})
+        assert made == Nested(Text(("a", "b")), Inner(), Text(("c",)))
+        assert build(Text, "a-b") == Text(("a", "b"))
+        assert build(Nested, {"text": "a", "more": None}).more is None
+
+    def test_it_is_told_where_its_table_is(self):
+        with pytest.raises(ValueError, match=r"\Arun.toml: text must be text\Z"):
+            build(Nested, {"text": 3}, "run.toml")
+        with pytest.raises(ValueError, match=r"\Arun.toml: a.b.more must be text\Z"):
+            build(Nested, {"text": "a", "more": 3}, "run.toml", "a.b")
+
+    def test_a_table_is_the_inverse(self):
+        values = {
+            "text": "a-b",
+            "inner": {
+                "steps": 3,
+                "rate": 0.5,
+                "sizes": [4, 5],
+                "compile": True,
+                "mode": "exact",
+            },
+            "more": None,
+        }
+        made = build(Nested, values)
+        assert table(made) == values
+        assert build(Nested, json.loads(json.dumps(table(made)))) == made
+
+
+class TestShipped:
+    def test_every_file_is_one(self):
+        assert shipped_configs() == sorted(file.stem for file in CONFIGS.iterdir())
+        assert {"digits", "emoji", "emoji-tokenizer"} <= {*shipped_configs()}
+
+    @pytest.mark.parametrize(
+        "text", ["digits", "digits.toml", "configs/digits", "configs/digits.toml"]
+    )
+    def test_names_work_anywhere(self, text, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert find_config(text) == CONFIGS / "digits.toml"
+
+    def test_a_file_of_ones_own_goes_first(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "configs").mkdir()
+        (tmp_path / "configs/digits.toml").write_text("mine")
+        assert find_config("configs/digits.toml").read_text() == "mine"
+        assert find_config("digits.toml") == CONFIGS / "digits.toml"
+        assert find_config(str(tmp_path / "configs/digits.toml")).read_text() == "mine"
+
+    def test_a_folder_is_no_config(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "digits").mkdir()
+        assert find_config("digits") == CONFIGS / "digits.toml"
+
+    def test_other_files_are_left_to_be_read(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "run.txt").write_text("")
+        assert find_config("run.txt") == Path("run.txt")
+        assert find_config("nowhere/digits.toml") == Path("nowhere/digits.toml")
+
+    @pytest.mark.parametrize(
+        ("text", "hint"),
+        [("digit", "did you mean 'digits'?"), ("zzz", "known: "), ("", "known: ")],
+    )
+    def test_unknown_names(self, text, hint, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ValueError, match=rf"\Athere is no config '{text}'; [^\n]+\Z") as error:
+            find_config(text)
+        assert hint in str(error.value)
 
 
 class TestReadToml:

@@ -11,8 +11,7 @@ from random_weights import random_codes, random_fmt
 from setar import Pipeline
 from setar.pretrained import shipped
 from setar.recipes.recipe import Recipe
-from setar.training.runs import make_trainer
-from setar.training.settings import read_run
+from setar.training.run import open_run, read_run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -61,18 +60,18 @@ def test_a_gpu_learns_what_a_cpu_learns(tmp_path):
         choices = [f"loop.device={device}", "loop.precision=float32", "model.class_dropout=0"]
         choices += ["sampling.guidance.scale=1"]
         run = read(tmp_path, tiny_runs.DIGITS, "model.dropout=0", *choices)
-        make_trainer(run, folder).run()
+        open_run(run, folder).run()
         curves[device] = losses(folder)
     assert curves["cuda"] == pytest.approx(curves["cpu"], rel=1e-3)
 
 
 def test_a_killed_run_goes_on_on_a_gpu(tmp_path):
     run = read(tmp_path, tiny_runs.DIGITS)
-    make_trainer(run, tmp_path / "whole").run()
+    open_run(run, tmp_path / "whole").run()
     shorter = read(tmp_path, tiny_runs.DIGITS, "loop.steps=3")
-    make_trainer(shorter, tmp_path / "broken").run()
-    second = make_trainer(run, tmp_path / "broken")
-    assert second.resume()
+    open_run(shorter, tmp_path / "broken").run()
+    second = open_run(run, tmp_path / "broken", resume=True)
+    assert second.step == 3
     second.run()
     assert losses(tmp_path / "broken") == pytest.approx(losses(tmp_path / "whole"), rel=1e-2)
 
@@ -82,9 +81,9 @@ def test_a_var_and_its_tokenizer_train_on_a_gpu(tmp_path, correction):
     tiny_runs.save_pictures(tmp_path / "pictures")
     source = f"data.source={tmp_path / 'pictures'}"
     tokenizer = tmp_path / "tokenizer"
-    make_trainer(read(tmp_path, tiny_runs.FOLDER_MULTISCALE, source), tokenizer).run()
+    open_run(read(tmp_path, tiny_runs.FOLDER_MULTISCALE, source), tokenizer).run()
     choices = [source, f"tokenizer={tokenizer}", f"self_correction={correction}"]
-    trainer = make_trainer(read(tmp_path, tiny_runs.FOLDER_VAR, *choices), tmp_path / "var")
+    trainer = open_run(read(tmp_path, tiny_runs.FOLDER_VAR, *choices), tmp_path / "var")
     trainer.run()
     assert trainer.step == 2
     pipe = Pipeline.from_pretrained(tmp_path / "var", "cuda")

@@ -8,20 +8,22 @@ import pytest
 import torch
 
 from random_weights import random_fmt
-from setar import checkpoint
+from setar import checkpoint, registry
 from setar.models.fmt import PRESETS
-from setar.pictures import to_pil
-from setar.pipeline import Pipeline, SamplingDefaults
+from setar.pictures.sheets import to_pil
+from setar.pipeline import Pipeline
+from setar.pretrained import save_tokenizer
+from setar.recipes.orders import ORDERS
 from setar.recipes.recipe import Recipe
-from setar.sampling.generate import SamplingSettings
 from setar.sampling.guidance import Guidance
+from setar.sampling.settings import SamplingDefaults, SamplingSettings
 from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
 from setar.tokenizers.vqgan import PRESETS as VQGAN_PRESETS
 from setar.tokenizers.vqgan import VQGAN
 
 CLASSES = ("cat", "dog", "dragon", "7", "face-smiling")
 DEFAULTS = SamplingDefaults(
-    "roll-5-uniform",
+    Recipe.parse("roll-5-uniform"),
     Guidance(1.5, "linear", interval=(0.1, 0.9)),
     SamplingSettings(temperature=0.9, top_k=20),
 )
@@ -39,7 +41,7 @@ def pipe():
 def grey():
     """2x3 tokens, each one grey pixel."""
     model = random_fmt(grid=(2, 3), vocabulary=4)
-    defaults = SamplingDefaults("random-3-cosine")
+    defaults = SamplingDefaults(Recipe.parse("random-3-cosine"))
     return Pipeline(model, PixelLevels(PixelLevelsConfig(4)), CLASSES, defaults)
 
 
@@ -86,7 +88,54 @@ def test_a_config_is_plain_json(pipe, tmp_path):
     assert config["classes"] == list(CLASSES)
     assert config["model"]["family"] == "fmt"
     assert config["sampling"]["guidance"]["interval"] == [0.1, 0.9]
+    assert config["sampling"]["recipe"] == "roll-5-uniform"
+    assert (config["data"], config["plugins"]) == ("", [])
     assert not (tmp_path / "model" / "README.md").exists()
+
+
+def test_a_model_remembers_its_data(pipe, tmp_path):
+    Pipeline(pipe.model, pipe.tokenizer, CLASSES, data="emoji").save_pretrained(tmp_path / "m")
+    assert Pipeline.from_pretrained(tmp_path / "m").data == "emoji"
+
+
+def test_models_without_data_and_plugins_load(pipe, tmp_path):
+    """As version 0.1 wrote them."""
+    config = {k: v for k, v in pipe.describe().items() if k not in ("data", "plugins")}
+    states = {"model": pipe.model.state_dict(), "tokenizer": pipe.tokenizer.state_dict()}
+    checkpoint.save(tmp_path / "old", config, states)
+    loaded = Pipeline.from_pretrained(tmp_path / "old")
+    assert loaded.data == ""
+    assert pixels(loaded("cat")) == pixels(pipe("cat"))
+
+
+PLUGIN = """
+import setar, torch
+
+@setar.register_order("backwards")
+def backwards(height, width):
+    return torch.arange(height * width).flip(0)
+"""
+
+
+def test_a_model_needs_the_plugin_that_its_recipe_is_of(pipe, tmp_path, monkeypatch):
+    owners = ((ORDERS, "_entries"), (ORDERS, "_plugins"), (registry, "_files"))
+    clean = [dict(getattr(owner, name)) for owner, name in owners]
+    for (owner, name), values in zip(owners, clean, strict=True):
+        monkeypatch.setattr(owner, name, dict(values))
+    (tmp_path / "own_orders.py").write_text(PLUGIN)
+    registry.load_plugin(tmp_path / "own_orders.py")
+    defaults = SamplingDefaults(Recipe.parse("backwards-4-uniform"))
+    original = Pipeline(pipe.model, pipe.tokenizer, CLASSES, defaults)
+    original.save_pretrained(tmp_path / "m")
+    made = pixels(original("cat"))
+    (tmp_path / "own_orders.py").rename(tmp_path / "m" / "own_orders.py")
+    monkeypatch.chdir(tmp_path / "m")
+    for (owner, name), values in zip(owners, clean, strict=True):
+        monkeypatch.setattr(owner, name, dict(values))
+    message = refused(Pipeline.from_pretrained, tmp_path / "m")
+    assert "needs the plugin 'own_orders.py'" in message, "its own folder is never looked into"
+    registry.load_plugin("own_orders.py")
+    assert pixels(Pipeline.from_pretrained(tmp_path / "m")("cat")) == made
 
 
 def test_half_precision_on_disk(pipe, tmp_path):
@@ -114,9 +163,7 @@ def test_damaged_and_foreign_folders_are_refused(pipe, tmp_path):
     file.write_bytes(content)
     assert "model.safetensors is damaged" in refused(Pipeline.from_pretrained, folder)
 
-    parts = {"tokenizer": checkpoint.describe(pipe.tokenizer)}
-    states = {"tokenizer": pipe.tokenizer.state_dict()}
-    checkpoint.save(tmp_path / "tokenizer", parts, states)
+    save_tokenizer(pipe.tokenizer, tmp_path / "tokenizer")
     message = refused(Pipeline.from_pretrained, tmp_path / "tokenizer")
     assert "is no generator: config.json lacks ['classes', 'model']" in message
 
@@ -229,7 +276,7 @@ def test_class_names_and_ids(pipe):
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("dragoon", "unknown class 'dragoon'; near: dragon"),
+        ("dragoon", "unknown class 'dragoon'; did you mean 'dragon'"),
         ("zzz", "unknown class 'zzz'"),
         ("two\nlines", r"unknown class 'two\nlines'"),
         ("x" * 10**6, "unknown class 'xxx"),
@@ -259,8 +306,8 @@ def test_unknown_classes(pipe, name, rule):
         ({"recipe": "spiral-4-cosine"}, "unknown order 'spiral'"),
         ({"recipe": "raster-17-cosine"}, "`sets` (=17) must not exceed the 16 tokens"),
         ({"recipe": ""}, "recipe '' must be text"),
-        ({"guidance": -1.0}, "guidance `scale` (=-1.0)"),
-        ({"guidance": float("nan")}, "guidance `scale` (=nan)"),
+        ({"guidance": -1.0}, "`scale` (=-1.0)"),
+        ({"guidance": float("nan")}, "`scale` (=nan)"),
         ({"seed": -1}, "a seed (=-1) must be"),
         ({"seed": 2**63}, "must be a whole number"),
         ({"seed": 2**63 - 1, "count": 2}, "must be a whole number"),
@@ -269,7 +316,7 @@ def test_unknown_classes(pipe, name, rule):
         ({"temperature": -1.0}, "`temperature` (=-1.0)"),
         ({"top_p": 0.0}, "`top_p` (=0.0)"),
         ({"attention": "none"}, "attention"),
-        ({"temprature": 1.0}, "unknown key `temprature`; did you mean `temperature`"),
+        ({"temprature": 1.0}, "unknown key `temprature`; did you mean 'temperature'"),
         ({"top_k": "many"}, "top_k"),
     ],
     ids=lambda value: repr(value)[:40],

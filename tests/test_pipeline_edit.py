@@ -9,10 +9,13 @@ from random_weights import random_fmt, randomise
 from setar.models.decoder_only import DecoderOnlyConfig, DecoderOnlyTransformer
 from setar.models.var import PRESETS as VAR_PRESETS
 from setar.models.var import VARTransformer
-from setar.pictures import to_pil
-from setar.pipeline import Pipeline, SamplingDefaults
-from setar.sampling.edit import box_mask, outpaint
+from setar.pictures.masks import box_mask, outpaint, prepare
+from setar.pictures.sheets import to_pil
+from setar.pipeline import Pipeline
+from setar.recipes.recipe import Recipe
 from setar.sampling.guidance import Guidance
+from setar.sampling.settings import SamplingDefaults
+from setar.tokenizers.base import Tokenizer, encode_images
 from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ
 from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
 from setar.tokenizers.vqgan import PRESETS as VQGAN_PRESETS
@@ -22,12 +25,14 @@ CLASSES = ("cat", "dog", "dragon", "7", "face-smiling")
 SIZE = (16, 16)
 
 
+def sampled_as(text, guidance=None):
+    return SamplingDefaults(Recipe.parse(text), guidance or Guidance())
+
+
 def fmt():
     torch.manual_seed(0)
     tokenizer = VQGAN(VQGAN_PRESETS["tiny"]).eval().requires_grad_(False)
-    return Pipeline(
-        random_fmt(vocabulary=32), tokenizer, CLASSES, SamplingDefaults("random-5-cosine")
-    )
+    return Pipeline(random_fmt(vocabulary=32), tokenizer, CLASSES, sampled_as("random-5-cosine"))
 
 
 def var():
@@ -37,13 +42,13 @@ def var():
     tokenizer = MultiScaleVQ(config).eval().requires_grad_(False)
     torch.nn.init.normal_(tokenizer.codebook.table.weight, std=0.3)
     model = randomise(VARTransformer(VAR_PRESETS["tiny"])).eval().requires_grad_(False)
-    return Pipeline(model, tokenizer, CLASSES, SamplingDefaults("raster-1,4,16", Guidance(1.5)))
+    return Pipeline(model, tokenizer, CLASSES, sampled_as("raster-1,4,16", Guidance(1.5)))
 
 
 def decoder_only():
     config = DecoderOnlyConfig(32, classes=5, grid=(4, 4), width=32, heads=2, layers=1)
     model = randomise(DecoderOnlyTransformer(config)).eval().requires_grad_(False)
-    return Pipeline(model, fmt().tokenizer, CLASSES, SamplingDefaults("ar"))
+    return Pipeline(model, fmt().tokenizer, CLASSES, sampled_as("ar"))
 
 
 FAMILIES = {"fmt": fmt, "var": var, "decoder-only": decoder_only}
@@ -127,13 +132,14 @@ def test_with_everything_masked_it_is_a_usual_image(pipes, family):
 
 
 @pytest.mark.parametrize("family", ANYWHERE)
-def test_the_second_round_is_the_first_with_its_result_as_the_filling(pipes, family):
+def test_the_second_round_is_the_first_with_its_result_as_the_filling(pipes, monkeypatch, family):
     pipe, asked = pipes[family], []
-    seen = pipe._encode
-    pipe._encode = lambda pictures: asked.append(pictures) or seen(pictures)
+    monkeypatch.setattr(
+        "setar.pipeline.encode_images",
+        lambda tokenizer, pictures: asked.append(pictures) or encode_images(tokenizer, pictures),
+    )
     first = pipe.edit(picture(), CORNER, "cat", count=3, rounds=1)
     second = pipe.edit(picture(), CORNER, "cat", count=3)
-    del pipe._encode
     assert [len(pictures) for pictures in asked] == [1, 1, 3]
     assert torch.equal(asked[0], asked[1])
     assert same(to_pil(asked[2]), first)
@@ -212,10 +218,18 @@ def test_images_of_other_sizes_and_modes(pipes):
 
 def test_wide_models_edit_wide_pictures():
     model = random_fmt(grid=(2, 3), vocabulary=4)
-    pipe = Pipeline(model, PixelLevels(PixelLevelsConfig(4)), CLASSES, SamplingDefaults("ar"))
+    pipe = Pipeline(model, PixelLevels(PixelLevelsConfig(4)), CLASSES, sampled_as("ar"))
     assert pipe.size == (3, 2)
     [result] = pipe.edit(picture((3, 2)), box_mask((3, 2), (0, 0, 1, 1)), "cat")
     assert result.size == (3, 2)
+
+
+@pytest.mark.parametrize("family", ANYWHERE)
+def test_a_prepared_task_can_be_redrawn(pipes, family):
+    task = prepare(picture((32, 32)), box_mask((32, 32), (0, 18, 32, 32)), SIZE)
+    assert same(
+        pipes[family].redraw(task, "cat", count=2), pipes[family].edit(*task, "cat", count=2)
+    )
 
 
 def test_outpainting(pipes):
@@ -240,7 +254,7 @@ def test_outpainting(pipes):
         ({"rounds": 0}, "`rounds` (=0) must be at least 1"),
         ({"seed": -1}, "a seed (=-1) must be"),
         ({"recipe": "random-4,4"}, "`sizes` sum to 8 but must sum to the 9 tokens to be made"),
-        ({"temprature": 1.0}, "unknown key `temprature`; did you mean `temperature`"),
+        ({"temprature": 1.0}, "unknown key `temprature`; did you mean 'temperature'"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -251,19 +265,19 @@ def test_wrong_arguments_are_refused_in_one_line(pipes, change, rule):
 
 def test_models_that_cannot_make_the_tokens_say_so(pipes):
     message = refused(pipes["decoder-only"].edit, picture(), CORNER, "cat")
-    assert message.startswith("a decoder-only model can only continue an image in raster order")
+    assert message.startswith("this model can only continue an image in raster order")
     for family, recipe in (("decoder-only", "random-4-cosine"), ("var", "raster-21,")):
         message = refused(pipes[family].edit, picture(), LOWER, "cat", recipe=recipe)
         assert "FMT" in message
 
 
 def test_a_tokenizer_without_an_encoder(pipes):
-    class DecoderAlone:
-        vocabulary = 32
+    class DecoderAlone(Tokenizer):
+        vocabulary, can_encode = 32, False
 
         def decode(self, codes, grid):
             return torch.zeros(len(codes), 3, 16, 16)
 
-    pipe = Pipeline(pipes["fmt"].model, DecoderAlone(), CLASSES, SamplingDefaults("ar"))
+    pipe = Pipeline(pipes["fmt"].model, DecoderAlone(None), CLASSES, sampled_as("ar"))
     message = refused(pipe.edit, picture(), CORNER, "cat")
     assert "(DecoderAlone) cannot encode" in message

@@ -1,10 +1,21 @@
-"""Where models are looked for, in which order, and what is said when there is none."""
+"""Where models are looked for, in which order, and what is said when there is none; tokenizers."""
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from setar import pretrained
-from setar.pretrained import locate, shipped
+from foreign_files import assert_same_weights, save_vqgan
+from random_weights import randomise
+from setar import checkpoint, pretrained, registry
+from setar.pretrained import (
+    describe_tokenizer,
+    load_tokenizer,
+    locate,
+    read_config,
+    save_tokenizer,
+    shipped,
+)
+from setar.tokenizers.base import TOKENIZERS
+from setar.tokenizers.multiscale import PRESETS, MultiScaleVQ
 
 
 def model_folder(path):
@@ -52,7 +63,7 @@ def test_what_is_shipped(weights):
 def test_nothing_is_shipped_without_the_folder(weights, monkeypatch):
     monkeypatch.setattr(pretrained, "SHIPPED", weights / "missing")
     assert shipped() == []
-    assert "shipped: none" in refused("emoji")
+    assert "known: none" in refused("emoji")
 
 
 def test_a_model_folder(weights, tmp_path, hub):
@@ -88,7 +99,7 @@ def test_other_folders_are_refused(weights, tmp_path):
 
 def test_near_names_are_suggested(weights):
     assert "did you mean 'emoji'?" in refused("emojis")
-    assert "shipped: digits, emoji" in refused("zebra")
+    assert "known: digits, emoji" in refused("zebra")
 
 
 def test_hub_ids_are_downloaded(weights, hub):
@@ -122,3 +133,77 @@ def test_a_failing_hub_is_one_line(weights, monkeypatch, failure):
 @pytest.mark.parametrize("source", ["a b/c", "-/-", "owner/" + "x" * 100])
 def test_the_hub_refuses_malformed_ids_in_one_line(weights, source):
     assert "nor a model on the hub" in refused(source)
+
+
+# Tokenizers on disk; folders of generators are tested with the pipeline
+
+
+@pytest.mark.parametrize("scales", [1, 4])
+def test_a_tokenizer_is_written_and_read(tmp_path, scales):
+    if scales == 1:
+        tokenizer = load_tokenizer(save_vqgan(tmp_path / "vq"))
+    else:
+        tokenizer = randomise(MultiScaleVQ(PRESETS["tiny"]))
+    save_tokenizer(tokenizer, tmp_path / "copy")
+    config = checkpoint.verify(tmp_path / "copy")
+    assert list(config) == ["tokenizer", "plugins"]
+    assert config["plugins"] == []
+    again = load_tokenizer(tmp_path / "copy")
+    assert type(again) is type(tokenizer)
+    assert again.config == tokenizer.config
+    assert not again.training
+    assert_same_weights(again, tokenizer.state_dict(), str)
+
+
+def test_folders_without_a_tokenizer(tmp_path):
+    checkpoint.save(tmp_path / "empty", {}, {})
+    with pytest.raises(ValueError, match=r"empty has no tokenizer"):
+        load_tokenizer(tmp_path / "empty")
+    with pytest.raises(ValueError, match="is no model folder"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_damaged_tokenizer(tmp_path):
+    file = save_vqgan(tmp_path / "vq") / "tokenizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"tokenizer.safetensors is damaged"):
+        load_tokenizer(tmp_path / "vq")
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A file with a tokenizer, loaded; tables and plugins are as before afterwards."""
+    monkeypatch.setattr(TOKENIZERS, "_entries", dict(TOKENIZERS._entries))
+    monkeypatch.setattr(TOKENIZERS, "_plugins", dict(TOKENIZERS._plugins))
+    monkeypatch.setattr(registry, "_files", {})
+    (tmp_path / "own_tokenizers.py").write_text(
+        "from setar.tokenizers.base import TOKENIZERS\n"
+        "from setar.tokenizers.pixels import PixelLevels\n"
+        "@TOKENIZERS.register('own-pixels')\n"
+        "class OwnPixels(PixelLevels): ...\n"
+    )
+    return registry.load_plugin(tmp_path / "own_tokenizers.py")
+
+
+def test_a_folder_says_which_plugin_it_needs(tmp_path, plugin, monkeypatch):
+    kind = TOKENIZERS.find("own-pixels")
+    tokenizer = kind(kind.presets["tiny"])
+    assert describe_tokenizer(tokenizer) == {
+        "tokenizer": {"family": "own-pixels", "levels": 17}, "plugins": ["own_tokenizers.py"],
+    }  # fmt: skip
+    save_tokenizer(tokenizer, tmp_path / "own")
+    assert type(load_tokenizer(tmp_path / "own")) is kind
+    assert read_config(tmp_path / "own") == describe_tokenizer(tokenizer)
+    monkeypatch.setattr(registry, "_files", {})
+    (tmp_path / "own" / "own_tokenizers.py").write_text("raise AssertionError('was run')")
+    needs = r"\A[^\n]*own needs the plugin 'own_tokenizers.py': [^\n]*--plugin FILE[^\n]*\Z"
+    for read in (read_config, load_tokenizer):
+        with pytest.raises(ValueError, match=needs):
+            read(tmp_path / "own")
+
+
+@pytest.mark.parametrize("plugins", ["own.py", 3, {}])
+def test_plugins_are_a_list(tmp_path, plugins):
+    checkpoint.save(tmp_path / "model", {"plugins": plugins}, {})
+    with pytest.raises(ValueError, match="`plugins` must be a list of names"):
+        read_config(tmp_path / "model")

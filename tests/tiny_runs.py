@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image
 
 from random_weights import random_fmt
-from setar.pipeline import Pipeline, SamplingDefaults
-from setar.sampling.guidance import Guidance
+from setar.pipeline import Pipeline
+from setar.sampling.settings import SamplingDefaults
 from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
 
 DIGITS = """
@@ -31,10 +31,11 @@ codebook_size = 16
 """
 
 FOLDER_MULTISCALE = """
-task = "multiscale-tokenizer"
+task = "tokenizer"
 data.image_size = 16
 loop = {steps = 2, batch_size = 4, device = "cpu"}
 [tokenizer]
+family = "multiscale"
 channels = 8
 multipliers = [1, 1, 2]
 blocks = 1
@@ -69,7 +70,7 @@ def save_pipeline(folder):
     """A generator of 4x4 grey pixels with random weights, in a model folder."""
     model = random_fmt(grid=(4, 4), vocabulary=17, classes=len(CLASSES))
     tokenizer = PixelLevels(PixelLevelsConfig(17))
-    defaults = SamplingDefaults("random-4-cosine", Guidance(1.5))
+    defaults = SamplingDefaults().changed({"recipe": "random-4-cosine", "guidance": 1.5})
     Pipeline(model, tokenizer, CLASSES, defaults).save_pretrained(folder)
     return folder
 

@@ -4,7 +4,6 @@ import torch
 from torch.nn import functional as F
 
 from random_weights import randomise
-from setar.models.next_scale import VARGenerator
 from setar.models.var import VARConfig, VARTransformer, square
 
 VOCABULARY, CLASSES, DIM = 24, 5, 6
@@ -42,12 +41,16 @@ class FakePyramid:
 def random_var(scales=SQUARE, **changes):
     """A tiny model of random weights in evaluation mode."""
     shape = {"width": 32, "heads": 2, "layers": 2, "drop_path": 0.0, **changes}
-    config = VARConfig(VOCABULARY, DIM, CLASSES, scales, **shape)
+    facts = {"vocabulary": VOCABULARY, "code_dim": DIM, "classes": CLASSES, "scales": scales}
+    config = VARConfig(**facts, **shape)
     return randomise(VARTransformer(config)).eval().requires_grad_(False)
 
 
 def random_generator(scales=SQUARE, **changes):
-    return VARGenerator(random_var(scales, **changes), FakePyramid(scales))
+    """The same, which reads codes through a fake pyramid."""
+    model = random_var(scales, **changes)
+    model.attach(FakePyramid(scales))
+    return model
 
 
 def random_codes(batch, scales, seed=0):

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from setar.recipes.orders import register_order
     from setar.recipes.recipe import Recipe, SetPlan
     from setar.recipes.schedules import register_schedule
+    from setar.registry import load_plugin
     from setar.tokenizers.multiscale import MultiScaleVQ
     from setar.tokenizers.vqgan import VQGAN
-    from setar.training.train import train
+    from setar.training.run import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "DecoderOnlyTransformer": "setar.models.decoder_only",
@@ -29,9 +30,10 @@ _PUBLIC = {
     "SetPlan": "setar.recipes.recipe",
     "VARTransformer": "setar.models.var",
     "VQGAN": "setar.tokenizers.vqgan",
+    "load_plugin": "setar.registry",
     "register_order": "setar.recipes.orders",
     "register_schedule": "setar.recipes.schedules",
-    "train": "setar.training.train",
+    "train": "setar.training.run",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Recipe",
     "SetPlan",
     "VARTransformer",
+    "load_plugin",
     "register_order",
     "register_schedule",
     "train",

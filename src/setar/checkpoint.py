@@ -6,56 +6,46 @@ be edited, and is checked at load: plain safetensors load a flipped bit without 
 reads pickle.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from setar.config import build
-from setar.models import families
-from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ
-from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
-from setar.tokenizers.vqgan import VQGAN, VQGANConfig
+from setar.config import build, table
+from setar.registry import Table
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
 
-FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
-    **{name: (family.config, family.model) for name, family in families.FAMILIES.items()},
-    "vqgan": (VQGANConfig, VQGAN),
-    "multiscale": (MultiScaleConfig, MultiScaleVQ),
-    "pixels": (PixelLevelsConfig, PixelLevels),
-}
-"""The value of ``family`` in a config: the classes of its configuration and of its module."""
+Module = TypeVar("Module", bound=nn.Module)
 
 
-def describe(module: nn.Module) -> dict[str, Any]:
-    """The entry of ``config.json`` from which `create` makes the same module again."""
-    for family, (_, kind) in FAMILIES.items():
-        if type(module) is kind:
-            return {"family": family, **dataclasses.asdict(module.config)}  # type: ignore[arg-type]
-    raise ValueError(f"{type(module).__name__} is not one of the families {', '.join(FAMILIES)}")
+def describe(module: Any, kinds: Table[Any]) -> dict[str, Any]:
+    """The entry of ``config.json`` from which `create` makes the same module again.
+
+    ``kinds`` is the table that its class is in: of families of generators, or of tokenizers.
+    """
+    return {"family": kinds.name_of(type(module)), **table(module.config)}
 
 
-def create(entry: Mapping[str, Any], source: str = CONFIG) -> nn.Module:
+def create(entry: Any, kinds: Table[type[Module]], source: str = CONFIG) -> Module:
     """A freshly initialised module from its entry in ``config.json``; ValueError if it is wrong."""
     if not isinstance(entry, Mapping):
         raise ValueError(f"{source}: a module's entry must be a JSON object, not {entry!r:.60}")
     values = dict(entry)
-    family = values.pop("family", None)
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise ValueError(f"{source}: unknown family {family!r}; known: {', '.join(FAMILIES)}")
-    config_kind, module_kind = FAMILIES[family]
-    return module_kind(build(config_kind, values, source))
+    try:
+        kind: Any = kinds.find(values.pop("family", None))
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    return kind(build(kind.Config, values, source))
 
 
 def save(
@@ -80,11 +70,13 @@ def save(
         ValueError: something is there already that is no model; it is left alone.
     """
     folder = Path(folder).resolve()
+    beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _take_back(folder)
-    if folder.exists() and not _replaceable(folder):
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not free and not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} exists and is no model folder, so it is not replaced")
-    beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     for part, state in tensors.items():
@@ -95,35 +87,14 @@ def save(
     files = sorted(file for file in beside.iterdir() if file.suffix != ".md")
     sums = {file.name: _sha256(file) for file in files}
     (beside / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", encoding="utf-8")
-    for file in beside.iterdir():
+    for file in (*beside.iterdir(), beside):
         _flush(file)
-    _flush(beside)
-    _replace(folder, beside)
-
-
-def _replace(folder: Path, new: Path) -> None:
-    """Put ``new`` in the place of ``folder``, which is deleted only once that is on disk."""
-    old = _aside(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
-    new.rename(folder)
+    beside.rename(folder)
     _flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _take_back(folder: Path) -> None:
-    """Undo a replacement that was cut off between its two renames."""
-    if not folder.exists() and _aside(folder).exists():
-        _aside(folder).rename(folder)
-
-
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
-
-
-def _replaceable(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
 
 
 def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]:
@@ -137,7 +108,7 @@ def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]
         ValueError: the folder is no model folder, or a file is missing or damaged.
     """
     folder = Path(folder)
-    sums = _read_json(folder / MANIFEST).get("sha256")
+    sums = read_json(folder / MANIFEST).get("sha256")
     if not isinstance(sums, dict):
         raise ValueError(f"{folder / MANIFEST} has no table `sha256`")
     if CONFIG not in sums:
@@ -151,7 +122,7 @@ def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]
             raise ValueError(f"{folder} lacks {name}, which its {MANIFEST} lists")
         if _sha256(file) != expected:
             raise ValueError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}")
-    return _read_json(folder / CONFIG)
+    return read_json(folder / CONFIG)
 
 
 def load_tensors(folder: Path, part: str) -> dict[str, Tensor]:
@@ -163,9 +134,11 @@ def load_tensors(folder: Path, part: str) -> dict[str, Tensor]:
         raise ValueError(f"cannot read {file}: {' '.join(str(error).split())}") from error
 
 
-def load_module(folder: Path, part: str, entry: Mapping[str, Any]) -> nn.Module:
+def load_module(
+    folder: Path, part: str, entry: Mapping[str, Any], kinds: Table[type[Module]]
+) -> Module:
     """Make the module of ``entry``, load its weights strictly, in float32 and evaluation mode."""
-    module = create(entry, f"{folder}/{CONFIG}: {part}")
+    module = create(entry, kinds, f"{folder}/{CONFIG}: {part}")
     tensors = load_tensors(folder, part)
     state = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     load_strictly(module, state, f"{folder}/{part}.safetensors")
@@ -191,7 +164,8 @@ def half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model folder; ValueError if it is missing or no object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

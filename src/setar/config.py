@@ -1,21 +1,48 @@
 """TOML to typed, frozen configs; a wrong key or value is refused in one line.
 
-A config class is a plain frozen dataclass; its field docstrings are the reference.
+A config class is a plain frozen dataclass; its field docstrings are the reference. One that is
+written in another way than field by field (a recipe is a text, a model a preset with changes) has
+a class method ``from_table(value, where)`` and its inverse ``to_table()``.
 """
 
 import dataclasses
-import difflib
 import json
+import os
 import tomllib
-import types
 import typing
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from setar.registry import did_you_mean
+
 Config = TypeVar("Config")
+
+CONFIGS = Path(__file__).parent / "configs"
+"""The configs that come with the package."""
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(file.stem for file in CONFIGS.glob("*.toml"))
+
+
+def find_config(text: str) -> Path:
+    """A config file: a path, or the name of a shipped one; ``configs/NAME.toml`` is that too.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    name = text.removeprefix("configs/").removesuffix(".toml")
+    if os.path.isfile(text) or name not in shipped_configs():
+        if not text.endswith(".toml") and not os.path.exists(text):
+            hint = did_you_mean(name, shipped_configs())
+            raise ValueError(f"there is no config {text[:200]!r}; {hint}")
+        return Path(text)
+    return CONFIGS / f"{name}.toml"
 
 
 def read_toml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -61,65 +88,93 @@ def _value(text: str) -> Any:
     return table["value"] if len(table) == 1 else text
 
 
-def build(kind: type[Config], values: Mapping[str, Any], source: str = "config") -> Config:
+def build(kind: type[Config], values: Any, source: str = "config", path: str = "") -> Config:
     """Check ``values`` against the dataclass ``kind`` and make one.
 
     Types are those of JSON, and nothing is converted except a whole number to a float and a list to
     a tuple: ``"16"``, ``16.0`` and ``true`` are no integers.
 
+    Args:
+        kind: a dataclass, or a class with ``from_table``.
+        values: a table, as TOML or JSON gives it.
+        source: where it comes from, for messages.
+        path: its key there, such as ``sampling.guidance``; empty at the top.
+
     Raises:
         ValueError: an unknown key (with the nearest known one), a missing key, a wrong value.
     """
+    where = f"{source}: {path}" if path else source
+    any_kind: Any = kind
+    own = getattr(kind, "from_table", None)
     try:
-        _refuse_unknown(kind, values, source)
-        _refuse_unbounded(values, source)
-        return TypeAdapter(kind).validate_json(json.dumps(dict(values)), strict=True)
-    except ValidationError as error:
-        raise ValueError(_one_line(f"{source}: {_explain(error)}")) from error
+        if own is not None:
+            return own(values, where)
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{where}: Input should be a table, got {values!r:.60}")
+        types_of = typing.get_type_hints(kind)
+        fields = {f.name: f for f in dataclasses.fields(any_kind) if f.init}
+        for key in values:
+            if key not in fields:
+                hint = did_you_mean(key, fields)
+                raise ValueError(f"{where}: unknown key `{str(key)[:80]}`; {hint}")
+        for key, field in fields.items():
+            needed = field.default is field.default_factory is dataclasses.MISSING
+            if needed and key not in values:
+                raise ValueError(f"{where}: missing key `{key}`")
+        prefix = f"{path}." if path else ""
+        made = {k: _read(types_of[k], v, source, f"{prefix}{k}") for k, v in values.items()}
     except RecursionError as error:
-        raise ValueError(f"{source}: the values are nested too deeply") from error
+        raise ValueError(f"{where}: the values are nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(_one_line(error)) from error
+    try:
+        return kind(**made)
+    except ValueError as error:
+        raise ValueError(_one_line(f"{where}: {error}")) from error
+
+
+def _read(hint: Any, value: Any, source: str, path: str) -> Any:
+    """A value of a field of the type ``hint``: a table of its own, or plain JSON."""
+    parts: tuple[Any, ...] = (hint, *typing.get_args(hint))
+    kinds: list[Any] = [part for part in parts if dataclasses.is_dataclass(part)]
+    if kinds and value is not None:
+        return build(kinds[0], value, source, path)
+    _refuse_unbounded(value, f"{source}: {path}")
+    try:
+        return _adapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join([path, *map(str, first["loc"])])
+        plain = isinstance(first["input"], str | int | float)
+        got = f", got {first['input']!r:.60}" if plain else ""
+        raise ValueError(f"{source}: {key}: {first['msg']}{got}") from error
     except TypeError as error:
         reason = f"a value has a type that neither TOML nor JSON knows ({error})"
-        raise ValueError(_one_line(f"{source}: {reason}")) from error
+        raise ValueError(f"{source}: {path}: {reason}") from error
 
 
-def _explain(error: ValidationError) -> str:
-    """The first complaint: where, what, and the value if it is a plain one."""
-    first = error.errors(include_url=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:
-        return message
-    plain = isinstance(first["input"], str | int | float)
-    got = f", got {first['input']!r:.60}" if plain else ""
-    return f"{'.'.join(map(str, first['loc']))}: {message}{got}"
-
-
-def _refuse_unknown(kind: Any, values: Mapping[str, Any], source: str) -> None:
-    types_of = typing.get_type_hints(kind)
-    hints = {field.name: types_of[field.name] for field in dataclasses.fields(kind) if field.init}
-    for key, value in values.items():
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, 1, cutoff=0.5)
-            hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(hints)}"
-            raise ValueError(_one_line(f"{source}: unknown key `{str(key)[:80]}`; {hint}"))
-        for inner in _dataclasses_in(hints[key]):
-            if isinstance(value, Mapping):
-                _refuse_unknown(inner, value, f"{source}: {key}")
+@lru_cache(maxsize=256)
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)
 
 
 def _refuse_unbounded(value: Any, where: str) -> None:
     """Refuse NaN, infinity and what 64 bits cannot hold: no setting means that."""
     if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _refuse_unbounded(inner, f"{where}: {key}")
-    elif isinstance(value, list | tuple):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
         for inner in value:
             _refuse_unbounded(inner, where)
     elif isinstance(value, int | float) and not -(2**63) <= value < 2**63:
-        raise ValueError(_one_line(f"{where}: a number must be finite and fit 64 bits"))
+        raise ValueError(f"{where}: a number must be finite and fit 64 bits")
 
 
-def _dataclasses_in(hint: Any) -> list[Any]:
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return [inner for part in typing.get_args(hint) for inner in _dataclasses_in(part)]
-    return [hint] if dataclasses.is_dataclass(hint) else []
+def table(value: Any) -> Any:
+    """The inverse of `build`: a config as tables, lists and plain values, ready for JSON."""
+    if hasattr(value, "to_table"):
+        return value.to_table()
+    if dataclasses.is_dataclass(value):
+        return {f.name: table(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {key: table(inner) for key, inner in value.items()}
+    return [table(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,11 +1,8 @@
 """`setar.Pipeline`: a generator with its tokenizer and its classes, the object that users hold."""
 
-import dataclasses
-import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +12,22 @@ from PIL import Image
 from torch import Tensor
 
 from setar import checkpoint
-from setar.config import build
-from setar.models.decoder_only import DecoderOnlyTransformer
-from setar.models.families import GeneratorModel, generator_of
-from setar.models.fmt import FullyMaskedTransformer
-from setar.pictures import to_pil
-from setar.pretrained import locate
+from setar.config import build, table
+from setar.data.base import DATASETS
+from setar.models.base import FAMILIES, Generator
+from setar.models.condition import CONDITIONS
+from setar.pictures.masks import Task, hide, prepare
+from setar.pictures.sheets import to_pil
+from setar.pretrained import locate, plugins_of, read_config
+from setar.recipes.orders import ORDERS
 from setar.recipes.recipe import Recipe
-from setar.sampling.defaults import SamplingDefaults
-from setar.sampling.edit import check_continuation, free_cells, hide, prepare
-from setar.sampling.generate import (
-    SamplingSettings,
-    SetDone,
-    check_smoothing,
-    generate,
-    noise_and_plan,
-)
-from setar.sampling.guidance import Guidance
-from setar.tokenizers.base import Tokenizer, decode_codes, encode_images, to_uint8
-from setar.tokenizers.multiscale import MultiScaleVQ
+from setar.recipes.schedules import RESERVED, SCHEDULES
+from setar.registry import did_you_mean
+from setar.sampling.edit import check_continuation, free_cells
+from setar.sampling.generate import SetDone, check_smoothing, generate, noise_and_plan
+from setar.sampling.guidance import GUIDANCE, Guidance
+from setar.sampling.settings import SamplingDefaults
+from setar.tokenizers.base import TOKENIZERS, Tokenizer, decode_codes, encode_images, to_uint8
 
 
 class PartialImages:
@@ -52,45 +46,49 @@ class PartialImages:
         self.step, self.steps, self.first = done.step, done.steps, first
         self._pipeline, self._codes = pipeline, done.codes
 
+    @torch.inference_mode()
     def images(self) -> list[Image.Image]:
         """Decoded pictures; pixels of tokens that are not known yet are light grey.
 
-        Of a multi-scale tokenizer, the pictures that the scales known so far make.
+        Of a tokenizer of several scales, the pictures that the scales known so far make.
         """
-        tokenizer = self._pipeline.tokenizer
-        if isinstance(tokenizer, MultiScaleVQ):
-            return self._finished(_from_first_scales(tokenizer, self._codes, self.step))
-        pixels = self._pipeline.decode(self._codes.clamp_min(0))
-        rows, columns = self._pipeline.grid
-        known = (self._codes >= 0).unflatten(1, (rows, columns)).cpu()
-        height, width = pixels.shape[-2] // rows, pixels.shape[-1] // columns
+        tokenizer, grid = self._pipeline.tokenizer, self._pipeline.grid
+        codes = self._codes.clamp_min(0)
+        if tokenizer.scales is not None:
+            stage = next(tokenizer.stages(codes, grid, self.step))
+            return [self.finish(picture) for picture in to_pil(to_uint8(stage).cpu())]
+        pixels = self._pipeline.decode(codes)
+        known = (self._codes >= 0).unflatten(1, grid).cpu()
+        height, width = pixels.shape[-2] // grid[0], pixels.shape[-1] // grid[1]
         shown = known.repeat_interleave(height, 1).repeat_interleave(width, 2)[:, None]
         grey = torch.tensor(225, dtype=torch.uint8)
-        return self._finished(torch.where(shown, pixels, grey))
-
-    def _finished(self, pixels: Tensor) -> list[Image.Image]:
-        return [self.finish(picture) for picture in to_pil(pixels)]
+        return [self.finish(picture) for picture in to_pil(torch.where(shown, pixels, grey))]
 
 
 class Pipeline:
-    """Generates images of given classes.
+    """Generates images of named classes.
 
     >>> pipe = Pipeline.from_pretrained("emoji")
-    >>> images = pipe(["face-smiling", "animal-bird"], recipe="random-8-cosine", seed=7, count=4)
+    >>> images = pipe("cat-face", recipe="random-8-cosine", seed=7, count=4)
 
     Args:
         model: the generator, in evaluation mode.
         tokenizer: turns its codes into images.
         classes: name of each class id.
         defaults: sampling settings.
+        data: the data set that it was trained on, a name or a folder; empty if that is not known.
+
+    Raises:
+        ValueError: these do not fit each other.
     """
 
     def __init__(
         self,
-        model: GeneratorModel,
-        tokenizer: Tokenizer,
+        model: Generator[Any],
+        tokenizer: Tokenizer[Any],
         classes: Sequence[str],
         defaults: SamplingDefaults | None = None,
+        data: str = "",
     ) -> None:
         if len(classes) != model.config.classes:
             raise ValueError(f"{len(classes)} class names for {model.config.classes} classes")
@@ -99,35 +97,58 @@ class Pipeline:
                 f"the tokenizer has {tokenizer.vocabulary} codes, "
                 f"the model {model.config.vocabulary}"
             )
+        model.attach(tokenizer)
         self.model, self.tokenizer, self.classes = model, tokenizer, tuple(classes)
-        self.generator = generator_of(model, tokenizer)
-        self.defaults = defaults or SamplingDefaults()
-        check_smoothing(self.generator, self.defaults.settings)
+        self.defaults, self.data = defaults or SamplingDefaults(), data
+        check_smoothing(model, self.defaults.settings)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, device: str = "cpu") -> "Pipeline":
+    def from_pretrained(
+        cls, source: str | Path, device: str = "cpu", sampling: Mapping[str, Any] | None = None
+    ) -> "Pipeline":
         """Load a shipped model by name, a model folder, a training run, or a hub id.
 
+        Args:
+            source: which.
+            device: where it shall compute.
+            sampling: changes of its defaults, as of `SamplingDefaults.changed`.
+
         Raises:
-            ValueError: there is no such model, or its files are wrong or damaged.
+            ValueError: there is no such model, its files are wrong or damaged, it needs a plugin
+                (`setar.load_plugin`), or a change is wrong.
         """
         folder = locate(source)
-        config = checkpoint.verify(folder, ("model", "tokenizer"))
+        config = read_config(folder, ("model", "tokenizer"))
         missing = {"model", "tokenizer", "classes"} - config.keys()
         if missing:
             raise ValueError(f"{folder} is no generator: config.json lacks {sorted(missing)}")
-        parts = {n: checkpoint.load_module(folder, n, config[n]) for n in ("model", "tokenizer")}
-        defaults = build(SamplingDefaults, config.get("sampling", {}), f"{folder}: sampling")
-        model, tokenizer = (part.to(device) for part in parts.values())
-        return cls(model, tokenizer, config["classes"], defaults)  # type: ignore[arg-type]
+        model = checkpoint.load_module(folder, "model", config["model"], FAMILIES)
+        tokenizer = checkpoint.load_module(folder, "tokenizer", config["tokenizer"], TOKENIZERS)
+        defaults = build(SamplingDefaults, config.get("sampling", {}), str(folder), "sampling")
+        defaults, data = defaults.changed(sampling or {}), str(config.get("data", ""))
+        return cls(model.to(device), tokenizer.to(device), config["classes"], defaults, data)
 
     def describe(self) -> dict[str, Any]:
         """The content of ``config.json``."""
+        model = checkpoint.describe(self.model, FAMILIES)
+        tokenizer = checkpoint.describe(self.tokenizer, TOKENIZERS)
+        recipe, guidance = self.defaults.recipe, self.defaults.guidance
+        used = [
+            (FAMILIES, model["family"]),
+            (CONDITIONS, self.model.config.condition),
+            (TOKENIZERS, tokenizer["family"]),
+            (ORDERS, recipe.order),
+            (GUIDANCE, guidance.schedule),
+            (DATASETS, self.data.partition(":")[0]),
+            *((SCHEDULES, name) for name in {recipe.schedule} - {*RESERVED}),
+        ]
         return {
-            "model": checkpoint.describe(self.model),
-            "tokenizer": checkpoint.describe(self.tokenizer),  # type: ignore[arg-type]
+            "model": model,
+            "tokenizer": tokenizer,
             "classes": list(self.classes),
-            "sampling": dataclasses.asdict(self.defaults),
+            "data": self.data,
+            "sampling": table(self.defaults),
+            "plugins": plugins_of(*used),
         }
 
     def save_pretrained(self, folder: str | Path, half: bool = False, card: str = "") -> None:
@@ -138,8 +159,7 @@ class Pipeline:
             half: store weights as float16.
             card: text of a ``README.md`` (the model card).
         """
-        modules = {"model": self.model, "tokenizer": self.tokenizer}
-        states = {name: module.state_dict() for name, module in modules.items()}  # type: ignore[union-attr]
+        states = {"model": self.model.state_dict(), "tokenizer": self.tokenizer.state_dict()}
         if half:
             states = {name: checkpoint.half(state) for name, state in states.items()}
         texts = {"README.md": card} if card else {}
@@ -150,60 +170,37 @@ class Pipeline:
         """Rows and columns of tokens; a VAR has the tokens of all its scales in one row."""
         return self.model.config.grid
 
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its pictures, in pixels."""
+        height, width = self.decode(torch.zeros(1, math.prod(self.grid)).long()).shape[-2:]
+        return width, height
+
     def class_id(self, name: str | int) -> int:
         """The id of a class given by name or id; ValueError if there is none."""
         if not isinstance(name, str | int):
             raise ValueError(f"a class is a name or a whole number, not {type(name).__name__}")
-        if name not in self.classes and (isinstance(name, int) or name.isdecimal()):
+        if name in self.classes:
+            return self.classes.index(name)
+        if isinstance(name, int) or name.isdecimal():
             if 0 <= int(name) < len(self.classes):
                 return int(name)
             raise ValueError(f"class id {str(name)[:60]} is not in 0..{len(self.classes) - 1}")
-        if name in self.classes:
-            return self.classes.index(name)
-        near = difflib.get_close_matches(name[:60], self.classes, 3, cutoff=0.4)
-        hint = f"; near: {', '.join(near)}" if near else ""
-        raise ValueError(f"unknown class {name[:60]!r}{hint}")
+        raise ValueError(f"unknown class {name[:60]!r}; {did_you_mean(name, self.classes, 3)}")
 
     def __call__(
-        self,
-        classes: str | int | Sequence[str | int],
-        *,
-        recipe: str | Recipe | None = None,
-        guidance: float | Guidance | None = None,
-        seed: int | Sequence[int] = 0,
-        count: int = 1,
-        on_set: Callable[[PartialImages], None] | None = None,
-        batch_size: int = 64,
-        **settings: Any,
+        self, classes: str | int | Sequence[str | int], **options: Any
     ) -> list[Image.Image]:
-        """Generate ``count`` images of each class, class by class.
+        """Generate images; class by class, as PIL images.
 
         Args:
             classes: a class name or id, or several.
-            recipe: any sampling recipe, whatever the model was trained with.
-            guidance: a constant scale, or a `Guidance`.
-            seed: image i uses seed + i; or one seed for each image. A seed gives the same image in
-                any batch (except the set sizes of a random schedule, which the whole call shares).
-            count: images per class.
-            on_set: called after each set of each batch with the partial images.
-            batch_size: images generated at once.
-            settings: fields of `SamplingSettings`: temperature, top_k, top_p, min_p, attention,
-                cache, smoothing.
+            options: those of `sample_codes`: recipe, guidance, seed, count, on_set, ...
 
         Raises:
             ValueError: an argument is wrong.
         """
-        codes = self.sample_codes(
-            classes,
-            recipe=recipe,
-            guidance=guidance,
-            seed=seed,
-            count=count,
-            on_set=on_set,
-            batch_size=batch_size,
-            **settings,
-        )
-        return to_pil(self.decode(codes))
+        return to_pil(self.decode(self.sample_codes(classes, **options)))
 
     def sample_codes(
         self,
@@ -218,63 +215,62 @@ class Pipeline:
         given: Tensor | None = None,
         **settings: Any,
     ) -> Tensor:
-        """The same as calling the pipeline, but codes int64 ``[images, N]`` instead of pictures.
+        """Generate ``count`` images of each class, class by class, as codes.
 
-        With smoothing they are soft: float ``[images, N, V]``. Codes that are ``given``, int64
-        ``[images or 1, N]``, are kept; where they are -1, in all images, codes are made.
+        Args:
+            classes: a class name or id, or several.
+            recipe: any sampling recipe, whatever the model was trained with.
+            guidance: a constant scale, or a `Guidance`.
+            seed: image i uses seed + i; or one seed for each image. A seed gives the same image in
+                any batch (except the set sizes of a random schedule, which the whole call shares).
+            count: images per class.
+            on_set: called after each set of each batch with the partial images.
+            batch_size: images generated at once.
+            given: codes that are kept, int64 ``[images or 1, N]``; where they are -1, in all
+                images, codes are made.
+            settings: fields of `SamplingSettings`: temperature, top_k, top_p, min_p, attention,
+                cache, smoothing.
+
+        Returns:
+            Codes int64 ``[images, N]``. With smoothing they are soft: float ``[images, N, V]``.
+
+        Raises:
+            ValueError: an argument is wrong.
         """
         names = [classes] if isinstance(classes, str | int) else list(classes)
         if not names or count < 1 or batch_size < 1:
             raise ValueError("there must be a class, and `count` and `batch_size` at least 1")
-        ids = [self.class_id(name) for name in names for _ in range(count)]
+        ids = [class_id for class_id in map(self.class_id, names) for _ in range(count)]
         seeds = _seeds(seed, len(ids))
-        plan_of = _recipe(self.defaults.recipe if recipe is None else recipe)
-        strength = self._guidance(guidance)
-        if not strength.off and self.model.config.class_dropout == 0:
+        chosen = self.defaults.changed({"recipe": recipe, "guidance": guidance, **settings})
+        if not chosen.guidance.off and self.model.config.class_dropout == 0:
             raise ValueError(
                 "this model was trained with `class_dropout` = 0 and knows no 'no class': "
-                f"guidance (={strength.scale:g}) must be 1"
+                f"guidance (={chosen.guidance.scale:g}) must be 1"
             )
-        chosen = _settings(self.defaults.settings, settings)
-        free = None if given is None else self._free(given, len(ids))
+        free = None if given is None else self._planned(given, len(ids))
         device = next(self.model.parameters()).device
         made = []
         for first in range(0, len(ids), batch_size):
             batch = slice(first, first + batch_size)
-            noise, plan = noise_and_plan(plan_of, self.grid, seeds[batch], seeds[0], free)
-            self.generator.check(plan)
-            labels = torch.tensor(ids[batch], device=device)
-            tell = None if on_set is None else _teller(self, on_set, first)
+            noise, plan = noise_and_plan(chosen.recipe, self.grid, seeds[batch], seeds[0], free)
+            self.model.check(plan)
+            asked = torch.tensor(ids[batch], device=device)
+            how = (chosen.guidance, chosen.settings, self._teller(on_set, first))
             kept = None if given is None else given.expand(len(ids), -1)[batch]
-            made.append(generate(self.generator, labels, plan, noise, strength, chosen, tell, kept))
+            made.append(generate(self.model, asked, plan, noise, *how, kept))
         return torch.cat(made)
 
     def edit(
-        self,
-        image: Image.Image,
-        mask: Any,
-        class_: str | int,
-        *,
-        recipe: str | Recipe | None = None,
-        guidance: float | Guidance | None = None,
-        seed: int | Sequence[int] = 0,
-        count: int = 1,
-        on_set: Callable[[PartialImages], None] | None = None,
-        batch_size: int = 64,
-        rounds: int = 2,
-        **settings: Any,
+        self, image: Image.Image, mask: Any, class_: str | int, **options: Any
     ) -> list[Image.Image]:
-        """Make what a mask covers anew, ``count`` times; every pixel outside it stays as it is.
+        """Make what a mask covers anew; every pixel outside it stays as it is.
 
         Inpainting keeps the image's class, class-conditional editing asks for another one, and
-        `setar.sampling.edit.outpaint` makes the image and the mask of outpainting.
+        `setar.pictures.masks.outpaint` makes the image and the mask of outpainting.
 
         >>> mask = box_mask(image.size, (16, 0, 32, 32))
         >>> images = pipe.edit(image, mask, "cat-face", count=4)
-
-        What lies under the mask has no influence on the results: a smooth filling hides it before
-        the image is encoded (`setar.sampling.edit.hide`). But a filling disturbs the tokens around
-        it, so there is a second round, in which each first result is the filling of its own.
 
         Args:
             image: in any mode, transparency is put on white. Unless it has the model's `size`, it
@@ -282,12 +278,7 @@ class Pipeline:
             mask: a PIL image of the same size, white where the image is made anew; or bool
                 ``[height, width]``.
             class_: name or id of the class.
-            recipe: as in a call; the kept tokens are one set more, before all others. A VAR and a
-                decoder-only model have their own recipe only, and the latter can only make the
-                last tokens in raster order.
-            on_set: as in a call, in the last round.
-            rounds: 1 is twice as fast, and rougher.
-            guidance, seed, count, batch_size, settings: as in a call.
+            options: those of `redraw`.
 
         Returns:
             ``count`` pictures of the model's size.
@@ -295,56 +286,72 @@ class Pipeline:
         Raises:
             ValueError: an argument is wrong, or the model cannot make these tokens.
         """
+        return self.redraw(prepare(image, mask, self.size), class_, **options)
+
+    def redraw(
+        self,
+        task: Task,
+        class_: str | int,
+        *,
+        rounds: int = 2,
+        on_set: Callable[[PartialImages], None] | None = None,
+        **options: Any,
+    ) -> list[Image.Image]:
+        """`edit` of a picture and a mask that are prepared already.
+
+        What lies under the mask has no influence on the results: a smooth filling hides it before
+        the image is encoded (`setar.pictures.masks.hide`). But a filling disturbs the tokens around
+        it, so there is a second round, in which each first result is the filling of its own.
+
+        Args:
+            task: picture and mask of the model's `size`.
+            class_: name or id of the class.
+            rounds: 1 is twice as fast, and rougher.
+            on_set: as in a call, in the last round.
+            options: those of `sample_codes`. The kept tokens are one set more before those of the
+                recipe; a VAR and a decoder-only model have their own recipe only, and the latter
+                can only make the last tokens in raster order.
+        """
         if rounds < 1:
             raise ValueError(f"`rounds` (={rounds}) must be at least 1")
-        image, mask = prepare(image, mask, self.size)
-        pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
-        hidden = torch.from_numpy(np.asarray(mask) > 0)
-        free = free_cells(hidden, self._scales)
-        tell = None if on_set is None else _composed(on_set, image, mask)
+        if not self.tokenizer.can_encode:
+            raise ValueError(
+                f"the tokenizer of this model ({type(self.tokenizer).__name__}) cannot encode: "
+                "it has only a decoder, and editing needs the image's codes"
+            )
+        class_id = self.class_id(class_)
+        pixels = torch.from_numpy(np.asarray(task.image).copy()).permute(2, 0, 1)
+        hidden = torch.from_numpy(np.asarray(task.mask) > 0)
+        free = free_cells(hidden, self.tokenizer.scales or (self.grid,))
+
+        def tell(partial: PartialImages) -> None:
+            if on_set is not None:
+                partial.finish = lambda made: Image.composite(made, *task)
+                on_set(partial)
 
         pictures = hide(pixels, hidden)[None]
         for remaining in reversed(range(rounds)):
+            kept = encode_images(self.tokenizer, pictures).masked_fill(free, -1)
+            last = on_set is not None and not remaining
             codes = self.sample_codes(
-                self.class_id(class_),
-                recipe=recipe,
-                guidance=guidance,
-                seed=seed,
-                count=count,
-                on_set=None if remaining else tell,
-                batch_size=batch_size,
-                given=self._encode(pictures).masked_fill(free, -1),
-                **settings,
+                class_id, given=kept, on_set=tell if last else None, **options
             )
             pictures = torch.where(hidden, self.decode(codes), pixels)
         return to_pil(pictures)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes ``[B, N]``, or soft ones, to pictures uint8 ``[B, 3, H, W]`` on the CPU."""
-        return decode_codes(self.tokenizer, codes, self._scales[-1])
+        return decode_codes(self.tokenizer, codes, self.grid)
 
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """Width and height of its pictures, in pixels."""
-        height, width = self.decode(torch.zeros(1, math.prod(self.grid)).long()).shape[-2:]
-        return width, height
+    def _teller(
+        self, on_set: Callable[[PartialImages], None] | None, first: int
+    ) -> Callable[[SetDone], None] | None:
+        """What the sampling loop tells of a batch, told to the user."""
+        if on_set is None:
+            return None
+        return lambda done: on_set(PartialImages(self, done, first))
 
-    @property
-    def _scales(self) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of each token map of an image; most tokenizers have one."""
-        multiscale = isinstance(self.tokenizer, MultiScaleVQ)
-        return self.tokenizer.scales if multiscale else (self.grid,)  # type: ignore[attr-defined]
-
-    def _encode(self, pictures: Tensor) -> Tensor:
-        """Codes ``[B, N]`` of pictures uint8 ``[B, 3, H, W]`` of the model's size."""
-        if not callable(getattr(self.tokenizer, "encode", None)):
-            raise ValueError(
-                f"the tokenizer of this model ({type(self.tokenizer).__name__}) cannot encode: "
-                "it has only a decoder, and editing needs the image's codes"
-            )
-        return encode_images(self.tokenizer, pictures)
-
-    def _free(self, given: Tensor, images: int) -> Tensor | None:
+    def _planned(self, given: Tensor, images: int) -> Tensor | None:
         """Which tokens ``[N]`` to plan around those given; None if the model plans all of them."""
         tokens = math.prod(self.grid)
         if given.shape not in ((1, tokens), (images, tokens)):
@@ -354,25 +361,9 @@ class Pipeline:
         free = (given[0] < 0).cpu()
         if not free.any() or ((given < 0).cpu() != free).any():
             raise ValueError("`given` must be -1 at the same tokens of all images, at least at one")
-        if isinstance(self.model, DecoderOnlyTransformer):
+        if self.model.editing == "suffix":
             check_continuation(free)
-        return free if isinstance(self.model, FullyMaskedTransformer) else None
-
-    def _guidance(self, guidance: float | Guidance | None) -> Guidance:
-        if guidance is None:
-            return self.defaults.guidance
-        return guidance if isinstance(guidance, Guidance) else Guidance(float(guidance))
-
-
-@torch.inference_mode()
-def _from_first_scales(tokenizer: MultiScaleVQ, codes: Tensor, scales: int) -> Tensor:
-    """Pictures uint8 ``[B, 3, H, W]`` of the first scales of ``codes`` ``[B, L]``."""
-    latents = next(islice(tokenizer.codebook.sums(codes.clamp_min(0)), scales - 1, None))
-    return to_uint8(tokenizer.picture(latents)).cpu()
-
-
-def _recipe(recipe: str | Recipe) -> Recipe:
-    return recipe if isinstance(recipe, Recipe) else Recipe.parse(recipe)
+        return free if self.model.editing == "kept-first" else None
 
 
 def _seeds(seed: int | Sequence[int], images: int) -> list[int]:
@@ -383,25 +374,3 @@ def _seeds(seed: int | Sequence[int], images: int) -> list[int]:
         if not isinstance(value, int) or not 0 <= value < 2**63:
             raise ValueError(f"a seed (={value}) must be a whole number from 0 to 2**63 - 1")
     return seeds
-
-
-def _settings(defaults: SamplingSettings, changes: dict[str, Any]) -> SamplingSettings:
-    return build(SamplingSettings, {**dataclasses.asdict(defaults), **changes}, "sampling")
-
-
-def _teller(
-    pipeline: Pipeline, on_set: Callable[[PartialImages], None], first: int
-) -> Callable[[SetDone], None]:
-    return lambda done: on_set(PartialImages(pipeline, done, first))
-
-
-def _composed(
-    on_set: Callable[[PartialImages], None], image: Image.Image, mask: Image.Image
-) -> Callable[[PartialImages], None]:
-    """``on_set`` told of pictures of which only the masked part is new."""
-
-    def tell(partial: PartialImages) -> None:
-        partial.finish = lambda made: Image.composite(made, image, mask)
-        on_set(partial)
-
-    return tell

@@ -1,13 +1,14 @@
 """Where models come from: this package, a folder, or the Hugging Face hub."""
 
-import difflib
 import os
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from setar import checkpoint
 from setar.checkpoint import CONFIG
+from setar.registry import Table, did_you_mean, require_plugins
+from setar.run_folder import checkpoints, is_run
+from setar.tokenizers.base import TOKENIZERS, Tokenizer
 
 SHIPPED = Path(__file__).parent / "weights"
 """Model folders inside the package, by name."""
@@ -30,10 +31,9 @@ def locate(source: str | Path) -> Path:
     # os.path answers False where pathlib raises: names too long, folders one may not enter.
     if os.path.isfile(folder / CONFIG):
         return folder
-    if os.path.isdir(folder / "checkpoints"):
-        found = sorted((folder / "checkpoints").glob(f"step-*/{CONFIG}"))
-        if found:
-            return found[-1].parent
+    if is_run(folder):
+        if found := checkpoints(folder):
+            return found[-1]
         raise ValueError(f"the run {folder} has no checkpoint yet")
     name = str(source)
     if name in shipped():
@@ -44,18 +44,48 @@ def locate(source: str | Path) -> Path:
         if os.path.isdir(folder.parent):
             raise ValueError(f"there is no {folder.name!r} in the folder {folder.parent}")
         return _download(name)
-    near = difflib.get_close_matches(name[:60], shipped(), 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(shipped()) or 'none'}"
+    hint = did_you_mean(name, shipped())
     raise ValueError(f"no model {name[:200]!r}: {hint}; or give a folder or a hub id owner/name")
 
 
-def load_tokenizer(source: str | Path, device: str = "cpu") -> nn.Module:
+def read_config(folder: Path, parts: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The ``config.json`` of a model folder whose ``parts`` (weights) are undamaged.
+
+    Raises:
+        ValueError: it is no model folder, damaged, or needs a plugin that is not loaded.
+    """
+    config = checkpoint.verify(folder, parts)
+    plugins = config.get("plugins", [])
+    if not isinstance(plugins, list) or not all(isinstance(name, str) for name in plugins):
+        raise ValueError(f"{folder}/{CONFIG}: `plugins` must be a list of names")
+    require_plugins(plugins, folder)
+    return config
+
+
+def load_tokenizer(source: str | Path, device: str = "cpu") -> Tokenizer:
     """The tokenizer of any such model; ValueError if it has none or is damaged."""
     folder = locate(source)
-    config = checkpoint.verify(folder, ("tokenizer",))
-    if "tokenizer" not in config:
+    entry = read_config(folder, ("tokenizer",)).get("tokenizer")
+    if entry is None:
         raise ValueError(f"{folder} has no tokenizer")
-    return checkpoint.load_module(folder, "tokenizer", config["tokenizer"]).to(device)
+    return checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS).to(device)
+
+
+def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The ``config.json`` of a model folder of a tokenizer alone."""
+    entry = checkpoint.describe(tokenizer, TOKENIZERS)
+    return {"tokenizer": entry, "plugins": plugins_of((TOKENIZERS, entry["family"]))}
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+    """Write a model folder of a tokenizer alone."""
+    weights = {"tokenizer": tokenizer.state_dict()}
+    checkpoint.save(Path(folder), describe_tokenizer(tokenizer), weights)
+
+
+def plugins_of(*entries: tuple[Table[Any], str]) -> list[str]:
+    """The plugins that some entries of tables come from, sorted."""
+    return sorted({table.plugin_of(name) for table, name in entries} - {""})
 
 
 def _download(name: str) -> Path:

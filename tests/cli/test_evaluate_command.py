@@ -6,14 +6,16 @@ from unittest.mock import Mock
 import pytest
 
 from fake_features import FakeFeatures, random_pictures
-from setar.evaluation import command
+from setar import registry
+from setar.evaluation import run as evaluation
+from setar.evaluation.metrics import METRICS
 from setar.evaluation.sources import save_pictures
 
 
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
     """Two .npz files of pictures, and a projection for features."""
-    monkeypatch.setattr(command, "feature_extractor", lambda *_: FakeFeatures("EffLite0"))
+    monkeypatch.setattr(evaluation, "make_extractor", lambda *_: FakeFeatures("EffLite0"))
     for name, seed in (("made", 1), ("real", 2)):
         save_pictures(random_pictures(20, seed=seed), tmp_path / f"{name}.npz")
     return tmp_path
@@ -51,9 +53,30 @@ def test_pictures_are_evaluated_without_a_model(run, pictures):
     assert "FD-EffLite0" in shown
 
 
+def test_further_metrics_of_a_plugin(run, refused, pictures, monkeypatch):
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    monkeypatch.setattr(registry, "_files", {})
+    plugin = pictures / "brightness_metrics.py"
+    plugin.write_text(
+        "from setar.evaluation.metrics import register_metric\n"
+        "@register_metric('how-many', heading='numbers')\n"
+        "def how_many(evidence):\n"
+        "    return {'pictures_seen': evidence.made.images, 'real_ones': evidence.real.images}\n"
+    )
+    words = ["evaluate", pictures / "made.npz", "--reference", pictures / "real.npz"]
+    out = pictures / "figures.json"
+    given = ["--metrics", "frechet, how-many,", "--plugin", plugin, "--out", out]
+    code, shown, err = run(*words, *given)
+    assert (code, err) == (0, "")
+    tables = json.loads(out.read_text())
+    assert tables["numbers"] == {"pictures_seen": 20, "real_ones": 20}
+    assert "pictures seen" in shown
+    assert "did you mean 'how-many'?" in refused(*words, "--metrics", "how-mny")
+
+
 @pytest.mark.parametrize("option", ["--out", "--save-samples", "--save-statistics"])
 def test_figures_that_cannot_be_written(refused, monkeypatch, model, tmp_path, option):
-    monkeypatch.setattr(command, "run", Mock(side_effect=AssertionError("too late")))
+    monkeypatch.setattr(evaluation, "run", Mock(side_effect=AssertionError("too late")))
     (tmp_path / "folder.npz").mkdir()
     assert "is a folder" in refused("evaluate", model, option, tmp_path / "folder.npz")
     if option != "--out":
@@ -61,7 +84,7 @@ def test_figures_that_cannot_be_written(refused, monkeypatch, model, tmp_path, o
 
 
 def test_names_are_printed_as_they_are(run, monkeypatch):
-    monkeypatch.setattr(command, "run", lambda request: {"settings": {"pictures": "a[b]c[/]"}})
+    monkeypatch.setattr(evaluation, "run", lambda request: {"settings": {"pictures": "a[b]c[/]"}})
     assert "a[b]c[/]" in run("evaluate", "emoji")[1]
 
 
@@ -70,10 +93,11 @@ def test_names_are_printed_as_they_are(run, monkeypatch):
     [
         ([], "name one with --reference"),
         (["--reference", "none.npz"], "there is no file none.npz"),
-        (["--reference", "emoji", "--features", "inseption"], "features 'inseption' must be"),
+        (["--reference", "emoji", "--features", "inseption"], "did you mean 'inception'?"),
         (["--reference", "emoji", "--features", "inception:none.pt"], "none.pt"),
         (["--reference", "emoji", "--images", "3"], "multiple of the 5 classes"),
         (["--reference", "emoji", "--device", "toaster"], "no device 'toaster'"),
+        (["--reference", "emoji", "--plugin", "none.py"], "no plugin file none.py"),
     ],
 )
 def test_evaluation_mistakes(refused, model, words, message):

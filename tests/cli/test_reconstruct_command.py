@@ -8,15 +8,14 @@ import torch
 from PIL import Image
 
 from random_weights import randomise
-from setar import checkpoint
+from setar import pretrained
 from setar.tokenizers.multiscale import PRESETS, MultiScaleVQ
 from setar.tokenizers.vqgan import PRESETS as VQGAN_PRESETS
 from setar.tokenizers.vqgan import VQGAN
 
 
 def save_tokenizer(folder, tokenizer):
-    state = {"tokenizer": randomise(tokenizer).state_dict()}
-    checkpoint.save(folder, {"tokenizer": checkpoint.describe(tokenizer)}, state)
+    pretrained.save_tokenizer(randomise(tokenizer), folder)
     return folder
 
 
@@ -71,8 +70,8 @@ def test_a_generators_tokenizer_is_used_at_the_generators_size(run, model, photo
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{wide}", "emoji:heldout"], "32x32 pixels has a grid of 8x8, but the last scale is 2x4"),
-        (["{wide}", "{photos}", "--size", "16"], "16x16 pixels has a grid of 4x4"),
+        (["{wide}", "emoji:heldout"], "32x32 pixels has 8x8 tokens at its last scale, but"),
+        (["{wide}", "{photos}", "--size", "16"], "16x16 pixels has 4x4 tokens at its last scale"),
         (["{wide}", "nowhere"], "there is no folder nowhere"),
         (["{wide}", "nowhere.png"], "cannot read the image nowhere.png"),
         (["{wide}", "{photos}", "--count", "0"], "`count` (=0) must be at least 1"),

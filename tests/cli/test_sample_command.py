@@ -85,7 +85,7 @@ def test_a_guidance_schedule_needs_no_scale(run, model, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--classes", "dgo"], "unknown class 'dgo'; near: dog"),
+        (["--classes", "dgo"], "unknown class 'dgo'; did you mean 'dog'?"),
         (["--classes", "cat,17"], "class id 17 is not in 0..4"),
         (["--recipe", "rndom-4-cosine"], "did you mean 'random'"),
         (["--recipe", "random-17-cosine"], "17"),
@@ -99,8 +99,8 @@ def test_a_guidance_schedule_needs_no_scale(run, model, tmp_path):
         (["--top-k", "-1"], "`top_k`"),
         (["--temperature", "-1"], "`temperature`"),
         (["--attention", "fully"], "`attention`"),
-        (["--guidance", "-1"], "guidance `scale`"),
-        (["--guidance", "nan"], "guidance `scale`"),
+        (["--guidance", "-1"], "`scale`"),
+        (["--guidance", "nan"], "guidance: scale: a number must be finite"),
         (["--guidance", "2", "--schedule", "line"], "unknown guidance schedule 'line'"),
         (["--schedule", "line"], "unknown guidance schedule 'line'"),
         (["--device", "cuda:99"], "no device 'cuda:99'"),

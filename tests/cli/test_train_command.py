@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import tiny_runs
-from setar.training.trainer import checkpoints
+from setar.run_folder import checkpoints
 
 
 def test_train_then_sample(run, config, tmp_path, monkeypatch):
@@ -50,6 +50,34 @@ def test_a_folder_of_pictures_from_tokenizer_to_samples(run, tmp_path):
         assert picture.size == (16, 16)
 
 
+TINY = [
+    "model={preset='tiny', width=16, encoder_layers=1, decoder_layers=1}",
+    "loop={steps=2, batch_size=4, device='cpu'}",
+]
+
+
+@pytest.mark.parametrize("name", ["digits", "digits.toml", "configs/digits.toml"])
+def test_a_shipped_config_trains_anywhere(run, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    code, shown, err = run("train", name, *(word for text in TINY for word in ("--set", text)))
+    assert (code, err) == (0, "")
+    assert shown.startswith("digits: 0.0")
+    assert shown.splitlines()[-1].endswith("-> runs/digits/checkpoints/step-00000002")
+    assert [step.name for step in checkpoints("runs/digits")] == ["step-00000002"]
+    settings = json.loads(Path("runs/digits/settings.json").read_text())
+    assert settings["recipe"] == "random-16-random"
+    assert settings["sampling"]["guidance"]["schedule"] == "power-cosine"
+
+
+def test_a_config_of_ones_own_goes_before_a_shipped_one(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/digits.toml").write_text(tiny_runs.DIGITS)
+    code, _, err = run("train", "configs/digits.toml")
+    assert (code, err) == (0, "")
+    assert json.loads(Path("runs/digits/settings.json").read_text())["model"]["preset"] == "tiny"
+
+
 def test_a_run_is_not_overwritten(refused, run, config, tmp_path):
     folder = tmp_path / "run"
     run("train", config, "--out", folder)
@@ -75,7 +103,7 @@ def test_a_run_is_resumed_as_it_was_started(run, refused, config, tmp_path):
     remembered = (folder / "settings.json").read_bytes()
     changed = ("--resume", "--set", "recipe=ar", "--set", "loop.steps=6")
     message = refused("train", config, "--out", folder, *changed)
-    assert "was started with recipe = 'random-8-random', not 'ar'" in message
+    assert "was started with recipe = 'random-8-random', not 'raster-N-uniform'" in message
     assert (folder / "settings.json").read_bytes() == remembered
     code, _, _ = run("train", config, "--out", folder, "--resume", "--set", "loop.steps=6")
     assert code == 0
@@ -102,12 +130,12 @@ def test_a_damaged_checkpoint_says_what_to_delete(run, refused, config, tmp_path
     [
         (["recipe=rndom-4-random"], "unknown order 'rndom'"),
         (["recipe=random-65-random"], "65"),
-        (["loop.stepps=3"], "did you mean `steps`?"),
+        (["loop.stepps=3"], "did you mean 'steps'?"),
         (["loop.steps=0"], "at least 1"),
         (["loop.steps"], "key=value"),
         (["loop.device=toaster"], "no device 'toaster'"),
         (["loop.seed=-1"], "`seed` (=-1)"),
-        (["task=[1]"], "must be one of"),
+        (["task=[1]"], "unknown `task` [1]; known: tokenizer, generator"),
         (["data.source=/no/where"], "there is no folder /no/where"),
         (["tokenizer=/no/where"], "/no/where"),
     ],
@@ -121,11 +149,12 @@ def test_training_mistakes(refused, config, tmp_path, changes, message):
 def test_a_config_that_is_not_there(refused, tmp_path):
     assert "cannot read the config" in refused("train", tmp_path / "none.toml")
     assert "cannot read the config" in refused("train", tmp_path)
+    assert "there is no config 'digist'; did you mean 'digits'?" in refused("train", "digist")
 
 
 def test_a_run_needs_a_folder(refused, config, tmp_path, monkeypatch):
     fail = Mock(side_effect=AssertionError("too late"))
-    monkeypatch.setattr("setar.training.train.make_trainer", fail)
+    monkeypatch.setattr("setar.training.run.open_run", fail)
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         assert f"cannot make the folder {out}" in refused("train", config, "--out", out)

@@ -26,6 +26,15 @@ def test_codes_are_the_grey_levels_of_an_8x8_grid():
     assert everything.labels.unique().tolist() == list(range(10))
 
 
+def test_pictures_have_the_levels_of_their_codes():
+    train = digits.load("train")
+    assert train.images.shape == (1617, 3, 8, 8)
+    expected = (train.codes.float() * 255 / 16).round().to(torch.uint8)
+    for channel in range(3):
+        assert torch.equal(train.images[:, channel].flatten(1), expected)
+    assert train.classes == tuple("0123456789")
+
+
 def test_raster_order_draws_the_first_digit():
     """Picture 0 is a zero: ink on both sides of an empty centre."""
     picture = digits.load("all").codes[0].view(8, 8)

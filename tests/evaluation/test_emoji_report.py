@@ -1,5 +1,6 @@
 """Tests of `setar.evaluation.emoji`, with a projection instead of the network's features."""
 
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -10,12 +11,15 @@ from grey_patches import GreyPatches
 from random_weights import random_fmt
 from setar.data import emoji
 from setar.evaluation import emoji as evaluation
-from setar.evaluation.metrics import frechet_distance
+from setar.evaluation.distances import frechet_distance
+from setar.evaluation.metrics import METRICS, Evidence, measure
 from setar.evaluation.neighbours import (
     leave_one_out_class_share,
     near_copies,
     nearest_class_share,
 )
+from setar.evaluation.samples import BalancedSampler, sample
+from setar.evaluation.summary import summarise
 from setar.pipeline import Pipeline
 from setar.tokenizers.base import encode_images, to_uint8
 
@@ -58,11 +62,11 @@ def test_the_figures_are_as_defined(pipeline, report):
     made, real = projected(samples), projected(train.images)
     assert figures.distance == pytest.approx(frechet_distance(made, real))
     share = nearest_class_share(made, torch.arange(99).repeat(2), real, train.labels)
-    assert figures.class_share == share.over_classes
+    assert figures.class_share == share
     left_out = leave_one_out_class_share(projected(every.images), every.labels)
-    assert figures.class_share_real == left_out.over_classes
+    assert figures.class_share_real == left_out
     rebuilt = pipeline.decode(encode_images(pipeline.tokenizer, train.images))
-    assert figures.near_copies == near_copies(samples, rebuilt, figures.copy_threshold).share
+    assert figures.near_copies == near_copies(samples, rebuilt, figures.copy_threshold)
     assert figures.copy_threshold == pytest.approx(0.066, abs=0.001)
     assert figures.seconds > 0
 
@@ -119,6 +123,34 @@ def test_the_tokenizer_report_by_hand():
     assert figures.usage_heldout == len(set(codes.flatten().tolist())) / LEVELS
     assert 0 < figures.usage_heldout <= figures.usage_train <= 1
     assert figures.tokens == 64
+
+
+def test_both_reports_are_metrics_of_the_data_set(pipeline, report):
+    figures, pictures = report
+    extractor = FakeFeatures()
+    sampler = BalancedSampler(pipeline, 2, 5, recipe="random-4-cosine", guidance=1.0)
+    made, real = (summarise(images, extractor) for images in (pictures, emoji.load("train").images))
+    samples, data = sample(lambda: sampler, 99, 2, 5), emoji.load("train")
+    evidence = Evidence(made, real, extractor, data=data, pipeline=pipeline, samples=samples)
+    tables = measure(evidence, data.report)
+    assert list(tables) == ["tokenizer", "generator"]
+    assert {**tables["generator"], "seconds": figures.seconds} == asdict(figures)
+    tokenizer = asdict(evaluation.evaluate_tokenizer(pipeline.tokenizer))
+    assert tables["tokenizer"] == {k: v for k, v in tokenizer.items() if "of_scales" not in k}
+
+
+def test_beside_another_reference_there_is_no_report(pipeline):
+    made = summarise(emoji.load("heldout").images, FakeFeatures())
+    evidence = Evidence(made, made, FakeFeatures(), pipeline=pipeline)
+    for name in emoji.load("train").report:
+        assert METRICS.find(name).function(evidence) == {}
+
+
+def test_pictures_without_a_model_have_no_report():
+    made = summarise(emoji.load("heldout").images, FakeFeatures())
+    evidence = Evidence(made, made, FakeFeatures())
+    for name in emoji.load("train").report:
+        assert METRICS.find(name).function(evidence) == {}
 
 
 def test_only_models_of_the_subgroups_are_judged():

@@ -89,34 +89,31 @@ def test_precision_refuses_what_has_no_neighbours():
 
 
 def test_class_share_by_hand():
-    reference = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    reference = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # mean: 0
     samples = torch.tensor([[5.0, 1.0], [2.0, 1.0], [0.1, 0.2], [-3.0, 1.0]])  # nearest: 0 0 1 2
-    asked = torch.tensor([0, 0, 0, 3])
-    share = nearest_class_share(samples, asked, reference, torch.tensor([0, 1, 3]), centre=False)
-    assert share.over_images == pytest.approx(3 / 4)
-    assert share.over_classes == pytest.approx((2 / 3 + 1) / 2)
-    assert share.per_class.isnan().tolist() == [False, True, True, False]
-    assert share.per_class[0] == pytest.approx(2 / 3)
+    asked, labels = torch.tensor([0, 0, 0, 3]), torch.tensor([0, 1, 3, 4])
+    # 2 of 3 right of class 0, 1 of 1 of class 3; the classes that nobody asked for do not count.
+    share = nearest_class_share(samples, asked, reference, labels)
+    assert share == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_class_share_looks_from_the_mean_of_the_reference():
-    reference, labels = torch.tensor([[4.0, 1.0], [4.0, 3.0]]), torch.tensor([0, 1])
-    sample, asked = torch.tensor([[1.0, 1.0]]), torch.tensor([0])
-    # Its slope is that of the second, but it lies below the mean (4, 2) as the first does.
-    assert nearest_class_share(sample, asked, reference, labels, centre=False).over_images == 0
-    assert nearest_class_share(sample, asked, reference, labels).over_images == 1
+    reference, labels = torch.tensor([[4.0, 3.0], [4.0, 1.0]]), torch.tensor([0, 1])
+    sample = torch.tensor([[1.0, 1.0]])
+    # Its slope is nearer to the first's, but it lies below the mean (4, 2) as the second does.
+    assert nearest_class_share(sample, torch.tensor([1]), reference, labels) == 1
+    assert nearest_class_share(sample, torch.tensor([0]), reference, labels) == 0
 
 
 def test_leave_one_out_never_finds_the_picture_itself(monkeypatch):
-    reference = torch.tensor([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.3], [-1.0, -0.2], [-2.0, 0.1]])
+    around = torch.tensor([[3.0, 1.0], [3.0, -1.0], [-1.0, 2.0], [-2.0, -1.0], [-3.0, -1.0]])
+    reference = around + torch.tensor([5.0, 5.0])  # the mean: `around` sums to 0
     labels = torch.tensor([0, 0, 1, 1, 2])
-    # Nearest others: 0-1, 1-0, 2-4, 3-4, 4-3.
-    whole = leave_one_out_class_share(reference, labels, centre=False)
-    assert whole.over_images == pytest.approx(2 / 5)
-    assert whole.over_classes == pytest.approx(1 / 3)
-    monkeypatch.setattr(neighbours, "BLOCK", 10)
-    blocks = leave_one_out_class_share(reference, labels, centre=False)
-    assert torch.equal(whole.per_class, blocks.per_class)
+    # At 18, -18, 117, 207 and 198 degrees around it. Nearest others: 0-1, 1-0, 2-4, 3-4, 4-3.
+    whole = leave_one_out_class_share(reference, labels)
+    assert whole == pytest.approx((1 + 0 + 0) / 3)
+    monkeypatch.setattr(neighbours, "BLOCK", 10)  # two rows, two rows, one row
+    assert leave_one_out_class_share(reference, labels) == whole
 
 
 def test_class_share_refuses_missing_labels():
@@ -125,11 +122,11 @@ def test_class_share_refuses_missing_labels():
 
 
 def test_near_copies_by_hand():
-    found = near_copies(gray(10, 99, 250), gray(0, 100, 255, 100), threshold=0.02)
-    assert found.nearest.tolist() == [0, 1, 2]
+    samples, reference = gray(10, 99, 250), gray(0, 100, 255, 100)
     expected = torch.tensor([10, 1, 5], dtype=torch.float64) / 255
-    assert torch.allclose(found.distance, expected, rtol=1e-12)
-    assert found.share == pytest.approx(2 / 3)
+    distance = neighbours._nearest_picture(samples, reference)
+    assert torch.allclose(distance, expected, rtol=1e-12)
+    assert near_copies(samples, reference, threshold=0.02) == pytest.approx(2 / 3)
 
 
 def test_near_copies_finds_equal_pictures_at_exactly_zero_in_any_blocks(monkeypatch):
@@ -137,20 +134,23 @@ def test_near_copies_finds_equal_pictures_at_exactly_zero_in_any_blocks(monkeypa
     pictures = pictures.byte()
     samples = pictures[[4, 0, 8, 3]].clone()
     samples[3, 0, 0, 0] ^= 255
-    whole = near_copies(samples, pictures, threshold=0.0)
-    assert whole.share == pytest.approx(3 / 4)
-    assert whole.nearest.tolist() == [4, 0, 8, 3]
-    monkeypatch.setattr(neighbours, "BLOCK", 2 * pictures[0].numel())
-    blocks = near_copies(samples, pictures, threshold=0.0)
-    assert torch.equal(whole.distance, blocks.distance)
-    assert torch.equal(whole.nearest, blocks.nearest)
+    whole = neighbours._nearest_picture(samples, pictures)
+    others = neighbours._nearest_picture(pictures, pictures, leave_one_out=True)
+    changed = abs(int(samples[3, 0, 0, 0]) - int(pictures[3, 0, 0, 0])) / 255
+    assert whole[:3].tolist() == [0, 0, 0]
+    assert whole[3] == pytest.approx(changed / pictures[0].numel() ** 0.5)
+    assert near_copies(samples, pictures, threshold=0.0) == pytest.approx(3 / 4)
+    monkeypatch.setattr(neighbours, "BLOCK", 2 * pictures[0].numel())  # two pictures by two
+    assert torch.equal(neighbours._nearest_picture(samples, pictures), whole)
+    assert torch.equal(neighbours._nearest_picture(pictures, pictures, leave_one_out=True), others)
+    assert near_copies(samples, pictures, threshold=0.0) == pytest.approx(3 / 4)
 
 
 def test_near_copy_threshold_is_a_quantile_of_distances_to_another_picture():
     pictures = gray(0, 51, 255)  # nearest others at 51, 51 and 204, of 255
     assert near_copy_threshold(pictures, quantile=0.5) == pytest.approx(0.2)
     assert near_copy_threshold(pictures, quantile=1.0) == pytest.approx(0.8)
-    assert near_copies(pictures, pictures, threshold=0.1).share == 1
+    assert near_copies(pictures, pictures, threshold=0.1) == 1
 
 
 def test_near_copies_refuses_other_pictures():

@@ -7,7 +7,6 @@ from random_weights import randomise
 from setar.evaluation.samples import (
     BalancedSampler,
     Reconstructor,
-    balanced_labels,
     decoded_by,
     decoded_samples,
     reconstruct_all,
@@ -34,7 +33,6 @@ def samples(pipeline):
 def test_every_class_comes_equally_often_and_in_turn(samples):
     assert samples.labels.bincount().tolist() == [20] * CLASSES
     assert samples.labels[: 2 * CLASSES].tolist() == list(range(CLASSES)) * 2
-    assert torch.equal(balanced_labels(torch.tensor([7, 3]), CLASSES), torch.tensor([2, 3]))
 
 
 def test_samples_are_those_of_the_pipeline_in_another_order(pipeline, samples):
@@ -60,7 +58,7 @@ def test_codes_are_decoded_when_asked_for(pipeline, samples):
 def test_a_reconstruction_by_hand():
     tokenizer = PixelLevels(PixelLevelsConfig(3))  # grey 0, 127.5 (rounded to 128), 255
     images = torch.tensor([0, 128, 255, 100]).byte()[:, None, None, None].expand(-1, 3, 2, 2)
-    found = reconstruct_all(lambda: Reconstructor(tokenizer, lambda: images[2:]), 2, tokenizer)
+    found = reconstruct_all(lambda: Reconstructor(tokenizer, images[2:]), 2, tokenizer)
     assert found.codes.tolist() == [[2] * 4, [1] * 4]
     assert found.usage == 2 / 3
     error = torch.tensor([0.0, (28 / 127.5) ** 2])
@@ -72,7 +70,7 @@ def test_a_reconstruction_by_hand():
 def test_every_scale_has_its_own_usage():
     tokenizer = randomise(MultiScaleVQ(PRESETS["tiny"])).eval()
     images = random_pictures(6, side=16)
-    found = reconstruct_all(lambda: Reconstructor(tokenizer, lambda: images), 6, tokenizer)
+    found = reconstruct_all(lambda: Reconstructor(tokenizer, images), 6, tokenizer)
     coarse, *_, fine = found.codes.split([1, 4, 9, 16], dim=1)
     assert list(found.usage_of_scales) == ["1x1", "2x2", "3x3", "4x4"]
     assert found.usage_of_scales["1x1"] == pytest.approx(len(coarse.unique()) / 32)
@@ -90,6 +88,6 @@ def test_a_tokenizer_alone_decodes_by_the_size_of_its_pictures():
 def test_more_pictures_than_a_batch_holds():
     tokenizer = PixelLevels(PixelLevelsConfig(256))
     grey = random_pictures(100)[:, :1].expand(-1, 3, -1, -1)
-    found = reconstruct_all(lambda: Reconstructor(tokenizer, lambda: grey), 100, tokenizer)
+    found = reconstruct_all(lambda: Reconstructor(tokenizer, grey), 100, tokenizer)
     assert torch.equal(found.codes, grey[:, 0].flatten(1).long())
     assert found.usage == len(grey.unique()) / 256

@@ -172,6 +172,19 @@ def test_the_embedded_data_sets():
     assert torch.equal(grey[:, 0], grey[:, 2])
 
 
+def test_names_and_the_data_set_of_a_split_are_known(tmp_path, pictures):
+    train, heldout = find_pictures("emoji"), find_pictures("emoji:heldout")
+    assert train.data.classes == heldout.data.classes == emoji.subgroups()
+    assert (train.training, heldout.training) == (True, False)
+    assert list(heldout.names) == list(emoji.load("heldout").names)
+    folder = find_pictures(str(save_folder(tmp_path / "mine:train", pictures)))
+    assert (folder.data, folder.training) == (None, False)
+    assert sorted(folder.names) == ["0", "1", "2", "3", "4"]
+    save_pictures(pictures, tmp_path / "a.npz")
+    stored = find_pictures(str(tmp_path / "a.npz"))
+    assert (stored.data, stored.names) == (None, ())
+
+
 def test_other_splits_are_refused():
     with pytest.raises(ValueError, match="must be one of train, heldout, all"):
         find_pictures("emoji:test").open()

@@ -3,10 +3,10 @@ import torch
 
 from fake_features import FakeFeatures, random_pictures
 from setar.evaluation import summary as module
-from setar.evaluation.metrics import GaussianStatistics, RunningInceptionScore
-from setar.evaluation.processes import BATCH
+from setar.evaluation.distances import GaussianStatistics, RunningInceptionScore
 from setar.evaluation.sources import load_statistics
 from setar.evaluation.summary import save_statistics, summarise
+from setar.evaluation.workers import BATCH
 
 COUNT = BATCH + 30
 

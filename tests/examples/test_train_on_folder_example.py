@@ -14,7 +14,7 @@ def test_interrupted_resumed_and_sampled(example, tmp_path, monkeypatch):
     words = ["train_on_folder.py", pictures, "--batch", 2, "--steps", 2]
     out = tmp_path / "outputs" / "mine"
     with monkeypatch.context() as patch:
-        patch.setattr("setar.training.runs._generator_trainer", interrupt)
+        patch.setattr("setar.training.generator.GeneratorRun.trainer", interrupt)
         with pytest.raises(KeyboardInterrupt):
             example(*words)
     [tokenizer] = out.rglob("tokenizer.safetensors")

@@ -7,6 +7,7 @@ import pytest
 
 from random_weights import randomise
 from setar import checkpoint
+from setar.pretrained import describe_tokenizer
 from setar.tokenizers.vqgan import PRESETS, VQGAN
 
 
@@ -34,17 +35,28 @@ def test_results_of_before_are_still_found(lab):
     """Their folders were named by a hash of the settings there were then."""
     assert lab.key(lab.lasting(lab.run_of("random-16-random"))) == "45279c091fe9e618"
     assert lab.key(lab.lasting(lab.run_of("ar", 1, "decoder-only"))) == "78be00eb294e95bd"
+    assert lab.key(lab.lasting(lab.run_of("mar", 2))) == "febd55acd8c5919f"
     now = {"settings": {"temperature": 1.0, "smoothing": False}}
     assert lab.key(now) == lab.key({"settings": {"temperature": 1.0}})
     assert lab.key(now) != lab.key({"settings": {"temperature": 1.0, "smoothing": True}})
+
+
+def test_plugins_and_families_count_only_where_there_was_no_such_setting_before(lab):
+    run = lab.run_of("random-16-random")
+    added = replace(run, plugins=("mine.py",))
+    assert lab.key(lab.lasting(added)) != lab.key(lab.lasting(run))
+    shape = {"tokenizer": {"codebook_size": 32}}
+    family = {"vqgan": True, "multiscale": False}
+    for name, same in family.items():
+        named = {"tokenizer": {"family": name, "codebook_size": 32}}
+        assert (lab.key(named) == lab.key(shape)) == same
 
 
 def test_a_tokenizer_counts_by_its_weights(lab, tmp_path):
     def saved(name, seed, half=False):
         model = randomise(VQGAN(PRESETS["tiny"]), seed)
         state = checkpoint.half(model.state_dict()) if half else dict(model.state_dict())
-        config = {"tokenizer": checkpoint.describe(model)}
-        checkpoint.save(tmp_path / name, config, {"tokenizer": state})
+        checkpoint.save(tmp_path / name, describe_tokenizer(model), {"tokenizer": state})
         run = lab.emoji_run("random-4-random", {}, 2, str(tmp_path / name))
         return lab.key(lab.lasting(run))
 

@@ -8,11 +8,13 @@ from itertools import pairwise
 import pytest
 
 from random_weights import randomise
-from setar import checkpoint
 from setar.data import emoji
+from setar.data.base import DATASETS
 from setar.models import fmt, var
+from setar.models.base import FAMILIES
 from setar.models.fmt import FullyMaskedTransformer
 from setar.models.var import VARTransformer
+from setar.pretrained import save_tokenizer
 from setar.tokenizers import multiscale, vqgan
 from setar.tokenizers.multiscale import MultiScaleVQ
 from setar.tokenizers.vqgan import VQGAN
@@ -20,28 +22,27 @@ from setar.tokenizers.vqgan import VQGAN
 MILLION = [1e6 * n for n in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)]
 
 
-def save_tokenizer(folder, model):
-    randomise(model)
-    config = {"tokenizer": checkpoint.describe(model)}
-    checkpoint.save(folder, config, {"tokenizer": dict(model.state_dict())})
+def saved(folder, tokenizer):
+    save_tokenizer(randomise(tokenizer), folder)
     return str(folder)
 
 
 def few(split, load=emoji.load):
     """Every tenth emoji of a split."""
     found = load(split)
-    columns = {f.name: getattr(found, f.name)[::10] for f in dataclasses.fields(found)}
-    return emoji.EmojiSet(**columns)
+    columns = ("images", "labels", "names", "captions", "groups", "skin_tone")
+    return dataclasses.replace(found, **{name: getattr(found, name)[::10] for name in columns})
 
 
 @pytest.fixture
 def tiny(scaling, monkeypatch, tmp_path):
     """The script with three tiny sizes, one step, few emoji and tokenizers of random weights."""
     monkeypatch.setattr(emoji, "load", few)
+    monkeypatch.setitem(DATASETS._entries, "emoji", few)  # what training asks
     scales = dataclasses.replace(multiscale.PRESETS["tiny"], scales=(1, 2, 3, 4, 6, 8))
     tokenizers = {
-        "var": save_tokenizer(tmp_path / "multiscale", MultiScaleVQ(scales)),
-        "fmt": save_tokenizer(tmp_path / "single", VQGAN(vqgan.PRESETS["tiny"])),
+        "var": saved(tmp_path / "multiscale", MultiScaleVQ(scales)),
+        "fmt": saved(tmp_path / "single", VQGAN(vqgan.PRESETS["tiny"])),
     }
     monkeypatch.setattr(scaling, "TOKENIZERS", tokenizers)
     sizes = [(8, 1, 1), (16, 1, 1), (16, 1, 2)]
@@ -87,12 +88,10 @@ def test_blocks_and_what_modulates_them_are_counted(scaling):
 
 
 def test_sizes_spread_over_a_tenth_to_four_million(scaling):
-    models = {"var": (VARTransformer, var), "fmt": (FullyMaskedTransformer, fmt)}
-    for family, (kind, module) in models.items():
+    for family, sizes in scaling.SIZES.items():
         counts = []
-        for shape in scaling.SIZES[family]:
-            given = scaling.run_of(family, *shape).model._given()
-            model = kind(dataclasses.replace(module.PRESETS["emoji"], **given))
+        for size in sizes:
+            model = FAMILIES.find(family)(scaling.run_of(family, *size).model.shape)
             assert 1e5 < sum(p.numel() for p in model.parameters()) <= 4e6
             counts.append(scaling.counted(model))
         assert len(counts) >= 5

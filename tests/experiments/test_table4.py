@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from random_weights import randomise
-from setar import Pipeline
+from setar import Pipeline, Recipe
 from setar.data import emoji
 from setar.evaluation.emoji import GeneratorReport
 from setar.models import var
 from setar.models.var import VARTransformer
-from setar.pipeline import SamplingDefaults
+from setar.sampling.settings import SamplingDefaults
 from setar.tokenizers import multiscale
 from setar.tokenizers.multiscale import MultiScaleVQ
 
@@ -65,7 +65,8 @@ def test_a_model_is_judged_once_with_its_own_passes(table4, monkeypatch, tmp_pat
     scales = dataclasses.replace(multiscale.PRESETS["tiny"], scales=(1, 2, 4))
     shape = dataclasses.replace(var.PRESETS["tiny"], classes=99)
     parts = randomise(VARTransformer(shape)), randomise(MultiScaleVQ(scales))
-    pipe = Pipeline(*parts, emoji.subgroups(), SamplingDefaults("raster-1,4,16"))
+    defaults = SamplingDefaults(Recipe.parse("raster-1,4,16"))
+    pipe = Pipeline(*parts, emoji.subgroups(), defaults)
     pipe.save_pretrained(tmp_path / "model")
     asked = []
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from setar.data import digits
-from setar.evaluation.metrics import frechet_distance
-from setar.features.base import extract_features, feature_extractor
+from setar.evaluation.distances import frechet_distance
+from setar.features.base import extract_features, make_extractor
 from setar.features.digits import WEIGHTS, DigitFeatures
 from setar.tokenizers.base import decode_codes
 from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
@@ -31,7 +31,7 @@ def test_the_weights_are_small():
 
 def test_heldout_digits_are_recognised():
     images, labels = pictures("heldout")
-    features = feature_extractor("digits")(images)
+    features = make_extractor("digits")(images)
     assert features.pooled.shape == (180, 64)
     assert features.spatial is None
     assert torch.allclose(features.probabilities.sum(1), torch.ones(180), atol=1e-5)

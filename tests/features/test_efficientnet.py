@@ -8,11 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from setar.features.base import feature_extractor
+from setar.features.base import extract_features, make_extractor
 from setar.features.efficientnet import (
     EfficientNetFeatures,
     EfficientNetLite0,
-    extract,
     same_padding,
 )
 
@@ -29,6 +28,10 @@ def network() -> EfficientNetLite0:
 def random_images(count: int, size: int = 32) -> torch.Tensor:
     generator = torch.Generator().manual_seed(count)
     return torch.randint(256, (count, 3, size, size), generator=generator).byte()
+
+
+def pooled(images: torch.Tensor, size: int, batch: int = 64) -> torch.Tensor:
+    return extract_features(EfficientNetFeatures(size), images, batch).pooled
 
 
 def photograph(name: str) -> torch.Tensor:
@@ -87,33 +90,34 @@ def test_uint8_and_float_images_give_equal_features(network):
 
 
 @needs_weights
-def test_extract_is_deterministic_and_batch_independent():
+def test_features_are_deterministic_and_batch_independent():
     images = random_images(5)
-    features = extract(images, size=64)
+    features = pooled(images, size=64)
     assert features.dtype == torch.float32
     assert features.shape == (5, 1280)
-    assert torch.equal(features, extract(images, size=64))
-    assert torch.allclose(features, extract(images, size=64, batch=2), atol=1e-4)
+    assert torch.equal(features, pooled(images, size=64))
+    assert torch.allclose(features, pooled(images, size=64, batch=2), atol=1e-4)
     assert (features[0] - features[1]).abs().max() > 0.1
 
 
 @needs_weights
-def test_as_an_extractor_it_gives_the_same_features_and_imagenet_classes(network):
+def test_as_an_extractor_it_gives_the_networks_features_and_imagenet_classes(network):
     images = photograph("flower.jpg")
     features = EfficientNetFeatures(size=224)(images)
-    assert torch.equal(features.pooled, extract(images, size=224))
+    assert torch.allclose(features.pooled, network(images), atol=1e-4)
     assert features.spatial is None
     assert features.probabilities.argmax() == 985
     assert features.probabilities.sum().item() == pytest.approx(1, abs=1e-5)
-    default = feature_extractor("efflite0")
+    default = make_extractor("efflite0")
     assert default.name == "EffLite0"
-    assert torch.equal(default(images).pooled, extract(images))
+    assert default.described == "EffLite0 at 96x96"
+    assert torch.equal(default(images).pooled, EfficientNetFeatures(size=96)(images).pooled)
 
 
 @needs_weights
-def test_extract_leaves_images_of_the_right_size_alone(network):
+def test_images_of_the_right_size_are_left_alone(network):
     images = random_images(2, 64)
-    assert torch.allclose(extract(images, size=64), network(images), atol=1e-4)
+    assert torch.allclose(pooled(images, size=64), network(images), atol=1e-4)
 
 
 @needs_weights
@@ -150,4 +154,4 @@ def test_wrong_images_are_refused():
     with pytest.raises(ValueError, match=r"uint8 or floating point in 0..1, got torch\.int64"):
         network(torch.zeros(1, 3, 32, 32, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"must be uint8 in 0..255, got torch\.float32"):
-        extract(torch.rand(1, 3, 32, 32))
+        EfficientNetFeatures()(torch.rand(1, 3, 32, 32))

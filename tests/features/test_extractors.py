@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from setar.features.base import (
+    EXTRACTORS,
+    FeatureExtractor,
     Features,
     check_images,
     extract_features,
-    feature_extractor,
-    stream_features,
+    make_extractor,
 )
 
 
-class Corners:
+class Corners(FeatureExtractor):
     """Features that a test can tell by hand."""
 
     name = "corners"
@@ -32,12 +33,11 @@ def numbered(count):
     return torch.arange(count).byte().reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2)
 
 
-def test_streaming_gives_one_batch_at_a_time():
+def test_the_extractor_sees_one_batch_at_a_time():
     extractor = Corners()
-    stream = stream_features(extractor, numbered(7), batch=3)
-    assert next(stream).pooled.tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
-    assert extractor.batches == [3]
-    assert [len(features.pooled) for features in stream] == [3, 1]
+    features = extract_features(extractor, numbered(7), batch=3)
+    assert extractor.batches == [3, 3, 1]
+    assert features.pooled[:3].tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
 
 
 def test_extracting_keeps_the_order_and_every_field():
@@ -55,18 +55,57 @@ def test_progress_is_shown_only_when_asked(capsys):
     assert "features" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["inception", "inception:", "EffLite0", "", "fid"])
-def test_unknown_names_are_one_clear_line(text):
-    with pytest.raises(ValueError, match="must be efflite0, digits or inception:FILE") as error:
-        feature_extractor(text)
-    assert repr(text) in str(error.value)
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("EffLite0", "did you mean 'efflite0'?"),
+        ("inseption:FILE", "did you mean 'inception'?"),
+        ("", "known: efflite0, digits, inception"),
+        ("zebra\nstripes", "known: efflite0, digits, inception"),
+    ],
+)
+def test_unknown_names_are_one_clear_line(text, hint):
+    name = text.partition(":")[0]
+    with pytest.raises(ValueError, match="unknown feature extractor") as error:
+        make_extractor(text)
+    assert f"{name!r}; {hint}" in str(error.value)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inception", "'inception' need their weights: inception:FILE"),
+        ("inception:", "'inception' need their weights: inception:FILE"),
+        ("efflite0:64", "'efflite0' take nothing after them, not '64'"),
+        ("digits:FILE", "'digits' take nothing after them, not 'FILE'"),
+        ("inception:nowhere.pth", "there is no file nowhere.pth"),
+    ],
+)
+def test_what_follows_a_name_is_checked(text, message):
+    with pytest.raises(ValueError, match=r"\A[^\n]*\Z") as error:
+        make_extractor(text)
+    assert message in str(error.value)
+
+
 def test_names_of_reports():
-    assert feature_extractor("digits").name == "digits"
-    with pytest.raises(ValueError, match=r"there is no file nowhere\.pth"):
-        feature_extractor("inception:nowhere.pth")
+    assert make_extractor("digits").name == "digits"
+    assert make_extractor("digits").described == "digits"
+
+
+def test_an_extractor_of_ones_own_gets_argument_and_device(monkeypatch):
+    monkeypatch.setattr(EXTRACTORS, "_entries", dict(EXTRACTORS._entries))
+
+    @EXTRACTORS.register("corners")
+    class Mine(Corners):
+        @classmethod
+        def make(cls, argument, device):
+            extractor = cls()
+            extractor.made_of = (argument, device)
+            return extractor
+
+    assert make_extractor("corners:a:b", "meta").made_of == ("a:b", "meta")
+    assert make_extractor("corners").described == "corners"
 
 
 def test_wrong_images_are_refused():

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from random_weights import randomise
 from setar.features import inception
-from setar.features.base import feature_extractor
+from setar.features.base import make_extractor
 from setar.features.inception import InceptionFeatures, InceptionV3, read_inception, resize
 
 SHAPES = {
@@ -216,7 +216,7 @@ def test_wrong_images_are_refused(network):
 def test_a_file_gives_the_same_features(half, tmp_path):
     counters = {"Mixed_5b.branch1x1.bn.num_batches_tracked": torch.tensor(7)}
     save_file({**half, **counters}, tmp_path / "weights.safetensors")
-    extractor = feature_extractor(f"inception:{tmp_path / 'weights.safetensors'}")
+    extractor = make_extractor(f"inception:{tmp_path / 'weights.safetensors'}")
     tensors = extractor.network.published()
     assert all(torch.equal(tensors[name], value.float()) for name, value in half.items())
     assert extractor(random_images(1)).pooled.dtype == torch.float32

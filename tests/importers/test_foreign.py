@@ -1,4 +1,4 @@
-"""Reading files of other projects; loading is tested with each family."""
+"""Reading files of other projects, writing model folders; loading is tested with each family."""
 
 import argparse
 import os
@@ -9,7 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from foreign_files import assert_same_weights
+from random_weights import random_fmt, randomise
+from setar import checkpoint
 from setar.importers import foreign
+from setar.pipeline import Pipeline
+from setar.pretrained import load_tokenizer
+from setar.sampling.settings import SamplingDefaults
+from setar.tokenizers.vqgan import VQGAN, VQGANConfig
 
 WRAPPERS = ("first", "second")
 
@@ -103,3 +110,35 @@ def test_garbage(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=r"^[^\n]*(cannot read|no state dict)[^\n]*$"):
         read(tmp_path / name)
+
+
+# Writing
+
+
+def small_vqgan(codes):
+    config = VQGANConfig(
+        channels=8, multipliers=(1, 1), blocks=1, latent_channels=8, codebook_size=codes
+    )
+    return randomise(VQGAN(config)).eval()
+
+
+def test_a_generator_is_written_and_read(tmp_path):
+    model, tokenizer = random_fmt(classes=3), small_vqgan(24)
+    defaults = SamplingDefaults().changed({"recipe": "random-4-cosine", "scale": 1.5, "top_k": 9})
+    foreign.save(model, tokenizer, defaults, tmp_path / "out")
+    config = checkpoint.verify(tmp_path / "out")
+    assert list(config) == ["model", "tokenizer", "classes", "data", "sampling", "plugins"]
+    assert config["classes"] == ["0", "1", "2"]
+    assert config["data"] == "", "foreign data have no name here"
+    pipe = Pipeline.from_pretrained(tmp_path / "out")
+    assert (pipe.model.config, pipe.tokenizer.config) == (model.config, tokenizer.config)
+    assert pipe.defaults == defaults
+    assert_same_weights(pipe.model, model.state_dict(), str)
+    assert_same_weights(pipe.tokenizer, tokenizer.state_dict(), str)
+    assert_same_weights(load_tokenizer(tmp_path / "out"), tokenizer.state_dict(), str)
+
+
+def test_a_tokenizer_of_other_codes_is_refused_and_nothing_written(tmp_path):
+    with pytest.raises(ValueError, match="the tokenizer has 23 codes, the model 24"):
+        foreign.save(random_fmt(), small_vqgan(23), SamplingDefaults(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

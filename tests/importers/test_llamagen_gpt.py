@@ -14,9 +14,10 @@ from random_weights import randomise
 from setar import checkpoint
 from setar.importers import foreign, llamagen_gpt
 from setar.models.decoder_only import DecoderOnlyConfig, DecoderOnlyTransformer
-from setar.pipeline import Pipeline, SamplingDefaults
+from setar.pipeline import Pipeline
 from setar.recipes.recipe import Recipe
 from setar.sampling.guidance import Guidance
+from setar.sampling.settings import SamplingDefaults
 
 SMALL = DecoderOnlyConfig(
     vocabulary=24, classes=5, grid=(2, 3), width=32, heads=2, layers=3, class_rotation="zero"
@@ -245,7 +246,7 @@ class TestImport:
         assert pipe.model.config == model.config == SMALL
         assert_same_weights(pipe.model, state)
         assert pipe.classes == ("0", "1", "2", "3", "4")
-        assert pipe.defaults == SamplingDefaults("ar", Guidance(2.0))
+        assert pipe.defaults == SamplingDefaults(Recipe.parse("ar"), Guidance(2.0))
         written = json.loads((tmp_path / "gpt" / "config.json").read_text())
         assert json.loads(json.dumps(pipe.describe())) == written
         images = pipe([0, "4"], count=2)

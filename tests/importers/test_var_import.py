@@ -14,15 +14,27 @@ from foreign_files import assert_float32_frozen, read_golden, relative_error, sa
 from random_weights import randomise
 from setar import checkpoint
 from setar.config import build
-from setar.importers import folders, var
-from setar.models.next_scale import VARGenerator
+from setar.importers import var
+from setar.models.base import FAMILIES
 from setar.models.var import VARConfig, VARTransformer, scale_plan, square
-from setar.pipeline import Pipeline, SamplingDefaults
-from setar.sampling.generate import SamplingSettings
+from setar.pipeline import Pipeline
+from setar.pretrained import save_tokenizer
+from setar.recipes.recipe import Recipe
 from setar.sampling.guidance import Guidance
+from setar.sampling.settings import SamplingDefaults, SamplingSettings
+from setar.tokenizers.base import TOKENIZERS
 from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ
 
-SMALL = VARConfig(24, 6, 5, square(1, 2, 3), width=32, heads=2, layers=2, drop_path=0.1 * 2 / 24)
+SMALL = VARConfig(
+    vocabulary=24,
+    code_dim=6,
+    classes=5,
+    scales=square(1, 2, 3),
+    width=32,
+    heads=2,
+    layers=2,
+    drop_path=0.1 * 2 / 24,
+)
 SHARED = dataclasses.replace(SMALL, shared_adaln=True)
 
 
@@ -57,11 +69,11 @@ def convert(state) -> VARTransformer:
     return var.convert(state, SMALL.scales)
 
 
-def save_tokenizer(folder: Path, **changes) -> Path:
+def save_multiscale(folder: Path, **changes) -> Path:
     """A multi-scale tokenizer of 2x2 pixels per token with random weights."""
     shape = {"codebook_size": 24, "codebook_dim": 6, "scales": (1, 2, 3), "phis": 2, **changes}
-    tokenizer = MultiScaleVQ(MultiScaleConfig(8, (1, 1), 1, **shape))
-    folders.save_tokenizer(randomise(tokenizer), folder)
+    config = MultiScaleConfig(channels=8, multipliers=(1, 1), blocks=1, **shape)
+    save_tokenizer(randomise(MultiScaleVQ(config)), folder)
     return folder
 
 
@@ -98,14 +110,14 @@ class TestGolden:
 
     def test_logits_agree(self, golden):
         expected, model = golden[1], var.convert(golden[0])
-        logits = model(expected["var_input"], expected["labels"])
+        logits = model.predict_maps(expected["var_input"], expected["labels"])
         assert relative_error(logits, expected["logits"]) < 1e-3
         torch.testing.assert_close(logits, expected["logits"], rtol=1e-3, atol=1e-3)
 
     def test_cached_decoding_agrees(self, golden):
         expected, model = golden[1], var.convert(golden[0])
-        generator = VARGenerator(model, GoldenPyramid(expected["var_input"], model.config))
-        decoding, logits = generator.start(expected["labels"], 680), []
+        model.attach(GoldenPyramid(expected["var_input"], model.config))
+        decoding, logits = model.start(expected["labels"], 680), []
         for start, stop in scale_plan(model.config.scales).slices():
             positions = torch.arange(start, stop)[None]
             logits.append(decoding.predict(positions))
@@ -216,35 +228,37 @@ class TestImport:
         return tmp_path / "var.pth"
 
     def test_a_model_folder_like_any_other(self, file, state, tmp_path, run):
-        tokenizer = save_tokenizer(tmp_path / "vq")
+        tokenizer = save_multiscale(tmp_path / "vq")
         folder = tmp_path / "out"
         code, shown, err = run("import", "var", file, "--tokenizer", tokenizer, "--out", folder)
         assert (code, shown.count("\n"), err) == (0, 1, "")
         assert "2 layers of width 32, 3 scales, 5 classes" in shown
         config = checkpoint.verify(folder)
-        model = checkpoint.load_module(folder, "model", config["model"])
+        model = checkpoint.load_module(folder, "model", config["model"], FAMILIES)
         assert_same_weights(model, state)
         assert model.config == var.infer_config(state, SMALL.scales)
         assert config["classes"] == ["0", "1", "2", "3", "4"]
         published = SamplingSettings(top_k=900, top_p=0.96)
-        expected = SamplingDefaults("raster-1,4,9", Guidance(1.5, "var"), published)
+        recipe = Recipe.parse("raster-1,4,9")
+        expected = SamplingDefaults(recipe, Guidance(1.5, "var"), published)
         assert build(SamplingDefaults, config["sampling"]) == expected
 
     def test_sampled_with_the_imported_tokenizer(self, file, state, tmp_path):
         """Cached sampling equals teacher forcing on its own output."""
-        folder = save_tokenizer(tmp_path / "vq")
+        folder = save_multiscale(tmp_path / "vq")
         model = var.import_var(file, folder, tmp_path / "out")
         entry = checkpoint.verify(tmp_path / "out")["tokenizer"]
-        tokenizer = checkpoint.load_module(tmp_path / "out", "tokenizer", entry)
-        generator, labels = VARGenerator(model, tokenizer), torch.tensor([2, 5])
+        tokenizer = checkpoint.load_module(tmp_path / "out", "tokenizer", entry, TOKENIZERS)
+        model.attach(tokenizer)
+        labels = torch.tensor([2, 5])
         plan = scale_plan(SMALL.scales, 2)
-        decoding, logits, codes = generator.start(labels, 14), [], []
+        decoding, logits, codes = model.start(labels, 14), [], []
         for start, stop in plan.slices():
             positions = torch.arange(start, stop).expand(2, -1)
             logits.append(decoding.predict(positions))
             codes.append(logits[-1].argmax(-1))
             decoding.absorb(codes[-1], positions)
-        forced = generator(torch.cat(codes, 1), labels, plan)
+        forced = model(torch.cat(codes, 1), labels, plan)
         torch.testing.assert_close(torch.cat(logits, 1), forced, atol=1e-4, rtol=1e-5)
         assert (forced[0] - forced[1]).abs().max() > 0.1
         images = Pipeline.from_pretrained(tmp_path / "out")(["1", "3"], count=2)
@@ -252,7 +266,7 @@ class TestImport:
 
     def test_safetensors(self, state, tmp_path):
         save_file(state, tmp_path / "var.safetensors")
-        tokenizer = save_tokenizer(tmp_path / "vq")
+        tokenizer = save_multiscale(tmp_path / "vq")
         model = var.import_var(tmp_path / "var.safetensors", tokenizer, tmp_path / "out")
         assert_same_weights(model, state)
 
@@ -266,19 +280,19 @@ class TestImport:
     def test_tensors_that_do_not_fit(self, state, tmp_path, refused):
         del state["blocks.1.attn.proj.weight"]
         torch.save(state, tmp_path / "var.pth")
-        shown = self.refusal(refused, tmp_path / "var.pth", save_tokenizer(tmp_path / "vq"))
+        shown = self.refusal(refused, tmp_path / "var.pth", save_multiscale(tmp_path / "vq"))
         assert "var.pth: a VAR transformer must have the tensor 'blocks.1.attn.proj.we" in shown
 
     @pytest.mark.parametrize(
         ("changes", "rule"),
         [
-            ({"codebook_size": 23}, "has 23 codes of 6 dimensions, the model"),
-            ({"codebook_dim": 8}, "has 24 codes of 8 dimensions, the model"),
+            ({"codebook_size": 23}, "var.pth: the tokenizer has 23 codes, the model 24"),
+            ({"codebook_dim": 8}, "has codes of 8 dimensions, the model of 6"),
             ({"scales": (1, 2, 4)}, "its scales have 1, 4, 9 tokens, the tokenizer's 1, 4, 16"),
         ],
     )
     def test_tokenizers_that_do_not_fit(self, file, tmp_path, refused, changes, rule):
-        assert rule in self.refusal(refused, file, save_tokenizer(tmp_path / "vq", **changes))
+        assert rule in self.refusal(refused, file, save_multiscale(tmp_path / "vq", **changes))
 
     def test_tokenizers_of_one_scale(self, file, tmp_path, refused):
         folder = save_vqgan(tmp_path / "vq")
@@ -289,5 +303,5 @@ class TestImport:
 
     def test_garbage(self, tmp_path, refused):
         (tmp_path / "var.pth").write_bytes(b"\x80\x02}.")
-        shown = self.refusal(refused, tmp_path / "var.pth", save_tokenizer(tmp_path / "vq"))
+        shown = self.refusal(refused, tmp_path / "var.pth", save_multiscale(tmp_path / "vq"))
         assert "cannot read" in shown

@@ -7,6 +7,8 @@ from foreign_files import read_golden, relative_error
 from random_weights import randomise
 from setar import checkpoint
 from setar.importers import var_vqvae
+from setar.models.var import SCALES_256, SCALES_512
+from setar.tokenizers.base import TOKENIZERS
 from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ
 
 SCALES = (1, 2, 3, 4)
@@ -95,8 +97,9 @@ class TestGolden:
         torch.save(state, tmp_path / "vae.pth")
         model = var_vqvae.import_var_vqvae(tmp_path / "vae.pth", tmp_path / "vq")
         config = checkpoint.verify(tmp_path / "vq")
-        assert list(config) == ["tokenizer"]
-        loaded = checkpoint.load_module(tmp_path / "vq", "tokenizer", config["tokenizer"])
+        assert list(config) == ["tokenizer", "plugins"]
+        entry = config["tokenizer"]
+        loaded = checkpoint.load_module(tmp_path / "vq", "tokenizer", entry, TOKENIZERS)
         assert_same_weights(loaded, model)
         with torch.inference_mode():
             codes = loaded.codebook(expected["features"]).codes
@@ -155,8 +158,8 @@ class TestConvert:
     def test_the_scales_are_the_callers(self, state):
         wide = ((1, 2), (2, 4), (3, 6), (4, 8))
         assert var_vqvae.convert(state, wide).scales == wide
-        assert var_vqvae.infer_config(state).scales == var_vqvae.SCALES_256
-        assert var_vqvae.infer_config(state, var_vqvae.SCALES_512).phis == 4
+        assert var_vqvae.infer_config(state).scales == SCALES_256
+        assert var_vqvae.infer_config(state, SCALES_512).phis == 4
 
     def test_the_statistic_may_be_absent_or_of_other_scales(self, state):
         state["quantize.ema_vocab_hit_SV"] = torch.zeros(10, 3)

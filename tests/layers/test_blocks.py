@@ -63,12 +63,12 @@ def test_encoder_block_by_hand():
 
 def test_decoder_block_by_hand():
     layer, x = block(DecoderBlock), random(2, 3, WIDTH)
-    memory = layer.cross_attention.remember(random(2, 5, WIDTH, seed=1), where(5))
+    keys_values = layer.cross_attention.remember(random(2, 5, WIDTH, seed=1), where(5))
     self_mask, cross_mask = torch.ones(3, 3).tril().bool(), torch.ones(3, 5).tril().bool()
     y = x + layer.attention(layer.attention_norm(x), where(3), self_mask)
-    y = y + layer.cross_attention(layer.cross_attention_norm(y), where(3), memory, cross_mask)
+    y = y + layer.cross_attention(layer.cross_attention_norm(y), where(3), keys_values, cross_mask)
     expected = y + layer.feed_forward(layer.feed_forward_norm(y))
-    torch.testing.assert_close(layer(x, where(3), memory, self_mask, cross_mask), expected)
+    torch.testing.assert_close(layer(x, where(3), keys_values, self_mask, cross_mask), expected)
 
 
 @pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock])
@@ -92,8 +92,8 @@ def test_everything_dropped_leaves_a_decoder_block_its_residual():
     layer, x = block(DecoderBlock, dropout=0.5).train(), random(1, 3, WIDTH)
     for dropout in (m for m in layer.modules() if isinstance(m, torch.nn.Dropout)):
         dropout.p = 1.0
-    memory = layer.cross_attention.remember(random(1, 5, WIDTH), where(5))
-    assert torch.equal(layer(x, where(3), memory), x)
+    keys_values = layer.cross_attention.remember(random(1, 5, WIDTH), where(5))
+    assert torch.equal(layer(x, where(3), keys_values), x)
 
 
 def test_gates_of_zero_close_an_adaln_block():

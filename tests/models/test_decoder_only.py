@@ -19,9 +19,7 @@ from setar.models.decoder_only import (
     RecomputedDecoding,
 )
 from setar.recipes.recipe import Recipe
-from setar.sampling.generate import SamplingSettings, generate, noise_and_plan
-from setar.sampling.guidance import Guidance
-from setar.training.objectives import GeneratorObjective
+from setar.sampling.generate import generate, noise_and_plan
 
 CLOSE = {"atol": 1e-5, "rtol": 0.0}
 VOCABULARY, CLASSES = 24, 5
@@ -86,14 +84,17 @@ def test_a_new_model_starts_at_even_odds():
     class_rotation=st.sampled_from(["identity", "zero"]),
     seed=st.integers(0, 1000),
 )
-def test_every_path_gives_the_same_logits(grid, batch, class_rotation, seed):
+def test_every_path_gives_the_same_logits_however_the_class_is_rotated(
+    grid, batch, class_rotation, seed
+):
     model = random_gpt(grid, class_rotation=class_rotation)
     codes, labels = random_codes(batch, grid, seed=seed), torch.arange(batch) % CLASSES
     tokens = codes.shape[1]
     whole = model(codes, labels, AR.plan(grid, batch))
     assert whole.shape == (batch, tokens, VOCABULARY)
     assert differ(whole, model(codes, (labels + 1) % CLASSES, AR.plan(grid, batch)))
-    for decoding in (CachedDecoding(model, labels, tokens), RecomputedDecoding(model, labels)):
+    for cache in (True, False):
+        decoding = model.start(labels, tokens, cache=cache)
         torch.testing.assert_close(fed(decoding, codes), whole, **CLOSE)
 
 
@@ -107,24 +108,6 @@ def test_the_sequence_by_hand():
         x = block(x, where, torch.ones(6, 6).tril().bool())
     logits = model(codes, labels, AR.plan((2, 3), 2))
     torch.testing.assert_close(logits, model.head(model.norm(x)), **CLOSE)
-
-
-def test_no_token_sees_itself_or_a_later_one():
-    model, codes, labels = random_gpt(), random_codes(1, (4, 4)), torch.tensor([2])
-    plan = AR.plan((4, 4))
-    whole = model(codes, labels, plan)
-    for changed in range(16):
-        other = codes.clone()
-        other[0, changed] = (other[0, changed] + 1) % VOCABULARY
-        moved = (model(other, labels, plan) - whole).abs().amax(-1)[0]
-        assert moved[: changed + 1].eq(0).all()
-        assert moved[changed + 1 :].gt(1e-3).all()
-
-
-def test_every_output_depends_on_the_class():
-    model, codes, plan = random_gpt(), random_codes(1, (4, 4)), AR.plan((4, 4))
-    one, other = (model(codes, torch.tensor([label]), plan) for label in (0, 1))
-    assert (one - other).abs().amax(-1).gt(1e-3).all()
 
 
 @pytest.mark.parametrize("class_rotation", ["identity", "zero"])
@@ -154,53 +137,6 @@ def test_start_picks_the_decoding():
     assert isinstance(model.start(labels, 16, cache=False), RecomputedDecoding)
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_tokens_that_were_not_asked_for_are_caught_up_with(cache):
-    model, codes, labels = random_gpt(), random_codes(2, (4, 4)), torch.tensor([1, 2])
-    whole = model(codes, labels, AR.plan((4, 4), 2))
-    decoding = model.start(labels, 16, cache=cache)
-    for position in range(16):
-        if position in (3, 4, 9, 15):
-            predicted = decoding.predict(at(position))[:, 0]
-            torch.testing.assert_close(predicted, whole[:, position], **CLOSE)
-        decoding.absorb(codes[:, position : position + 1], at(position))
-
-
-@pytest.mark.parametrize("guidance", [1.0, 2.0, Guidance(3.0, interval=(0.3, 0.6))])
-def test_the_sampling_loop_draws_the_same_tokens_with_and_without_cache(guidance):
-    guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-    model, labels = random_gpt(), torch.tensor([0, 1, 4])
-    noise, plan = noise_and_plan(AR, (4, 4), [5, 6, 7], 5)
-    cached, uncached = (
-        generate(model, labels, plan, noise, guidance, SamplingSettings(cache=cache))
-        for cache in (True, False)
-    )
-    assert torch.equal(cached, uncached)
-    assert cached.min() >= 0
-    assert len(cached.unique(dim=0)) == 3
-    if guidance.scale != 1:
-        assert not torch.equal(cached, generate(model, labels, plan, noise))
-
-
-def test_training_lowers_the_loss():
-    """Five images by heart: from ln 24 to less than a third of it."""
-    torch.manual_seed(0)
-    config = DecoderOnlyConfig(VOCABULARY, CLASSES, (4, 4), 32, 2, 2, dropout=0, class_dropout=0)
-    model = DecoderOnlyTransformer(config)
-    codes, labels = random_codes(CLASSES, (4, 4)), torch.arange(CLASSES)
-    objective = GeneratorObjective(model, codes, labels, AR, (4, 4))  # type: ignore[arg-type]
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    losses = []
-    for step in range(60):
-        loss, _ = objective.loss("model", torch.arange(CLASSES), step)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[0] == pytest.approx(3.178, abs=1e-3)
-    assert losses[-1] < 1.0
-
-
 def test_dropout_acts_in_training_only_and_on_tokens_too():
     model, codes = random_gpt(dropout=0.5, class_dropout=0.5), random_codes(1, (4, 4))
     plan, labels = AR.plan((4, 4)), torch.tensor([1])
@@ -214,21 +150,6 @@ def test_dropout_acts_in_training_only_and_on_tokens_too():
         assert model.embed(None, codes).eq(0).float().mean() > 0.3
     finally:
         model.eval()
-
-
-def test_logits_are_float32_also_in_half_precision():
-    model, codes, labels = random_gpt(), random_codes(1, (4, 4)), torch.tensor([1])
-    exact = model(codes, labels, AR.plan((4, 4)))
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = model(codes, labels, AR.plan((4, 4)))
-        cached = fed(model.start(labels, 16), codes)
-    assert rough.dtype == cached.dtype == torch.float32
-    assert 0 < (rough - exact).abs().max() < 0.3
-    torch.testing.assert_close(rough, cached, atol=0.3, rtol=0)
-
-
-def test_null_labels():
-    assert random_gpt().null(torch.tensor([0, 4])).tolist() == [5, 5]
 
 
 # Refusals
@@ -251,12 +172,6 @@ def test_one_wrong_image_spoils_a_batch():
     plan.order[1, :2] = torch.tensor([1, 0])
     with pytest.raises(ValueError, match=RASTER_ONLY):
         random_gpt()(random_codes(2, (4, 4)), torch.tensor([0, 1]), plan)
-
-
-@pytest.mark.parametrize("grid", [(2, 8), (4, 5)])
-def test_other_grids_are_refused(grid):
-    with pytest.raises(ValueError, match=rf"for a grid of \({grid[0]}, {grid[1]}\), not \(4, 4\)"):
-        random_gpt()(random_codes(1, grid), torch.tensor([0]), AR.plan(grid))
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -282,12 +197,6 @@ def test_other_recipes_are_refused_in_sampling(recipe):
         generate(random_gpt(), torch.tensor([0]), plan, noise)
 
 
-@pytest.mark.parametrize("attention", ["full", "fast"])
-def test_other_attention_is_refused(attention):
-    with pytest.raises(ValueError, match=rf"\A`attention` must be 'causal'.*not '{attention}'"):
-        random_gpt().start(torch.tensor([0]), 16, attention=attention)
-
-
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
@@ -295,8 +204,8 @@ def test_other_attention_is_refused(attention):
         ({"grid": (4, 0)}, "at least 1"),
         ({"layers": 0}, "at least 1"),
         ({"width": 772, "heads": 12}, r"`width` \(=772\) must be a multiple of 4 x `heads` \(=12"),
-        ({"dropout": 1.0}, "`dropout` < 1"),
-        ({"class_dropout": float("nan")}, "`class_dropout` <= 1"),
+        ({"dropout": 1.0}, r"0 <= `dropout` \(=1\.0\) < 1 must hold"),
+        ({"class_dropout": float("nan")}, r"0 <= `class_dropout` \(=nan\) <= 1 must hold"),
         ({"class_rotation": "none"}, "must be 'identity' or 'zero', not 'none'"),
     ],
 )

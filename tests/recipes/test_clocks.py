@@ -10,9 +10,7 @@ from setar.recipes.clocks import (
     PADDING,
     attention_clocks,
     dense_masks,
-    mask_mod,
     prefix_clock,
-    visible,
 )
 from setar.recipes.recipe import Recipe
 
@@ -86,15 +84,3 @@ def test_nobody_sees_padding_and_every_row_sees_something():
         assert not cross[:, :4, 5:].any()
         assert not decoder_self[:, :4, 4:].any()
         assert all(mask.any(-1).all() for mask in (encoder_self, cross, decoder_self))
-
-
-def test_mask_mod_is_the_same_comparison():
-    plan = Recipe.parse("random-5-random").plan((3, 4), 2, torch.Generator().manual_seed(0))
-    known, asks, _ = attention_clocks(plan)
-    sees = mask_mod(known, asks)
-    index = torch.arange
-    batch, query, key = torch.meshgrid(index(2), index(12), index(13), indexing="ij")
-    dense = sees(batch, torch.zeros_like(batch), query, key)
-    assert torch.equal(dense, visible(known, asks))
-    assert dense.any()
-    assert not dense.all()

@@ -11,7 +11,6 @@ from setar.recipes.schedules import (
     SCHEDULES,
     arccos,
     cosine,
-    find_schedule,
     masked,
     random,
     register_schedule,
@@ -118,7 +117,7 @@ def test_masked_rounds_up_and_always_masks():
 
 
 def test_the_rows_of_table_6_differ_in_loss_and_mask_alone():
-    rows = [find_schedule(name) for name in ("masked-causal", "masked-both", "masked")]
+    rows = [SCHEDULES.find(name) for name in ("masked-causal", "masked-both", "masked")]
     assert [row.first_supervised for row in rows] == [False, True, False]
     assert [row.decoder_causal for row in rows] == [True, True, False]
     sizes = [row.draw(64, 2, 5, seeded()).tolist() for row in rows]
@@ -134,14 +133,14 @@ def test_masked_needs_two_sets():
 def test_sets_must_fit_the_tokens(name):
     for sets in (0, 5):
         with pytest.raises(ValueError, match=rf"`sets` \(={sets}\) .* tokens \(=4\)"):
-            find_schedule(name).draw(4, sets)
+            SCHEDULES.find(name).draw(4, sets)
 
 
 @pytest.fixture
-def name():
+def name(monkeypatch):
     """A free schedule name, taken back after the test."""
-    yield "test-schedule"
-    SCHEDULES.pop("test-schedule", None)
+    monkeypatch.setattr(SCHEDULES, "_entries", dict(SCHEDULES._entries))
+    return "test-schedule"
 
 
 def test_a_schedule_of_ones_own(name):
@@ -149,7 +148,7 @@ def test_a_schedule_of_ones_own(name):
     def first_alone(tokens, sets):
         return [1, *uniform(tokens - 1, sets - 1)]
 
-    assert find_schedule(name).draw(9, 3).tolist() == [[1, 4, 4]]
+    assert SCHEDULES.find(name).draw(9, 3).tolist() == [[1, 4, 4]]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +158,7 @@ def test_a_schedule_of_ones_own(name):
 def test_unusable_sizes_are_refused(name, sizes, rule):
     register_schedule(name)(lambda tokens, sets: sizes)
     with pytest.raises(ValueError, match=rule):
-        find_schedule(name).draw(8, 2)
+        SCHEDULES.find(name).draw(8, 2)
 
 
 @pytest.mark.parametrize("reserved", ["own", "explicit"])
@@ -169,5 +168,10 @@ def test_reserved_names_are_refused(reserved):
 
 
 def test_an_unknown_name_is_taught():
-    with pytest.raises(ValueError, match=r"unknown schedule 'cosin', did you mean 'cosine'\?"):
-        find_schedule("cosin")
+    with pytest.raises(ValueError, match=r"unknown schedule 'cosin'; did you mean 'cosine'\?"):
+        SCHEDULES.find("cosin")
+
+
+def test_a_caller_may_change_what_it_was_given():
+    SCHEDULES.find("cosine").draw(16, 4).fill_(0)
+    assert SCHEDULES.find("cosine").draw(16, 4).sum() == 16

@@ -19,9 +19,9 @@ def softmax(logits, temperature=1.0):
     return [w / sum(weights) for w in weights]
 
 
-def normalised(chances, kept):
-    total = sum(p for p, keep in zip(chances, kept, strict=True) if keep)
-    return [p / total if keep else 0.0 for p, keep in zip(chances, kept, strict=True)]
+def normalised(probs, kept):
+    total = sum(p for p, keep in zip(probs, kept, strict=True) if keep)
+    return [p / total if keep else 0.0 for p, keep in zip(probs, kept, strict=True)]
 
 
 def found(logits, **filters):
@@ -46,26 +46,26 @@ def test_top_k_keeps_the_k_likeliest_and_ties_with_the_last(logits, k):
 @settings(deadline=None, max_examples=200)
 @given(logits_lists, st.floats(0.01, 1))
 def test_top_p_keeps_the_smallest_likeliest_set(logits, top_p):
-    chances = softmax(logits)
-    ordered = sorted(chances, reverse=True)
+    probs = softmax(logits)
+    ordered = sorted(probs, reverse=True)
     sums = [sum(ordered[: n + 1]) for n in range(len(ordered))]
     assume(min(abs(s - top_p) for s in sums) > 1e-5)  # where rounding may decide either way
     needed = next((n + 1 for n, s in enumerate(sums) if s >= top_p), len(sums))
     result = found(logits, top_p=top_p)
     kept = [p > 0 for p in result]
     assert sum(kept) == needed
-    assert result == pytest.approx(normalised(chances, kept), abs=1e-5)
-    dropped = [p for p, keep in zip(chances, kept, strict=True) if not keep]
-    assert min(p for p, keep in zip(chances, kept, strict=True) if keep) >= max(dropped, default=0)
+    assert result == pytest.approx(normalised(probs, kept), abs=1e-5)
+    dropped = [p for p, keep in zip(probs, kept, strict=True) if not keep]
+    assert min(p for p, keep in zip(probs, kept, strict=True) if keep) >= max(dropped, default=0)
 
 
 @settings(deadline=None, max_examples=100)
 @given(logits_lists, st.floats(0, 1))
 def test_min_p_is_relative_to_the_likeliest(logits, min_p):
-    chances = softmax(logits)
-    assume(all(abs(p - min_p * max(chances)) > 1e-6 or p == max(chances) for p in chances))
-    kept = [p >= min_p * max(chances) for p in chances]
-    assert found(logits, min_p=min_p) == pytest.approx(normalised(chances, kept), abs=1e-5)
+    probs = softmax(logits)
+    assume(all(abs(p - min_p * max(probs)) > 1e-6 or p == max(probs) for p in probs))
+    kept = [p >= min_p * max(probs) for p in probs]
+    assert found(logits, min_p=min_p) == pytest.approx(normalised(probs, kept), abs=1e-5)
 
 
 @settings(deadline=None, max_examples=200)
@@ -78,19 +78,19 @@ def test_min_p_is_relative_to_the_likeliest(logits, min_p):
 )
 def test_something_is_always_kept_and_the_rest_sums_to_one(logits, temperature, k, top_p, min_p):
     rows = torch.tensor([logits, logits[::-1]])
-    chances = probabilities(rows, temperature, k, top_p, min_p)
-    assert chances.shape == rows.shape
-    torch.testing.assert_close(chances.sum(-1), torch.ones(2))
-    assert (chances >= 0).all()
+    probs = probabilities(rows, temperature, k, top_p, min_p)
+    assert probs.shape == rows.shape
+    torch.testing.assert_close(probs.sum(-1), torch.ones(2))
+    assert (probs >= 0).all()
     # The likeliest code is never lost: at least one of those that tie for it stays.
-    assert (chances[0][rows[0] == max(logits)] > 0).any()
+    assert (probs[0][rows[0] == max(logits)] > 0).any()
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(0.2, 1), (0.25, 1), (0.26, 2), (0.5, 2), (0.76, 4)])
 def test_top_p_among_equals_keeps_no_more_than_it_needs(top_p, kept):
-    chances = probabilities(torch.zeros(4), top_p=top_p)
-    assert (chances > 0).sum() == kept
-    assert chances.max() == pytest.approx(1 / kept)
+    probs = probabilities(torch.zeros(4), top_p=top_p)
+    assert (probs > 0).sum() == kept
+    assert probs.max() == pytest.approx(1 / kept)
 
 
 def test_top_p_among_equals_is_the_same_in_any_batch():
@@ -177,21 +177,21 @@ def test_draw_is_the_inverse_of_the_cumulated_probability(weights, noise):
     st.sampled_from([0.0, 5e-324, 2**-24, 0.5, 1 - 2**-24, almost_one, 1.0]),
 )
 def test_impossible_codes_are_never_drawn(weights, uniform):
-    chances = torch.tensor(weights).float()
-    for scaled in (chances, chances / chances.sum(), chances * 1e-30):
+    probs = torch.tensor(weights).float()
+    for scaled in (probs, probs / probs.sum(), probs * 1e-30):
         assert scaled[draw(scaled, torch.tensor(uniform, dtype=torch.float64))] > 0
 
 
 def test_draw_keeps_positions_apart():
-    chances = torch.tensor([[[1.0, 0, 0], [0, 1, 0]], [[0, 0, 1], [0.5, 0, 0.5]]])
+    probs = torch.tensor([[[1.0, 0, 0], [0, 1, 0]], [[0, 0, 1], [0.5, 0, 0.5]]])
     uniform = torch.tensor([[0.9, 0.1], [0.3, 0.7]])
-    assert draw(chances, uniform).tolist() == [[0, 1], [2, 2]]
+    assert draw(probs, uniform).tolist() == [[0, 1], [2, 2]]
 
 
 def test_draws_have_the_right_frequencies():
     # Chi-square with 5 degrees of freedom exceeds 35.9 once in a million times.
-    chances = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
+    probs = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
     uniform = torch.rand(50_000, generator=torch.Generator().manual_seed(0))
-    counts = draw(chances.expand(50_000, 6), uniform).bincount(minlength=6)
-    expected = chances * 50_000
+    counts = draw(probs.expand(50_000, 6), uniform).bincount(minlength=6)
+    expected = probs * 50_000
     assert ((counts - expected) ** 2 / expected).sum() < 35.9

@@ -8,11 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from random_weights import random_fmt, randomise
-from setar.models.next_scale import VARGenerator
 from setar.models.var import PRESETS, VARTransformer, scale_recipe
-from setar.pipeline import Pipeline, SamplingDefaults
-from setar.sampling.generate import SamplingSettings, generate, noise_and_plan
+from setar.pipeline import Pipeline
+from setar.recipes.recipe import Recipe
+from setar.sampling.generate import generate, noise_and_plan
 from setar.sampling.guidance import Guidance
+from setar.sampling.settings import SamplingDefaults, SamplingSettings
 from setar.sampling.smoothing import draw_soft, gumbel_noise
 from setar.tokenizers.multiscale import PRESETS as TOKENIZERS
 from setar.tokenizers.multiscale import MultiScaleVQ
@@ -31,13 +32,14 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def var(tokenizer):
     model = VARTransformer(dataclasses.replace(PRESETS["tiny"], scales=WIDE))
-    return VARGenerator(randomise(model).eval().requires_grad_(False), tokenizer)
+    model.attach(tokenizer)
+    return randomise(model).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
 def pipe(var, tokenizer):
-    defaults = SamplingDefaults(str(scale_recipe(WIDE)), Guidance(1.5, "var"))
-    return Pipeline(var.model, tokenizer, list("abcde"), defaults)
+    defaults = SamplingDefaults(scale_recipe(WIDE), Guidance(1.5, "var"))
+    return Pipeline(var, tokenizer, list("abcde"), defaults)
 
 
 def sampled(var, settings=SMOOTH, seeds=(5, 6, 7), guidance=None, on_set=None):
@@ -60,16 +62,16 @@ def test_the_formula(progress, tau):
 
 
 def test_a_filtered_code_gets_no_part():
-    chances = torch.tensor([[[0.5, 0.0, 0.5, 0.0]]]).expand(1, 50, 4)
-    mixtures = draw_soft(chances, torch.rand(1, 50), 0.0)
+    probs = torch.tensor([[[0.5, 0.0, 0.5, 0.0]]]).expand(1, 50, 4)
+    mixtures = draw_soft(probs, torch.rand(1, 50), 0.0)
     assert mixtures[..., [1, 3]].eq(0).all()
     assert mixtures.isfinite().all()
     assert ((mixtures > 0.01) & (mixtures < 0.99)).any(), "and the others are mixed"
 
 
 def test_mixtures_become_sharper_from_scale_to_scale():
-    chances, uniform = torch.full((4, 64, 16), 1 / 16), torch.rand(4, 64)
-    largest = [draw_soft(chances, uniform, r).amax(-1).mean().item() for r in (0.0, 0.5, 1.0)]
+    probs, uniform = torch.full((4, 64, 16), 1 / 16), torch.rand(4, 64)
+    largest = [draw_soft(probs, uniform, r).amax(-1).mean().item() for r in (0.0, 0.5, 1.0)]
     assert largest == sorted(largest)
     assert largest[0] < 0.9 < 0.97 < largest[2] < 1
 
@@ -138,10 +140,10 @@ def test_the_next_scale_reads_the_mixture(var, tokenizer):
     """Written out: the logits of each scale follow from the mixtures of those before."""
     noise, plan = noise_and_plan(scale_recipe(WIDE), var.config.grid, [5], 0)
     mixtures = sampled(var, seeds=[5])
-    logits = var.model(tokenizer.next_inputs(mixtures), torch.tensor([0]))
+    logits = var.predict_maps(tokenizer.next_inputs(mixtures), torch.tensor([0]))
     for scale, (start, stop) in enumerate(plan.slices()):
-        chances = logits[:, start:stop].softmax(-1)
-        expected = draw_soft(chances, noise[:, start:stop], scale / 2)
+        probs = logits[:, start:stop].softmax(-1)
+        expected = draw_soft(probs, noise[:, start:stop], scale / 2)
         torch.testing.assert_close(mixtures[:, start:stop], expected, atol=1e-3, rtol=0)
 
 
@@ -169,4 +171,6 @@ def test_models_of_one_scale_refuse_it():
     with pytest.raises(ValueError, match=r"needs a VAR .* not a FullyMaskedTransformer\Z"):
         Pipeline(model, levels, list("abcde"))("a", recipe="ar", smoothing=True)
     with pytest.raises(ValueError, match="needs a VAR"):
-        Pipeline(model, levels, list("abcde"), SamplingDefaults("ar", settings=SMOOTH))
+        Pipeline(
+            model, levels, list("abcde"), SamplingDefaults(Recipe.parse("ar"), settings=SMOOTH)
+        )

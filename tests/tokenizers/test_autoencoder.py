@@ -93,12 +93,6 @@ def test_group_norm_has_the_published_groups_where_it_can(channels, groups):
     assert (norm.num_groups, norm.eps) == (groups, 1e-6)
 
 
-def test_parameter_count_leaves_frozen_ones_out():
-    layer = nn.Linear(3, 4)
-    layer.bias.requires_grad_(False)
-    assert autoencoder.parameter_count(layer) == 12
-
-
 def test_psnr_of_known_errors():
     """An error of 0.2 everywhere on a range of 2: 10 log10(4 / 0.04) = 20 dB; 0.02: 40 dB."""
     originals = torch.rand(3, 3, 8, 8) - 0.5

@@ -12,16 +12,16 @@ from torch.nn import functional as F
 
 from random_weights import differ, randomise
 from setar import checkpoint
-from setar.tokenizers.autoencoder import parameter_count
+from setar.tokenizers.base import TOKENIZERS
 from setar.tokenizers.multiscale import (
     PRESETS,
     MultiScaleConfig,
     MultiScaleVQ,
-    grids,
     parse_scales,
     phi_map,
+    scale_sizes,
 )
-from setar.training.objectives import TokenizerLossConfig, TokenizerObjective
+from setar.training.tokenizer import TokenizerLossConfig, TokenizerObjective
 
 OFFICIAL = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 WIDE = ((1, 2), (2, 4), (4, 8))
@@ -47,8 +47,8 @@ def random_codes(model: MultiScaleVQ, count: int = 2, seed: int = 0) -> Tensor:
 
 class TestScales:
     def test_one_number_is_a_square(self):
-        assert grids((1, 2, (4, 8))) == ((1, 1), (2, 2), (4, 8))
-        assert grids(range(1, 4)) == ((1, 1), (2, 2), (3, 3))
+        assert scale_sizes((1, 2, (4, 8))) == ((1, 1), (2, 2), (4, 8))
+        assert scale_sizes(range(1, 4)) == ((1, 1), (2, 2), (3, 3))
 
     @pytest.mark.parametrize(
         ("scales", "message"),
@@ -73,7 +73,7 @@ class TestScales:
     def test_exactly_the_growing_lists_are_taken(self, scales):
         growing = all(a != b and a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(scales))
         try:
-            assert grids(scales) == tuple(scales)
+            assert scale_sizes(scales) == tuple(scales)
         except ValueError:
             assert not growing
         else:
@@ -97,7 +97,7 @@ class TestScales:
     def test_other_text_is_refused_in_one_line(self, text):
         refusals = []
         try:
-            assert len(grids(parse_scales(text))) == text.count(",") + 1
+            assert len(scale_sizes(parse_scales(text))) == text.count(",") + 1
         except ValueError as error:
             refusals.append(str(error))
         assert "\n" not in "".join(refusals)
@@ -151,10 +151,11 @@ class TestConfig:
         """VAR, section 5.1, counts 109 M; `PRESETS` says so."""
         with torch.device("meta"):
             model = MultiScaleVQ(PRESETS["VAR"])
-        assert round(parameter_count(model) / 1e6) == 109
+        assert round(sum(p.numel() for p in model.parameters()) / 1e6) == 109
         assert model.tokens == 680
         assert model.config.scales == OFFICIAL
-        assert model.grid(256, 256) == (16, 16)
+        assert model.image_size == (256, 256)
+        assert model.grid(256, 256) == (1, 680)
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -164,7 +165,8 @@ class TestConfig:
             ({"blocks": 0}, "at least 1"),
             ({"codebook_dim": 0}, "at least 1"),
             ({"channels": 12}, r"`channels` \(=12\) must be a multiple of 8"),
-            ({"phis": 0}, r"`phis` \(=0\) must be from 1 to the number of scales, 10"),
+            ({"phis": 0}, "from 1 to the number of scales"),
+            ({"phis": 11}, r"`phis` \(=11\) must be from 1 to the number of scales, 10"),
             ({"scales": (1, 2, 4)}, r"`phis` \(=4\) must be from 1 to the number of scales, 3"),
         ],
     )
@@ -174,11 +176,12 @@ class TestConfig:
 
     def test_model_folder(self, tmp_path):
         model = tiny(scales=(1, (2, 4), (4, 8)))
-        entry = {"tokenizer": checkpoint.describe(model)}
+        entry = {"tokenizer": checkpoint.describe(model, TOKENIZERS)}
         checkpoint.save(tmp_path / "vq", entry, {"tokenizer": model.state_dict()})
         config = checkpoint.verify(tmp_path / "vq")
         assert config["tokenizer"]["family"] == "multiscale"
-        loaded = checkpoint.load_module(tmp_path / "vq", "tokenizer", config["tokenizer"])
+        entry = config["tokenizer"]
+        loaded = checkpoint.load_module(tmp_path / "vq", "tokenizer", entry, TOKENIZERS)
         assert loaded.config == model.config
         codes = random_codes(model)
         assert torch.equal(loaded.decode(codes), model.decode(codes))
@@ -187,7 +190,7 @@ class TestConfig:
     def test_bad_scales_of_a_config_file(self, scales):
         entry = {"family": "multiscale", "scales": scales, "phis": 1}
         with pytest.raises(ValueError, match="scale") as error:
-            checkpoint.create(entry)
+            checkpoint.create(entry, TOKENIZERS)
         assert "\n" not in str(error.value)
 
 
@@ -202,7 +205,7 @@ class TestAnyScales:
     def test_encode_and_decode(self, model):
         images = random_images(model, 3)
         grid = model.grid(*images.shape[-2:])
-        assert grid == model.scales[-1]
+        assert grid == (1, model.tokens)
         codes = model.encode(images)
         assert codes.shape == (3, model.tokens)
         assert codes.dtype == torch.int64
@@ -213,7 +216,8 @@ class TestAnyScales:
     @torch.inference_mode()
     def test_training_and_use_agree(self, model):
         images = random_images(model)
-        reconstruction, quantized = model(images)
+        quantized = model.quantizer(model.features(images))
+        reconstruction = model.picture(quantized.vectors)
         codes = model.encode(images)
         assert torch.equal(quantized.codes, codes)
         assert differ(reconstruction[0], reconstruction[1])
@@ -250,9 +254,9 @@ class TestAnyScales:
         torch.testing.assert_close(model.picture(latents), model.decode(codes))
 
     @torch.inference_mode()
-    def test_progressive_ends_at_decode(self, model):
+    def test_stages_end_at_decode(self, model):
         codes = random_codes(model)
-        pictures = model.progressive(codes)
+        pictures = list(model.stages(codes))
         assert len(pictures) == len(model.scales)
         torch.testing.assert_close(pictures[-1], model.decode(codes))
         assert all(differ(a, b) for a, b in pairwise(pictures))
@@ -307,7 +311,8 @@ class TestTraining:
 
     def test_the_picture_moves_the_encoder(self):
         model = tiny()
-        model(random_images(model))[0].square().mean().backward()
+        quantized = model.quantizer(model.features(random_images(model)))
+        model.picture(quantized.vectors).square().mean().backward()
         gradient = model.encoder.input.weight.grad
         assert gradient.abs().max() > 0
         assert model.codebook.weight.grad is None
@@ -324,11 +329,23 @@ class TestTraining:
         counts = model.codebook.counts(torch.tensor([[3, 0, 0, 1, 3], [3, 1, 1, 1, 1]]))
         assert counts.tolist() == [[0, 0, 0, 2], [2, 5, 0, 1]]
 
-    def test_compared_are_the_residuals_of_all_scales(self):
-        book, features = tiny().codebook, torch.randn(2, 8, 4, 4)
-        compared = book.compared(features)
-        assert compared.shape == (2 * 30, 8)
-        torch.testing.assert_close(compared.unflatten(0, (2, 30))[:, 0], features.mean((2, 3)))
+    def test_dead_codes_restart_at_the_residuals_of_all_scales(self):
+        features, dead = torch.randn(2, 8, 4, 4), torch.arange(1, 32, 2)
+        taken = set()
+        for seed in range(20):
+            book = tiny().codebook
+            before, compared = book.weight.detach().clone(), residuals(book, features)
+            assert compared.shape == (2 * 30, 8)
+            means = compared.unflatten(0, (2, 30))[:, 0]
+            torch.testing.assert_close(means, features.mean((2, 3)))
+            torch.manual_seed(seed)
+            book.restart(dead, features)
+            assert torch.equal(book.weight[::2], before[::2])
+            gaps = (book.weight[dead].detach()[:, None] - compared).abs().amax(2)
+            distance, nearest = gaps.min(1)
+            assert distance.max() < 1e-6
+            taken |= set((nearest % 30).tolist())
+        assert taken == set(range(30)), "cells of every scale"
 
 
 class TestCorrect:
@@ -385,6 +402,11 @@ class TestCorrect:
         assert error(right) < 0.98 * error(clean)
 
 
+def residuals(book, features: Tensor) -> Tensor:
+    """The vectors ``[n, D]`` that any scale compares with codes."""
+    return torch.cat([cells for cells, _, _ in book.steps(features)], 1).flatten(0, 1).detach()
+
+
 def tokenizer_objective(model: MultiScaleVQ, **config) -> TokenizerObjective:
     torch.manual_seed(0)
     images = torch.randint(256, (6, 3, 16, 16), dtype=torch.uint8)
@@ -394,16 +416,17 @@ def tokenizer_objective(model: MultiScaleVQ, **config) -> TokenizerObjective:
 class TestObjective:
     def test_the_loss_by_hand(self):
         objective = tokenizer_objective(tiny(), commitment=0.7)
-        loss, _ = objective.loss("model", torch.arange(6), step=0)
+        loss = objective.losses(torch.arange(6), step=0).losses["model"]
         images = objective.images.float() / 127.5 - 1
-        decoded, quantized = objective.model(images)
+        quantized = objective.quantizer(objective.model.features(images))
+        decoded = objective.model.picture(quantized.vectors)
         pixels = (decoded - images).abs().mean() + (decoded - images).square().mean()
         expected = pixels + quantized.codebook_loss + 0.7 * quantized.commitment_loss
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
     def test_usage_of_each_scale_and_of_all(self):
         objective = tokenizer_objective(tiny())
-        _, metrics = objective.loss("model", torch.arange(6), step=5)
+        metrics = objective.losses(torch.arange(6), step=5).metrics
         codes = objective.model.encode(objective.images.float() / 127.5 - 1)
         for index, part in enumerate(objective.model.codebook.split(codes)):
             assert metrics[f"usage/scale_{index + 1}"] == pytest.approx(len(part.unique()) / 32)
@@ -412,22 +435,25 @@ class TestObjective:
 
     def test_the_state_remembers_every_scale(self):
         objective, other = (tokenizer_objective(tiny()) for _ in range(2))
-        objective.loss("model", torch.arange(6), step=150)
+        objective.losses(torch.arange(6), step=150)
         other.load_state(objective.state())
         assert torch.equal(other.last_used, objective.last_used)
         assert (objective.last_used == 150).any(1).all()
 
     def test_a_code_is_dead_only_if_no_scale_uses_it(self):
         objective = tokenizer_objective(tiny(), revive_every=4)
-        table = objective.model.codebook.weight
+        book, table = objective.model.codebook, objective.model.codebook.weight
         before = table.detach().clone()
-        objective.loss("model", torch.arange(6), step=7)
+        step = objective.losses(torch.arange(6), step=7)
         used = (objective.last_used == 7).any(0)
         assert 0 < used.sum() < 32
-        residuals = objective.model.codebook.compared(objective._features)
-        objective.after_step(step=7)
+        assert torch.equal(table, before)
+        with torch.no_grad():
+            features = objective.model.features(objective.images.float() / 127.5 - 1)
+        compared = residuals(book, features)
+        step.finish()
         assert torch.equal(table[used], before[used])
-        away = (table[~used].detach()[:, None] - residuals).abs().amax(2).amin(1)
+        away = (table[~used].detach()[:, None] - compared).abs().amax(2).amin(1)
         assert away.max() < 1e-6, "dead codes restart at residuals of some scale"
         assert (table[~used] != before[~used]).any(1).all()
 
@@ -438,12 +464,12 @@ class TestObjective:
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
         losses, usages = [], []
         for step in range(30):
-            loss, metrics = objective.loss("model", torch.arange(6), step)
+            found, metrics, finish = objective.losses(torch.arange(6), step)
             optimizer.zero_grad()
-            loss.backward()
+            found["model"].backward()
             optimizer.step()
-            objective.after_step(step)
-            losses.append(loss.item())
+            finish()
+            losses.append(found["model"].item())
             usages.append(metrics["usage"])
         assert losses[-1] < 0.9 * losses[0]
         assert usages[0] < usages[-1]
@@ -455,9 +481,9 @@ class TestObjective:
         (lambda m: m.encode(torch.zeros(1, 3, 6, 16)), "multiples of 4 pixels, got 6x16"),
         (
             lambda m: m.encode(torch.zeros(1, 3, 8, 16)),
-            "8x16 pixels has a grid of 2x4, but the last scale is 4x4",
+            "8x16 pixels has 2x4 tokens at its last scale, but that of this tokenizer is 4x4",
         ),
-        (lambda m: m.decode(torch.zeros(2, 30).long(), (2, 8)), "the grid is 4x4, not 2x8"),
+        (lambda m: m.decode(torch.zeros(2, 30).long(), (2, 8)), "the grid is 1x30, not 2x8"),
         (
             lambda m: m.decode(torch.zeros(2, 16).long()),
             r"\(images, 30\) for 4 scales up to 4x4, not \(2, 16\)",

@@ -11,8 +11,8 @@ from setar.tokenizers.vqgan import VQGAN
 from setar.training.optim import (
     AveragedWeights,
     OptimizerConfig,
+    lr_factor,
     make_optimizers,
-    rate_share,
     set_learning_rate,
 )
 
@@ -66,17 +66,17 @@ def test_the_optimiser_takes_the_settings():
 )
 def test_warmup_then_cosine(step, rate):
     config = OptimizerConfig(learning_rate=1.0, schedule="cosine", warmup_steps=4, final_rate=0.1)
-    assert rate_share(config, step, steps=8) == pytest.approx(rate)
+    assert lr_factor(config, step, steps=8) == pytest.approx(rate)
 
 
 def test_a_constant_rate_after_warmup():
     config = OptimizerConfig(warmup_steps=2)
-    assert [rate_share(config, step, 5) for step in range(5)] == [0.5, 1.0, 1.0, 1.0, 1.0]
+    assert [lr_factor(config, step, 5) for step in range(5)] == [0.5, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_a_warmup_longer_than_the_run_only_rises():
     config = OptimizerConfig(learning_rate=1.0, schedule="cosine", warmup_steps=10)
-    assert [rate_share(config, step, 3) for step in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+    assert [lr_factor(config, step, 3) for step in range(3)] == pytest.approx([0.1, 0.2, 0.3])
 
 
 def test_muon_moves_the_matrices_of_the_blocks_and_adamw_the_rest():

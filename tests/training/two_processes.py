@@ -1,4 +1,4 @@
-"""Started twice by torchrun: trains what ``test_training_processes.py`` looks at.
+"""Started twice by torchrun: trains what ``test_distributed.py`` looks at.
 
 torchrun --nproc-per-node 2 two_processes.py FOLDER PICTURES
 """
@@ -14,9 +14,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny_runs
 from setar.config import build
-from setar.training.processes import join
-from setar.training.settings import GeneratorRun, MultiScaleTokenizerRun
-from setar.training.train import open_run
+from setar.training.distributed import join
+from setar.training.generator import GeneratorRun
+from setar.training.run import open_run
+from setar.training.tokenizer import TokenizerRun
 
 ORDERLY = {
     "recipe": "raster-4-uniform",
@@ -35,7 +36,7 @@ def tokenizer(pictures):
     values["data"]["source"] = str(pictures)
     values["loop"] |= {"steps": 6, "log_every": 1}
     values["loss"] = {"revive_every": 2, "adversarial": 0.5, "critic_start": 2, "critic_layers": 1}
-    return build(MultiScaleTokenizerRun, values)
+    return build(TokenizerRun, values)
 
 
 def digest(module):
@@ -49,7 +50,7 @@ def arithmetic(processes):
     """What each operation makes of numbers that differ between the processes."""
     mine = torch.full((2, 2), float(processes.index))
     parts = [mine.clone(), mine.flatten()[:3] * 2]
-    processes.average(parts)
+    processes.all_reduce_mean(parts)
     highest, first = mine.clone(), mine.clone()
     processes.highest(highest)
     processes.copy_first([first])
@@ -58,7 +59,7 @@ def arithmetic(processes):
         "mean": processes.mean([float(processes.index), 4.0]),
         "highest": highest.tolist(),
         "first": first.tolist(),
-        "share": processes.share(torch.arange(6)).tolist(),
+        "share": processes.shard(torch.arange(6)).tolist(),
     }
 
 
@@ -70,7 +71,7 @@ def main(folder, pictures):
         with torch.no_grad():  # those of the first are to be taken over
             next(trainer.result.parameters()).add_(processes.index)
         trainer.run()
-        found[name] = [digest(module) for module in trainer.objective.players.values()]
+        found[name] = [digest(module) for module in trainer.objective.networks.values()]
         found[f"{name} state"] = {k: v.tolist() for k, v in trainer.objective.state().items()}
     (folder / f"process-{processes.index}.json").write_text(json.dumps(found))
 

@@ -5,11 +5,14 @@ instant. Every mistake of the user's is one line on standard error and exit code
 """
 
 import sys
-from typing import NoReturn
 
 import typer
 
-from setar.cli import edit, evaluate, importing, recipe, reconstruct, sample, train
+from setar.cli import configs, edit, evaluate, importing, recipe, reconstruct, sample, train
+from setar.cli.options import with_plugins
+
+MISTAKES = (ValueError, ImportError, OSError, FloatingPointError, MemoryError)
+"""What ends in one line; so does a lack of memory, which torch calls a RuntimeError."""
 
 app = typer.Typer(
     add_completion=False,
@@ -24,24 +27,24 @@ for command in (
     reconstruct.reconstruct,
     evaluate.evaluate,
     recipe.recipe,
+    configs.configs,
 ):
-    app.command()(command)
-app.add_typer(importing.importers, name="import")
+    app.command()(with_plugins(command))
+importers = typer.Typer(
+    no_args_is_help=True, help="Convert a public checkpoint of another project."
+)
+for command in (importing.llamagen_vq, importing.llamagen_gpt, importing.var_vqvae, importing.var):
+    importers.command()(with_plugins(command))
+app.add_typer(importers, name="import")
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
     try:
         app()
-    except (ValueError, ImportError, OSError, FloatingPointError, MemoryError) as error:
-        _fail(error)
-    except RuntimeError as error:
-        if "allocate" not in str(error):  # torch has no class of its own for a lack of memory
+    except (*MISTAKES, RuntimeError) as error:
+        if not isinstance(error, MISTAKES) and "allocate" not in str(error):
             raise
-        _fail(error)
-
-
-def _fail(error: Exception) -> NoReturn:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    typer.secho(f"setar: {reason}", err=True, fg="red")
-    sys.exit(2)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        typer.secho(f"setar: {reason}", err=True, fg="red")
+        sys.exit(2)

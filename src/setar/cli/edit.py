@@ -10,7 +10,7 @@ from setar.cli.files import prepare_folder, prepare_picture, save_each
 from setar.cli.progress import set_bar
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from setar.pictures.masks import Task
 
 ROW = 8
 """Results side by side in the picture."""
@@ -40,30 +40,34 @@ def edit(
     ] = None,
 ) -> None:
     """Make part of a picture anew: inpainting, outpainting, or a region as another class."""
-    from setar.evaluation.models import load_pipeline
-    from setar.training.trainer import find_device
+    from setar.pictures.masks import show_mask
+    from setar.pictures.sheets import labelled_rows
 
-    pipe = load_pipeline(model, str(find_device(device)), sampling)
+    pipe = options.load_pipeline(model, device, sampling)
     class_id = pipe.class_id(class_)
-    picture, region = _task(image, mask, box, outpaint, pipe.size)
+    task = _task(image, mask, box, outpaint, pipe.size)
     prepare_picture(out)
     if each:
         prepare_folder(each)
     with set_bar(count) as on_set:
-        results = pipe.edit(picture, region, class_id, seed=seed, count=count, on_set=on_set)
-    name = pipe.classes[class_id]
-    _sheet(picture, region, results, name, seed, pipe.defaults.recipe).save(out)
+        results = pipe.redraw(task, class_id, seed=seed, count=count, on_set=on_set)
+    name, picture = pipe.classes[class_id], task.image
+    rows = [("input", "grey is made anew", [picture, show_mask(*task)])]
+    for first in range(0, len(results), ROW):
+        some = results[first : first + ROW]
+        seeds = f"seeds {seed + first} to {seed + first + len(some) - 1}"
+        rows.append((name, seeds, some))
+    title = f"edit   {pipe.defaults.recipe}"
+    labelled_rows(rows, title, side=max(96, picture.width)).save(out)
     typer.echo(f"{count} results -> {out}")
     if each:
         save_each(results, [name] * count, seed, each)
 
 
-def _task(
-    file: Path, mask: Path | None, box: str, margins: str, size: tuple[int, int]
-) -> "tuple[Image.Image, Image.Image]":
+def _task(file: Path, mask: Path | None, box: str, margins: str, size: tuple[int, int]) -> "Task":
     """Picture and mask, both of the model's ``size`` (width, height)."""
     from setar.data.images import open_image
-    from setar.sampling.edit import box_mask, outpaint, prepare
+    from setar.pictures.masks import box_mask, outpaint, prepare
 
     if (mask is not None) + bool(box) + bool(margins) != 1:
         raise ValueError("give one of --mask, --box and --outpaint: what is made anew")
@@ -76,30 +80,6 @@ def _task(
 
 
 def _four(option: str, text: str) -> tuple[int, int, int, int]:
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) != 4 or not all(p.isascii() and p.isdigit() and len(p) < 8 for p in parts):
-        raise ValueError(
-            f"--{option} reads LEFT,TOP,RIGHT,BOTTOM, such as 0,16,32,32; got {text[:40]!r}"
-        )
-    left, top, right, bottom = map(int, parts)
+    rule = f"--{option} reads LEFT,TOP,RIGHT,BOTTOM, such as 0,16,32,32"
+    left, top, right, bottom = options.parse_numbers(text, ",", [4], rule)
     return left, top, right, bottom
-
-
-def _sheet(
-    picture: "Image.Image",
-    mask: "Image.Image",
-    results: "list[Image.Image]",
-    name: str,
-    seed: int,
-    recipe: str,
-) -> "Image.Image":
-    """The picture, what is hidden of it, and rows of results."""
-    from setar.pictures import labelled_rows
-    from setar.sampling.edit import show_mask
-
-    rows = [("input", "grey is made anew", [picture, show_mask(picture, mask)])]
-    for first in range(0, len(results), ROW):
-        some = results[first : first + ROW]
-        seeds = f"seeds {seed + first} to {seed + first + len(some) - 1}"
-        rows.append((name, seeds, some))
-    return labelled_rows(rows, f"edit   {recipe}", side=max(96, picture.width))

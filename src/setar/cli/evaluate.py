@@ -28,6 +28,9 @@ def evaluate(
     count: Annotated[int | None, typer.Option(help="Images per class of a model.")] = None,
     seed: Annotated[int, typer.Option(help="Image i uses seed + i.")] = 0,
     sampling: options.Sampling = options.AS_TRAINED,
+    metrics: Annotated[
+        str, typer.Option(help="Further metrics by name, with commas, such as a plugin's.")
+    ] = "",
     device: options.DeviceOption = "cpu",
     processes: Annotated[int, typer.Option(help="Processes that share the work.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
@@ -41,11 +44,15 @@ def evaluate(
     """Measure pictures, or a model's samples, against a reference; every setting is printed."""
     import json
 
-    from setar.evaluation.command import run
-    from setar.evaluation.subjects import Request
-    from setar.training.trainer import find_device
+    from setar.device import find_device
+    from setar.evaluation.run import run
+    from setar.evaluation.targets import Request
 
-    _prepare(out, save_samples, save_statistics)
+    if out is not None:
+        prepare_file(out)
+    for file in (save_samples, save_statistics):
+        if file is not None:
+            prepare_picture(file, {".npz"})
     request = Request(
         source=source,
         reference=reference,
@@ -54,6 +61,7 @@ def evaluate(
         count=count,
         seed=seed,
         sampling=sampling,
+        metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()),
         device=str(find_device(device)),
         processes=processes,
         save_samples=save_samples,
@@ -67,14 +75,6 @@ def evaluate(
     for file in (out, save_samples, save_statistics):
         if file is not None:
             typer.echo(f"-> {file}")
-
-
-def _prepare(figures: Path | None, *archives: Path | None) -> None:
-    if figures is not None:
-        prepare_file(figures)
-    for file in archives:
-        if file is not None:
-            prepare_picture(file, {".npz"})
 
 
 def _print_tables(tables: "Mapping[str, Mapping[str, Any]]") -> None:

@@ -8,16 +8,11 @@ import typer
 from setar.cli.options import parse_grid
 
 if TYPE_CHECKING:
-    from setar.models.decoder_only import DecoderOnlyTransformer
-    from setar.models.var import VARTransformer
+    from setar.models.base import Generator
 
-importers = typer.Typer(
-    no_args_is_help=True, help="Convert a public checkpoint of another project."
-)
 Out = Annotated[Path, typer.Option(help="Model folder to write.")]
 
 
-@importers.command()
 def llamagen_vq(
     file: Annotated[Path, typer.Argument(help="vq_ds16_c2i.pt, vq_ds8_c2i.pt, ...")], out: Out
 ) -> None:
@@ -29,7 +24,6 @@ def llamagen_vq(
     _report(out, f"f{model.downsampling}", f"{shape.codebook_size} codes of {shape.codebook_dim}")
 
 
-@importers.command()
 def var_vqvae(
     file: Annotated[Path, typer.Argument(help="vae_ch160v4096z32.pth")],
     out: Out,
@@ -47,7 +41,6 @@ def var_vqvae(
     _report(out, grids, f"{model.vocabulary} codes of {model.config.codebook_dim}")
 
 
-@importers.command()
 def llamagen_gpt(
     file: Annotated[Path, typer.Argument(help="c2i_B_256.pt, c2i_XL_384.pt, ...")],
     tokenizer: Annotated[str, typer.Option(help="Model folder that import llamagen-vq wrote.")],
@@ -66,7 +59,6 @@ def llamagen_gpt(
     _report(out, *_size(model), f"{model.config.classes} classes")
 
 
-@importers.command()
 def var(
     file: Annotated[Path, typer.Argument(help="var_d16.pth, var_d20.pth, ..., var_d36.pth")],
     tokenizer: Annotated[str, typer.Option(help="Model folder that import var-vqvae wrote.")],
@@ -80,7 +72,7 @@ def var(
     _report(out, *_size(model), f"{len(shape.scales)} scales", f"{shape.classes} classes")
 
 
-def _size(model: "DecoderOnlyTransformer | VARTransformer") -> list[str]:
+def _size(model: "Generator") -> list[str]:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     shape = model.config
     return [f"{parameters / 1e6:.1f} M parameters", f"{shape.layers} layers of width {shape.width}"]

@@ -1,4 +1,4 @@
-"""What is shown of images while they are made and after: a bar, frames, labelled rows."""
+"""What is shown of images while they are made and after: a bar, labelled rows."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,23 +33,6 @@ def set_bar(
         yield on_set
 
 
-class Frames:
-    """Pictures of the first batch, set by set."""
-
-    def __init__(self, pipe: "Pipeline", ids: list[int], count: int) -> None:
-        self.pipe, self.ids, self.count = pipe, ids, count
-        self.pictures: list[Image.Image] = []
-
-    def add(self, partial: "PartialImages") -> None:
-        """Draw what is known after a set."""
-        if partial.first:
-            return
-        images = partial.images()
-        rows = self.ids[: len(images) // self.count] or self.ids[:1]
-        title = f"set {partial.step} of {partial.steps}"
-        self.pictures.append(class_rows(self.pipe, rows, images, self.count, title))
-
-
 def class_rows(
     pipe: "Pipeline",
     ids: list[int],
@@ -59,7 +42,7 @@ def class_rows(
     seed: int | None = None,
 ) -> "Image.Image":
     """One picture with a labelled row of ``count`` images per class, with its seeds."""
-    from setar.pictures import labelled_rows
+    from setar.pictures.sheets import labelled_rows
 
     rows = []
     for row, class_id in enumerate(ids):

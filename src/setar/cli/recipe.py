@@ -19,7 +19,7 @@ def recipe(
     import torch
     from rich.console import Console
 
-    from setar.drawing import render_image, render_text
+    from setar.pictures.plans import render_image, render_text
     from setar.recipes.recipe import Recipe
 
     if not 0 <= seed < 2**63:

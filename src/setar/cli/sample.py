@@ -8,10 +8,10 @@ import typer
 
 from setar.cli import options
 from setar.cli.files import prepare_folder, prepare_picture, save_each
-from setar.cli.progress import Frames, class_rows, set_bar
+from setar.cli.progress import class_rows, set_bar
 
 if TYPE_CHECKING:
-    from setar.pipeline import Pipeline
+    from setar.pipeline import PartialImages
 
 
 @options.with_sampling
@@ -33,47 +33,41 @@ def sample(
     ] = None,
 ) -> None:
     """Generate images and write them as one labelled picture, a row per class."""
-    from setar.evaluation.models import load_pipeline
-    from setar.training.trainer import find_device
+    from setar.pictures.animations import save_animation
 
-    pipe = load_pipeline(model, str(find_device(device)), sampling)
+    pipe = options.load_pipeline(model, device, sampling)
     if classes.strip() == "?":
         typer.echo("\n".join(pipe.classes))
         return
     names = [part.strip() for part in classes.split(",") if part.strip()]
-    ids = [pipe.class_id(name) for name in names or _spread(pipe)]
-    _prepare(out, animate, each)
-    frames = Frames(pipe, ids, count)
+    # Six classes from all over the list, unless some are named.
+    shown = min(6, len(pipe.classes))
+    spread = [pipe.classes[i * len(pipe.classes) // shown] for i in range(shown)]
+    ids = [pipe.class_id(name) for name in names or spread]
+    prepare_picture(out)
+    if animate:
+        prepare_picture(animate, {".gif"})
+    if each:
+        prepare_folder(each)
+    frames = []
+
+    def draw(partial: "PartialImages") -> None:
+        if not partial.first:  # the first batch alone
+            made = partial.images()
+            rows = ids[: len(made) // count] or ids[:1]
+            title = f"set {partial.step} of {partial.steps}"
+            frames.append(class_rows(pipe, rows, made, count, title))
+
     began = time.perf_counter()
-    with set_bar(len(ids) * count, frames.add if animate else None) as on_set:
+    with set_bar(len(ids) * count, draw if animate else None) as on_set:
         images = pipe(ids, seed=seed, count=count, on_set=on_set)
     seconds = time.perf_counter() - began
     title = f"{pipe.defaults.recipe}   {len(images)} images, {seconds:.1f} s"
     class_rows(pipe, ids, images, count, title, seed).save(out)
     typer.echo(f"{len(images)} images in {seconds:.1f} s -> {out}")
     if animate:
-        _save_frames(frames, animate)
+        save_animation(frames, animate)
+        typer.echo(f"{len(frames)} steps -> {animate}")
     if each:
         names = [pipe.classes[ids[index // count]] for index in range(len(images))]
         save_each(images, names, seed, each)
-
-
-def _spread(pipe: "Pipeline") -> list[str]:
-    """Six classes from all over the list."""
-    shown = min(6, len(pipe.classes))
-    return [pipe.classes[i * len(pipe.classes) // shown] for i in range(shown)]
-
-
-def _prepare(out: Path, animate: Path | None, each: Path | None) -> None:
-    prepare_picture(out)
-    if animate:
-        prepare_picture(animate, {".gif"})
-    if each:
-        prepare_folder(each)
-
-
-def _save_frames(frames: Frames, file: Path) -> None:
-    from setar.pictures import save_animation
-
-    save_animation(frames.pictures, file)
-    typer.echo(f"{len(frames.pictures)} steps -> {file}")

@@ -9,7 +9,7 @@ from setar.cli.files import prepare_folder
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="A TOML file such as configs/digits.toml.")],
+    config: Annotated[str, typer.Argument(help="A TOML file, or a name that `configs` lists.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; default: runs/<config's name>.")
     ] = None,
@@ -21,24 +21,25 @@ def train(
     ] = False,
 ) -> None:
     """Train a tokenizer or a generator."""
-    from setar.training.settings import read_run
-    from setar.training.train import open_run
-    from setar.training.trainer import checkpoints
+    from setar.config import find_config
+    from setar.run_folder import checkpoints
+    from setar.training.run import open_run, read_run
 
-    run = read_run(config, change or [])
-    folder = out or Path("runs") / config.stem
+    file = find_config(config)
+    run = read_run(file, change or [])
+    folder = out or Path("runs") / file.stem
     prepare_folder(folder)
     trainer = open_run(run, folder, resume)
-    say = typer.echo if trainer.processes.first else _nothing
+
+    def say(text: str) -> None:
+        if trainer.processes.first:
+            typer.echo(text)
+
     if resume and not trainer.step:
         say(f"{folder} has no checkpoint yet: starting from step 0")
     if trainer.step >= run.loop.steps:
         say(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
         return
-    say(f"{config.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
+    say(f"{file.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
     trainer.run()
     say(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {checkpoints(folder)[-1]}")
-
-
-def _nothing(text: str) -> None:
-    """Of several processes, one speaks."""

@@ -4,32 +4,24 @@ The 1,797 pictures come with scikit-learn (extra `train`). A grey level 0..16 is
 vocabulary of 17, so a picture is a sequence of 64 codes in raster order.
 """
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from setar.data.base import Dataset, Split, check_split
+
 VOCABULARY = 17  # grey levels 0..16
 GRID = (8, 8)  # height and width in tokens
 
-Split = Literal["train", "heldout", "all"]
-
 
 @dataclass(frozen=True, eq=False)
-class DigitSet:
-    """Digit pictures as codes.
+class DigitSet(Dataset):
+    """Digit pictures, uint8 [n, 3, 8, 8] in grey, and the same as codes."""
 
-    Attributes:
-        codes: int64 [n, 64], grey levels 0 (paper) .. 16 (ink) in raster order.
-        labels: int64 [n], the digit 0..9.
-    """
-
-    codes: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
+    images: Tensor
+    codes: Tensor = field(default_factory=lambda: torch.empty(0, 64, dtype=torch.int64))
+    """int64 [n, 64], grey levels 0 (paper, black) .. 16 (ink, white) in raster order."""
 
 
 def load(split: Split = "train") -> DigitSet:
@@ -39,8 +31,7 @@ def load(split: Split = "train") -> DigitSet:
         ValueError: for a split other than `train`, `heldout` and `all`.
         ImportError: when scikit-learn is not installed.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"`split` (={split!r}) must be one of train, heldout, all")
+    check_split(split)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -49,4 +40,15 @@ def load(split: Split = "train") -> DigitSet:
     codes, labels = torch.tensor(pixels, dtype=torch.int64), torch.tensor(digits)
     heldout = torch.arange(len(labels)) % 10 == 0
     chosen = {"train": ~heldout, "heldout": heldout, "all": heldout | True}[split]
-    return DigitSet(codes=codes[chosen], labels=labels[chosen])
+    codes = codes[chosen]
+    grey = (codes * 255 / (VOCABULARY - 1)).round().to(torch.uint8)
+    return DigitSet(
+        images=grey.view(-1, 1, *GRID).expand(-1, 3, -1, -1).contiguous(),
+        labels=labels[chosen],
+        classes=tuple("0123456789"),
+        heldout=load("heldout").images if split == "train" else None,
+        features="digits",
+        report=("digits-read",),
+        tokenizer={"family": "pixels", "levels": VOCABULARY},
+        codes=codes,
+    )

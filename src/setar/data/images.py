@@ -74,21 +74,18 @@ class FolderImages:
         self.folder, self.size = Path(folder), None if size is None else height_and_width(size)
         if not self.folder.is_dir():
             raise ValueError(f"there is no folder {folder}")
-        found = sorted(file for file in self.folder.rglob("*") if self._belongs(file))
-        if not found:
-            endings = ", ".join(sorted(ENDINGS))
-            raise ValueError(f"{folder} holds no image ({endings})")
-        inside = [file.relative_to(self.folder).parts for file in found]
-        own = self.folder.resolve().name
-        names = [parts[0] if len(parts) > 1 else own for parts in inside]
-        self.files = found
+        self.files, names, own = list[Path](), list[str](), self.folder.resolve().name
+        for file in sorted(self.folder.rglob("*")):
+            parts = file.relative_to(self.folder).parts
+            hidden = any(part.startswith(".") for part in parts)
+            if file.suffix.lower() in ENDINGS and not hidden and file.is_file():
+                self.files.append(file)
+                names.append(parts[0] if len(parts) > 1 else own)
+        if not self.files:
+            raise ValueError(f"{folder} holds no image ({', '.join(sorted(ENDINGS))})")
         self.classes = tuple(sorted(set(names)))
         ids = {name: index for index, name in enumerate(self.classes)}
         self.labels = torch.tensor([ids[name] for name in names])
-
-    def _belongs(self, file: Path) -> bool:
-        hidden = any(part.startswith(".") for part in file.relative_to(self.folder).parts)
-        return file.suffix.lower() in ENDINGS and not hidden and file.is_file()
 
     def __len__(self) -> int:
         return len(self.files)

@@ -1,33 +1,30 @@
 """How good is a model of the embedded digits, besides the distance of its pictures?"""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from setar.data import digits
-from setar.evaluation.sources import load_data_set
+from setar.evaluation.metrics import Evidence, register_metric
 from setar.evaluation.summary import FeatureSummary, summarise
-from setar.features.base import FeatureExtractor
 
 
-@dataclass(frozen=True)
-class DigitsReport:
-    """Are the digits those that were asked for, as a digit classifier reads them?"""
+@register_metric("digits-read", heading="generator")
+def digits_read(evidence: Evidence) -> dict[str, float]:
+    """Are the digits those that were asked for, as a digit classifier reads them?
 
-    class_accuracy: float
-    """Share of samples read as the digit asked for."""
-    class_accuracy_real: float
-    """Share of the held-out digits read as what they are."""
-
-
-def judge(labels: Tensor, made: FeatureSummary, extractor: FeatureExtractor) -> DigitsReport:
-    """Read the samples, asked for as ``labels`` int64 ``[n]``, and the held-out digits.
-
-    Raises ValueError where the features come without predictions.
+    Returns:
+        ``class_accuracy``, the share of samples read as the digit asked for, and
+        ``class_accuracy_real``, of the held-out digits read as what they are.
     """
-    heldout = summarise(load_data_set("digits", "heldout"), extractor)
-    real_labels = digits.load("heldout").labels
-    return DigitsReport(_accuracy(made, labels), _accuracy(heldout, real_labels))
+    data, heldout = evidence.data, digits.load("heldout")
+    if evidence.samples is None or evidence.extractor.name != "digits":
+        return {}
+    if data is None or data.classes != heldout.classes:
+        return {}
+    real = summarise(heldout.images, evidence.extractor)
+    return {
+        "class_accuracy": _accuracy(evidence.made, evidence.samples.labels),
+        "class_accuracy_real": _accuracy(real, heldout.labels),
+    }
 
 
 def _accuracy(summary: FeatureSummary, labels: Tensor) -> float:

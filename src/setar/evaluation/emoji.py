@@ -6,15 +6,17 @@ copies stands beside it. Distances are Frechet distances in the same features; w
 extractor, EfficientNet-Lite0, they are "FD-EffLite0".
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from setar.data import emoji
-from setar.evaluation.metrics import GaussianStatistics, frechet_distance
+from setar.data.base import Split
+from setar.evaluation.distances import GaussianStatistics, frechet_distance
+from setar.evaluation.metrics import Evidence, register_metric
 from setar.evaluation.neighbours import (
     leave_one_out_class_share,
     near_copies,
@@ -25,11 +27,11 @@ from setar.evaluation.samples import (
     BalancedSampler,
     Reconstruction,
     Reconstructor,
-    Samples,
     reconstruct_all,
     sample,
 )
-from setar.evaluation.summary import FeatureSummary, is_kept, summarise
+from setar.evaluation.summary import is_kept, summarise
+from setar.evaluation.workers import Once
 from setar.features.base import FeatureExtractor, extract_features
 from setar.features.efficientnet import EfficientNetFeatures
 from setar.pipeline import Pipeline
@@ -86,9 +88,37 @@ class GeneratorReport:
     have another one."""
 
 
+@register_metric("emoji-tokenizer", heading="tokenizer")
+def tokenizer_figures(evidence: Evidence) -> dict[str, Any]:
+    """A `TokenizerReport` of a generator's tokenizer."""
+    if evidence.pipeline is None or not _of_emoji(evidence):
+        return {}
+    report = evaluate_tokenizer(evidence.pipeline.tokenizer, evidence.progress)
+    return {name: value for name, value in asdict(report).items() if value != {}}
+
+
+@register_metric("emoji-samples", heading="generator")
+def sample_figures(evidence: Evidence) -> dict[str, Any]:
+    """A `GeneratorReport` of a generator's samples."""
+    if evidence.pipeline is None or evidence.samples is None or not _of_emoji(evidence):
+        return {}
+    return asdict(judge(evidence))
+
+
+def _of_emoji(evidence: Evidence) -> bool:
+    """Whether the reference is the training emoji, and the model one of them."""
+    return evidence.data is not None and evidence.data.classes == emoji.subgroups()
+
+
 def evaluate_tokenizer(tokenizer: Tokenizer, progress: bool = False) -> TokenizerReport:
     """Measure a tokenizer on the held-out and on the training emoji."""
-    heldout, train = (_reconstruct(tokenizer, split, progress) for split in ("heldout", "train"))
+
+    def reconstruct(split: Split) -> Reconstruction:
+        images = emoji.load(split).images
+        work = Once(Reconstructor, tokenizer, images)
+        return reconstruct_all(work, len(images), tokenizer, progress=progress)
+
+    heldout, train = reconstruct("heldout"), reconstruct("train")
     return TokenizerReport(
         psnr_heldout=heldout.psnr,
         psnr_train=train.psnr,
@@ -98,12 +128,6 @@ def evaluate_tokenizer(tokenizer: Tokenizer, progress: bool = False) -> Tokenize
         usage_of_scales_train=train.usage_of_scales,
         tokens=heldout.codes.shape[1],
     )
-
-
-def _reconstruct(tokenizer: Tokenizer, split: emoji.Split, progress: bool) -> Reconstruction:
-    images = emoji.load(split).images
-    reconstructor = Reconstructor(tokenizer, lambda: images)
-    return reconstruct_all(lambda: reconstructor, len(images), tokenizer, progress=progress)
 
 
 def evaluate_generator(
@@ -135,27 +159,19 @@ def evaluate_generator(
     made = pipeline.decode(samples.codes)
     seen = summarise(made, extractor, progress)
     real = summarise(emoji.load("train").images, extractor, progress)
-    return judge(pipeline, samples, seen, real, extractor, progress), made
+    facts = Evidence(seen, real, extractor, progress=progress, pipeline=pipeline, samples=samples)
+    return judge(facts), made
 
 
-def judge(
-    pipeline: Pipeline,
-    samples: Samples,
-    made: FeatureSummary,
-    real: FeatureSummary,
-    extractor: FeatureExtractor,
-    progress: bool = False,
-) -> GeneratorReport:
-    """The figures of samples of every subgroup.
+def judge(evidence: Evidence) -> GeneratorReport:
+    """The figures of samples, ``count`` of each subgroup, beside the training emoji.
 
-    Args:
-        pipeline: the model that made them.
-        samples: ``count`` of each subgroup.
-        made: their features.
-        real: features of the training emoji, all kept.
-        extractor: the network whose features they are.
-        progress: show bars.
+    The evidence has pipeline and samples, and of the training emoji all features.
     """
+    pipeline, samples, extractor = evidence.pipeline, evidence.samples, evidence.extractor
+    made, real = evidence.made, evidence.real
+    assert pipeline is not None
+    assert samples is not None
     assert made.pooled is not None
     assert real.pooled is not None
     train, heldout = emoji.load("train"), emoji.load("heldout")
@@ -164,7 +180,7 @@ def judge(
     chosen = _random(train.labels, samples.count, samples.seed)
 
     def pooled(images: Tensor) -> Tensor:
-        return extract_features(extractor, images, progress=progress).pooled
+        return extract_features(extractor, images, progress=evidence.progress).pooled
 
     def distance(features: Tensor) -> float:
         return frechet_distance(GaussianStatistics.from_features(features), real.gaussian)
@@ -173,28 +189,27 @@ def judge(
     copies = pooled(rebuilt)
     labels = samples.labels[is_kept(torch.arange(len(samples.codes)), len(samples.codes))]
     threshold = near_copy_threshold(train.images[~train.skin_tone])
+    known = {tuple(row) for row in train_codes.tolist()}
+    exact = sum(tuple(row) in known for row in samples.codes.tolist())
     return GeneratorReport(
         images=len(samples.codes),
         seconds=samples.seconds,
-        class_share=nearest_class_share(
-            made.pooled, labels, real.pooled, train.labels
-        ).over_classes,
+        class_share=nearest_class_share(made.pooled, labels, real.pooled, train.labels),
         class_share_real=leave_one_out_class_share(
             everything, torch.cat([train.labels, heldout.labels])
-        ).over_classes,
+        ),
         distance=frechet_distance(made.gaussian, real.gaussian),
         distance_reconstructed=distance(copies[chosen.uniform]),
         distance_reconstructed_balanced=distance(copies[chosen.balanced]),
         distance_by_heart=fmean(distance(copies[drawn]) for drawn in chosen.independent),
         distance_real_balanced=distance(real.pooled[chosen.balanced]),
-        near_copies=near_copies(pipeline.decode(samples.codes), rebuilt, threshold).share,
-        exact_copies=_exact(samples.codes, train_codes),
+        near_copies=near_copies(pipeline.decode(samples.codes), rebuilt, threshold),
+        exact_copies=exact / len(samples.codes),
         copy_threshold=threshold,
     )
 
 
-@dataclass(frozen=True)
-class _Chosen:
+class _Chosen(NamedTuple):
     uniform: Tensor
     balanced: Tensor
     independent: list[Tensor]
@@ -223,8 +238,3 @@ def _random(labels: Tensor, count: int, seed: int) -> _Chosen:
         for _ in range(DRAWS)
     ]
     return _Chosen(uniform, torch.cat(balanced), independent)
-
-
-def _exact(codes: Tensor, train_codes: Tensor) -> float:
-    known = {tuple(row) for row in train_codes.tolist()}
-    return sum(tuple(row) in known for row in codes.tolist()) / len(codes)

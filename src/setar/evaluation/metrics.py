@@ -1,226 +1,221 @@
-"""Distances and scores of whole sets of features: Frechet distance, KID, Inception score.
+"""Metrics: figures of some pictures beside a reference, by name.
 
-Pure functions of features, float ``[n, d]``; nothing here knows a network. What is named after
-Inception (FID, KID, IS) is only so called when the features are Inception's.
+frechet             Frechet distance of the pooled features; FID with Inception's
+spatial-frechet     the same of the spatial features; sFID
+inception-score     of the network's classes
+kernel              kernel distance; KID
+precision-recall    how much looks real, how much of the real ones is covered
+reconstruction      of a tokenizer: PSNR and use of the codebook
+emoji-..., digits-  what is special to the embedded data sets
+
+A new metric is one decorated function, and a line in `METRICS` if it has a file of its own::
+
+    @register_metric("sharpness")
+    def sharpness(evidence):
+        return {"sharpness": ...}
+
+The general ones are always measured; a data set names those of its `Dataset.report`, and
+``setar evaluate --metrics`` others.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, TypeVar
 
-import torch
-from torch import Tensor
-
-CHUNK = 5000
-"""Pictures in one chunk of an Inception score, as in ADM's evaluator."""
-SUBSETS, SUBSET_SIZE = 100, 1000
-"""Random subsets whose kernel distances are averaged, and the pictures in each."""
-
-
-class Spread(NamedTuple):
-    """A figure that is the mean of several, and their standard deviation."""
-
-    mean: float
-    deviation: float
+from setar.data.base import Dataset
+from setar.data.images import Images
+from setar.evaluation.distances import (
+    SUBSET_SIZE,
+    SUBSETS,
+    Spread,
+    frechet_distance,
+    kernel_distance,
+)
+from setar.evaluation.neighbours import NEIGHBOURS, precision_recall
+from setar.evaluation.samples import Reconstruction, Samples
+from setar.evaluation.summary import FeatureSummary, summarise
+from setar.features.base import FeatureExtractor
+from setar.pipeline import Pipeline
+from setar.registry import Table
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianStatistics:
-    """The Gaussian fitted to a set of features: all that a Fréchet distance looks at.
+class Evidence:
+    """All that a metric may look at; what there is not is None."""
 
-    Attributes:
-        mean: float64 [d].
-        covariance: float64 [d, d], symmetric; with fewer than d + 1 features it is rank-deficient.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-
-    @classmethod
-    def from_features(cls, features: Tensor) -> Self:
-        """Mean and unbiased covariance (divided by n - 1, as FID does) of features [n, d].
-
-        Raises ValueError for fewer than two features, which have no covariance.
-        """
-        if features.ndim != 2 or len(features) < 2:
-            raise ValueError(f"`features` must be [n, d] with n >= 2, got {list(features.shape)}")
-        features = features.double()
-        mean = features.mean(dim=0)
-        centred = features - mean
-        return cls(mean, centred.T @ centred / (len(features) - 1))
-
-
-class RunningGaussian:
-    """`GaussianStatistics` of features that come in batches, in memory that does not grow.
-
-    Float64 throughout, and centred on the mean of each batch, so that many features lose no digits
-    (Chan, Golub and LeVeque 1979, equation 2.1).
-
-    Attributes:
-        count: features seen.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._mean = self._scatter = torch.zeros((), dtype=torch.float64)
-
-    def add(self, features: Tensor) -> None:
-        """Take in features [n, d], n >= 1."""
-        features = features.double()
-        mean = features.mean(dim=0)
-        centred = features - mean
-        self._merge(len(features), mean, centred.T @ centred)
-
-    def merge(self, other: "RunningGaussian") -> None:
-        """Take in all that another one, perhaps of another process, has seen."""
-        if other.count:
-            self._merge(other.count, other._mean, other._scatter)
-
-    def _merge(self, count: int, mean: Tensor, scatter: Tensor) -> None:
-        total, difference = self.count + count, mean - self._mean
-        between = torch.outer(difference, difference) * (self.count * count / total)
-        self._scatter = self._scatter + scatter + between
-        self._mean = self._mean + difference * (count / total)
-        self.count = total
-
-    def statistics(self) -> GaussianStatistics:
-        """Mean and unbiased covariance; ValueError before the second feature."""
-        if self.count < 2:
-            raise ValueError(f"a covariance needs at least 2 pictures, got {self.count}")
-        return GaussianStatistics(self._mean, self._scatter / (self.count - 1))
+    made: FeatureSummary
+    """The pictures that are measured, as the extractor sees them."""
+    real: FeatureSummary
+    """The reference."""
+    extractor: FeatureExtractor
+    seed: int = 0
+    """Of whatever is drawn."""
+    progress: bool = False
+    """Whether to show bars."""
+    images: Images | None = None
+    """The pictures themselves."""
+    data: Dataset | None = None
+    """The data set that the reference is the training split of."""
+    pipeline: Pipeline | None = None
+    """The model that made the pictures."""
+    samples: Samples | None = None
+    """How it made them."""
+    reconstruction: Reconstruction | None = None
+    """What a tokenizer made of the reference."""
 
 
-def frechet_distance(a: Tensor | GaussianStatistics, b: Tensor | GaussianStatistics) -> float:
-    """Squared Fréchet distance of two Gaussians (Heusel et al. 2017, equation 6).
+class Metric(NamedTuple):
+    """A registered metric."""
 
-        |mean_a - mean_b|^2 + trace(A + B - 2 (A^1/2 B A^1/2)^1/2)
-
-    a, b: features [n, d] and [m, d], or their statistics. With A = R R^T the last trace is the sum
-    of the square roots of the eigenvalues of R^T B R: symmetric and real, and of the rank of A, so
-    that fewer features than dimensions are no difficulty. Note that the distance is biased upwards
-    for few features: compare only sets of equal size. Raises ValueError where dimensions differ.
-    """
-    a, b = _statistics(a), _statistics(b)
-    _check_dimensions(len(a.mean), len(b.mean))
-    root = _square_root(a.covariance)
-    eigenvalues = torch.linalg.eigvalsh(root.T @ b.covariance @ root)
-    overlap = eigenvalues.clamp(min=0).sqrt().sum()
-    trace = a.covariance.trace() + b.covariance.trace() - 2 * overlap
-    # Rounding can leave -1e-9 for equal sets; a distance is never negative.
-    return max(0.0, float((a.mean - b.mean).square().sum() + trace))
+    function: Callable[[Evidence], Mapping[str, Any]]
+    """Figures by name; none where they cannot be had."""
+    heading: str
+    """The table in which they are shown."""
 
 
-class RunningInceptionScore:
-    """The Inception score (Salimans et al. 2016, section 4) of class probabilities in batches.
+METRICS: Table[Metric] = Table(
+    "metric",
+    {
+        "emoji-tokenizer": "setar.evaluation.emoji:tokenizer_figures",
+        "emoji-samples": "setar.evaluation.emoji:sample_figures",
+        "digits-read": "setar.evaluation.digits:digits_read",
+    },
+)
+"""Every metric by its name; those of other files need a line here."""
 
-    As in ADM's evaluator: exp of the mean Kullback-Leibler divergence of the pictures' class
-    distributions p from their mean q, for each chunk of 5,000 pictures in their given order, then
-    the mean over chunks. Of a chunk, the sums of p log p and of p are enough.
-    """
+GENERAL = (
+    "frechet",
+    "spatial-frechet",
+    "inception-score",
+    "kernel",
+    "precision-recall",
+    "reconstruction",
+)
+"""What is always measured."""
 
-    def __init__(self) -> None:
-        self._sums: dict[int, Tensor] = {}
-        self._negentropies: dict[int, float] = {}
-        self._counts: dict[int, int] = {}
-
-    def add(self, probabilities: Tensor, items: Tensor) -> None:
-        """Take in probabilities [B, C] of the pictures with these indices [B], in any order."""
-        probabilities = probabilities.double()
-        for chunk in (items // CHUNK).unique().tolist():
-            part = probabilities[items // CHUNK == chunk]
-            negentropy = float(torch.xlogy(part, part).sum())
-            self._sums[chunk] = self._sums.get(chunk, 0) + part.sum(dim=0)
-            self._negentropies[chunk] = self._negentropies.get(chunk, 0.0) + negentropy
-            self._counts[chunk] = self._counts.get(chunk, 0) + len(part)
-
-    def score(self) -> Spread:
-        """Mean and (population) standard deviation over chunks; ValueError without pictures."""
-        if not self._counts:
-            raise ValueError("an Inception score needs at least one picture")
-        return _spread([self._chunk_score(chunk) for chunk in self._counts])
-
-    def _chunk_score(self, chunk: int) -> float:
-        """exp(mean(sum p log p) - sum q log q), which is exp(mean(KL(p, q)))."""
-        mean = self._sums[chunk] / self._counts[chunk]
-        divergence = self._negentropies[chunk] / self._counts[chunk] - torch.xlogy(mean, mean).sum()
-        return float(divergence.exp())
+_Function = TypeVar("_Function", bound=Callable[[Evidence], Mapping[str, Any]])
 
 
-def kernel_distance(
-    samples: Tensor,
-    reference: Tensor,
-    subsets: int = SUBSETS,
-    subset_size: int = SUBSET_SIZE,
+def register_metric(name: str, heading: str = "figures") -> Callable[[_Function], _Function]:
+    """Decorator: make ``function(evidence)``, which returns figures by name, a metric."""
+
+    def register(function: _Function) -> _Function:
+        METRICS.add(name, Metric(function, heading))
+        return function
+
+    return register
+
+
+def measure(evidence: Evidence, metrics: Sequence[str] = GENERAL) -> dict[str, dict[str, Any]]:
+    """Tables of figures by heading; ValueError if there is no metric of a name."""
+    tables: dict[str, dict[str, Any]] = {}
+    for metric in [METRICS.find(name) for name in dict.fromkeys(metrics)]:
+        if figures := metric.function(evidence):
+            tables.setdefault(metric.heading, {}).update(figures)
+    return tables
+
+
+def evaluate(
+    images: Images | FeatureSummary,
+    reference: Images | FeatureSummary,
+    extractor: FeatureExtractor,
     seed: int = 0,
-) -> Spread:
-    """Squared maximum mean discrepancy, unbiased, with the kernel (x.y / d + 1)^3.
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Compare pictures with a reference: the general figures by the names of the field.
 
-    KID (Binkowski et al. 2018, section 4) where the features are Inception's. Unlike a Frechet
-    distance it is not biased for few pictures, and can come out below zero.
+    A reference that serves several times is best summarised once, with `summarise`. Pictures and
+    reference may differ in size, since the extractor resizes both; say so beside the figures. Fewer
+    pictures make every figure but the kernel distance worse: compare equal numbers only.
 
     Args:
-        samples: features [n, d], n >= 2.
-        reference: features [m, d], m >= 2.
-        subsets: random subsets, drawn without replacement, to average over.
-        subset_size: pictures of each side in a subset; at most as many as the smaller side has.
-        seed: of the subsets.
+        images: the pictures; uint8 ``[n, 3, H, W]``, anything that gives such for indices
+            (`setar.data.images.Images`), or their summary.
+        reference: the same of real pictures.
+        extractor: the network in whose features they are compared.
+        seed: of the kernel distance's random subsets.
+        progress: show bars.
 
-    Returns:
-        Mean and (population) standard deviation over subsets; the latter only says how much the
-        subsets differ, and is 0 when they cannot.
-
-    Raises ValueError for fewer than two features or other dimensions.
+    Raises:
+        ValueError: there are fewer than two pictures, or a summary is of other features.
     """
-    size = min(subset_size, len(samples), len(reference))
-    if size < 2:
-        raise ValueError("a kernel distance needs at least 2 pictures of each side")
-    _check_dimensions(samples.shape[1], reference.shape[1])
-    if size == len(samples) == len(reference):
-        subsets = 1  # every subset is the whole
-    generator = torch.Generator().manual_seed(seed)
-    found = []
-    for _ in range(subsets):
-        real = reference[torch.randperm(len(reference), generator=generator)[:size]]
-        made = samples[torch.randperm(len(samples), generator=generator)[:size]]
-        found.append(_unbiased_discrepancy(made, real))
-    return _spread(found)
+
+    def summary(given: Images | FeatureSummary) -> FeatureSummary:
+        if not isinstance(given, FeatureSummary):
+            return summarise(given, extractor, progress)
+        if given.features != extractor.name:
+            name = given.features
+            raise ValueError(f"a summary of {name} features is no use for {extractor.name}")
+        return given
+
+    evidence = Evidence(summary(images), summary(reference), extractor, seed, progress)
+    return measure(evidence)["figures"]
 
 
-def _spread(figures: list[float]) -> Spread:
-    values = torch.tensor(figures, dtype=torch.float64)
-    return Spread(float(values.mean()), float(values.std(correction=0)))
+def settings_of(evidence: Evidence) -> dict[str, Any]:
+    """What the general figures depend on beside pictures and features."""
+    made, real = evidence.made.pooled, evidence.real.pooled
+    if made is None or real is None:
+        return {}
+    size = min(SUBSET_SIZE, len(made), len(real))
+    settings = {"neighbours": NEIGHBOURS, "subsets": SUBSETS, "subset size": size}
+    return {**settings, "subset seed": evidence.seed}
 
 
-def _unbiased_discrepancy(a: Tensor, b: Tensor) -> float:
-    """a, b: [m, d]; the estimator of Gretton et al. 2012, equation 3, but with all pairs across."""
-    size = len(a)
-    within = (_sum_of_pairs(a) + _sum_of_pairs(b)) / (size * (size - 1))
-    return float(within - 2 * _kernel(a, b).sum(dtype=torch.float64) / size**2)
+def _named(evidence: Evidence, of_inception: str, else_: str, value: Any) -> dict[str, float]:
+    """A figure under the name of the field: FID only with Inception, else such as FD-EffLite0."""
+    features = evidence.extractor.name
+    name, ending = (of_inception, "") if features == "Inception" else (else_, f"-{features}")
+    if isinstance(value, Spread):
+        return {f"{name}{ending}": value.mean, f"{name}{ending} spread": value.deviation}
+    return {f"{name}{ending}": value}
 
 
-def _sum_of_pairs(features: Tensor) -> Tensor:
-    """Sum of the kernel over pairs of different features, in float64: it is large."""
-    kernel = _kernel(features, features)
-    return kernel.sum(dtype=torch.float64) - kernel.diagonal().sum(dtype=torch.float64)
+@register_metric("frechet")
+def _frechet(evidence: Evidence) -> dict[str, float]:
+    made, real = evidence.made.gaussian, evidence.real.gaussian
+    return _named(evidence, "FID", "FD", frechet_distance(made, real))
 
 
-def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.T / a.shape[1] + 1) ** 3
+@register_metric("spatial-frechet")
+def _spatial_frechet(evidence: Evidence) -> dict[str, float]:
+    made, real = evidence.made.spatial, evidence.real.spatial
+    if made is None or real is None:
+        return {}
+    return _named(evidence, "sFID", "sFD", frechet_distance(made, real))
 
 
-def _check_dimensions(a: int, b: int) -> None:
-    if a != b:
-        raise ValueError(f"feature dimensions differ: {a} and {b}")
+@register_metric("inception-score")
+def _inception_score(evidence: Evidence) -> dict[str, float]:
+    score = evidence.made.score
+    return {} if score is None else _named(evidence, "IS", "IS", score)
 
 
-def _statistics(given: Tensor | GaussianStatistics) -> GaussianStatistics:
-    return (
-        given if isinstance(given, GaussianStatistics) else GaussianStatistics.from_features(given)
-    )
+@register_metric("kernel")
+def _kernel(evidence: Evidence) -> dict[str, float]:
+    made, real = evidence.made.pooled, evidence.real.pooled
+    if made is None or real is None:
+        return {}
+    return _named(evidence, "KID", "KD", kernel_distance(made, real, seed=evidence.seed))
 
 
-def _square_root(covariance: Tensor) -> Tensor:
-    """R [d, rank] with R R^T = covariance; directions without variance are dropped."""
-    values, vectors = torch.linalg.eigh(covariance)
-    noise = values[-1] * len(values) * torch.finfo(values.dtype).eps
-    kept = values > noise
-    return vectors[:, kept] * values[kept].sqrt()
+@register_metric("precision-recall")
+def _precision_recall(evidence: Evidence) -> dict[str, float]:
+    made, real = evidence.made.pooled, evidence.real.pooled
+    if made is None or real is None or min(len(made), len(real)) <= NEIGHBOURS:
+        return {}
+    precision, recall = precision_recall(made, real, progress=evidence.progress)
+    return {
+        **_named(evidence, "precision", "precision", precision),
+        **_named(evidence, "recall", "recall", recall),
+    }
+
+
+@register_metric("reconstruction", heading="tokenizer")
+def _reconstruction(evidence: Evidence) -> dict[str, Any]:
+    found = evidence.reconstruction
+    if found is None:
+        return {}
+    of_scales = {"usage_of_scales": found.usage_of_scales} if found.usage_of_scales else {}
+    tokens = found.codes.shape[1]
+    return {"psnr": found.psnr, "usage": found.usage, **of_scales, "tokens": tokens}

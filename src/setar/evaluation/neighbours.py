@@ -6,7 +6,6 @@ share rewards memorising, so print it beside the share of the real pictures
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -77,51 +76,34 @@ def squared_radii(features: Tensor, k: int, progress: bool = False) -> Tensor:
     return torch.cat(found)
 
 
-@dataclass(frozen=True, eq=False)
-class ClassShare:
-    """The share of pictures whose nearest reference picture lies in the asked class.
-
-    Attributes:
-        over_classes: mean of the classes' shares; every class that occurs counts the same.
-        over_images: mean over the pictures; large classes count more.
-        per_class: float64 [C], NaN for a class of which no picture was asked.
-    """
-
-    over_classes: float
-    over_images: float
-    per_class: Tensor
-
-
 def nearest_class_share(
-    samples: Tensor,
-    sample_labels: Tensor,
-    reference: Tensor,
-    reference_labels: Tensor,
-    centre: bool = True,
-) -> ClassShare:
-    """Share of samples whose nearest reference feature carries the asked class.
+    samples: Tensor, sample_labels: Tensor, reference: Tensor, reference_labels: Tensor
+) -> float:
+    """Share of samples whose nearest reference feature carries the asked class: mean over classes.
 
-    Nearest by cosine similarity, after the mean of the reference is subtracted from both (with
-    `centre`). samples [n, d] and reference [m, d] are features; sample_labels [n] the classes asked
-    for, reference_labels [m] the true ones, integers from 0. Of equally near ones one counts.
+    Nearest by cosine similarity, after the mean of the reference is subtracted from both. samples
+    [n, d] and reference [m, d] are features; sample_labels [n] the classes asked for,
+    reference_labels [m] the true ones, integers from 0. Of equally near ones one counts, and every
+    class that occurs counts the same.
     Raises ValueError where there is not one label for each feature.
     """
     _check_labels(samples, sample_labels)
     _check_labels(reference, reference_labels)
-    samples, reference = _directions(samples, reference, centre)
+    origin = reference.double().mean(dim=0)
+    samples, reference = _directions(samples, origin), _directions(reference, origin)
     blocks = _blocks(samples, reference)
     nearest = torch.cat([(samples[rows] @ reference.T).argmax(1) for rows in blocks])
     return _class_share(reference_labels[nearest], sample_labels)
 
 
-def leave_one_out_class_share(reference: Tensor, labels: Tensor, centre: bool = True) -> ClassShare:
+def leave_one_out_class_share(reference: Tensor, labels: Tensor) -> float:
     """`nearest_class_share` of real pictures, each against all the others: the figure to match.
 
     reference: features [m, d], m >= 2; labels: integers [m] from 0.
     Raises ValueError where there is not one label for each feature.
     """
     _check_labels(reference, labels)
-    directions, _ = _directions(reference, reference, centre)
+    directions = _directions(reference, reference.double().mean(dim=0))
     nearest = []
     for rows in _blocks(directions, directions):
         similarity = directions[rows] @ directions.T
@@ -130,22 +112,7 @@ def leave_one_out_class_share(reference: Tensor, labels: Tensor, centre: bool = 
     return _class_share(labels[torch.cat(nearest)], labels)
 
 
-@dataclass(frozen=True, eq=False)
-class NearCopies:
-    """How close samples come to reference pictures.
-
-    Attributes:
-        share: share of samples whose distance is at most the threshold.
-        nearest: int64 [n], the index of the nearest reference picture.
-        distance: float64 [n], root mean square difference to it of values in 0..1.
-    """
-
-    share: float
-    nearest: Tensor
-    distance: Tensor
-
-
-def near_copies(samples: Tensor, reference: Tensor, threshold: float) -> NearCopies:
+def near_copies(samples: Tensor, reference: Tensor, threshold: float) -> float:
     """Share of samples that lie within `threshold` (RMSE of values in 0..1) of a reference picture.
 
     samples uint8 [n, 3, h, w], reference uint8 [m, 3, h, w]. Distances are exact (whole numbers in
@@ -155,8 +122,8 @@ def near_copies(samples: Tensor, reference: Tensor, threshold: float) -> NearCop
     Raises ValueError where the pictures are not uint8 of one size.
     """
     _check_pictures(samples, reference)
-    nearest, distance = _nearest_picture(samples, reference)
-    return NearCopies(float((distance <= threshold).double().mean()), nearest, distance)
+    distance = _nearest_picture(samples, reference)
+    return float((distance <= threshold).double().mean())
 
 
 def near_copy_threshold(pictures: Tensor, quantile: float = 0.05) -> float:
@@ -170,23 +137,18 @@ def near_copy_threshold(pictures: Tensor, quantile: float = 0.05) -> float:
     _check_pictures(pictures, pictures)
     if len(pictures) < 2:
         raise ValueError(f"a threshold needs at least two pictures, got {len(pictures)}")
-    _, distance = _nearest_picture(pictures, pictures, leave_one_out=True)
-    return float(distance.quantile(quantile))
+    return float(_nearest_picture(pictures, pictures, leave_one_out=True).quantile(quantile))
 
 
-def _directions(samples: Tensor, reference: Tensor, centre: bool) -> tuple[Tensor, Tensor]:
-    """Both sets as unit vectors in float64, seen from the mean of the reference."""
-    samples, reference = samples.double(), reference.double()
-    origin = reference.mean(dim=0) if centre else 0.0
-    return functional.normalize(samples - origin), functional.normalize(reference - origin)
+def _directions(features: Tensor, origin: Tensor) -> Tensor:
+    """Features as unit vectors in float64, seen from an origin."""
+    return functional.normalize(features.double() - origin)
 
 
-def _class_share(found: Tensor, asked: Tensor) -> ClassShare:
-    """found, asked: integers [n]; the share of equal ones, per class asked."""
-    hit = (found == asked).double()
-    counts = torch.bincount(asked)
-    per_class = torch.bincount(asked, weights=hit) / counts
-    return ClassShare(float(per_class.nanmean()), float(hit.mean()), per_class)
+def _class_share(found: Tensor, asked: Tensor) -> float:
+    """found, asked: integers [n]; the mean over the classes asked of their share of equal ones."""
+    hits = torch.bincount(asked, weights=(found == asked).double())
+    return float((hits / torch.bincount(asked)).nanmean())
 
 
 def _check_labels(features: Tensor, labels: Tensor) -> None:
@@ -201,24 +163,18 @@ def _check_pictures(samples: Tensor, reference: Tensor) -> None:
         raise ValueError(f"sizes differ: {list(samples.shape)} and {list(reference.shape)}")
 
 
-def _nearest_picture(
-    samples: Tensor, reference: Tensor, leave_one_out: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Index [n] of the nearest reference picture (with `leave_one_out` not itself) and RMSE [n]."""
+def _nearest_picture(samples: Tensor, reference: Tensor, leave_one_out: bool = False) -> Tensor:
+    """RMSE [n] to the nearest reference picture, with `leave_one_out` not to itself."""
     values = samples[0].numel()
     squared = torch.full((len(samples),), torch.inf, dtype=torch.float64, device=samples.device)
-    nearest = torch.zeros(len(samples), dtype=torch.int64, device=samples.device)
     blocks = torch.arange(len(reference)).split(max(1, BLOCK // values))
     for rows in torch.arange(len(samples)).split(max(1, BLOCK // values)):
         for columns in blocks:
             block = _squared_distances(samples[rows], reference[columns])
             if leave_one_out:
                 block[rows[:, None] == columns] = torch.inf
-            minimum, index = block.min(dim=1)
-            closer = minimum < squared[rows]
-            squared[rows] = torch.where(closer, minimum, squared[rows])
-            nearest[rows] = torch.where(closer, columns[0] + index, nearest[rows])
-    return nearest, (squared / values).sqrt() / 255
+            squared[rows] = torch.minimum(squared[rows], block.amin(dim=1))
+    return (squared / values).sqrt() / 255
 
 
 def _squared_distances(samples: Tensor, reference: Tensor) -> Tensor:

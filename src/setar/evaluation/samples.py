@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from setar.data.images import Images
-from setar.evaluation.processes import Work, in_batches
+from setar.evaluation.workers import Work, in_batches
 from setar.pipeline import Pipeline
 from setar.tokenizers.autoencoder import psnr
 from setar.tokenizers.base import Tokenizer, decode_codes, encode_images, to_float
-from setar.tokenizers.multiscale import MultiScaleVQ
 
 
 class BalancedSampler:
@@ -40,15 +39,10 @@ class BalancedSampler:
 
     def __call__(self, items: Tensor) -> tuple[Tensor]:
         """Codes int64 ``[B, N]``, on the CPU, of the pictures with these indices ``[B]``."""
-        labels = balanced_labels(items, len(self.pipeline.classes))
-        seeds = self.seed + labels * self.count + items // len(self.pipeline.classes)
+        rounds, labels = items // len(self.pipeline.classes), items % len(self.pipeline.classes)
+        seeds = self.seed + labels * self.count + rounds
         codes = self.pipeline.sample_codes(labels.tolist(), seed=seeds.tolist(), **self.options)
         return (codes.cpu(),)
-
-
-def balanced_labels(items: Tensor, classes: int) -> Tensor:
-    """The class of each picture of a `BalancedSampler`, int64 ``[B]``."""
-    return items % classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +72,7 @@ def sample(
     began = perf_counter()
     batches = in_batches(open_sampler, classes * count, "sampling", processes, progress)
     codes = torch.cat([batch for _, (batch,) in batches if batch is not None])
-    labels = balanced_labels(torch.arange(classes * count), classes)
+    labels = torch.arange(classes * count) % classes
     return Samples(codes, labels, count, seed, perf_counter() - began)
 
 
@@ -120,14 +114,14 @@ class Reconstruction:
     usage: float
     """Share of the codebook that these pictures use."""
     usage_of_scales: dict[str, float]
-    """The same for each scale of a multi-scale tokenizer, by its name such as 4x4; else empty."""
+    """The same for each scale, where there are several, by its name such as 4x4; else empty."""
 
 
 class Reconstructor:
-    """Work (`in_batches`) that encodes the pictures that it opens and measures what comes back."""
+    """Work (`in_batches`) that encodes pictures and measures what comes back."""
 
-    def __init__(self, tokenizer: Tokenizer, open_images: Callable[[], Images]) -> None:
-        self.tokenizer, self.images = tokenizer, open_images()
+    def __init__(self, tokenizer: Tokenizer, images: Images) -> None:
+        self.tokenizer, self.images = tokenizer, images
 
     def __call__(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Codes int64 ``[B, N]`` and PSNR ``[B]`` of the pictures with these indices ``[B]``."""
@@ -147,18 +141,10 @@ def reconstruct_all(
     """Let a `Reconstructor` of this tokenizer treat all ``total`` pictures."""
     batches = in_batches(open_reconstructor, total, "reconstructing", processes, progress)
     codes, quality = zip(*(found for _, found in batches), strict=True)
-    joined = torch.cat(codes)
-    return Reconstruction(
-        joined,
-        float(torch.cat(quality).mean()),
-        len(joined.unique()) / tokenizer.vocabulary,
-        _usage_of_scales(tokenizer, joined),
-    )
-
-
-def _usage_of_scales(tokenizer: Tokenizer, codes: Tensor) -> dict[str, float]:
-    if not isinstance(tokenizer, MultiScaleVQ):
-        return {}
-    used = (tokenizer.codebook.counts(codes) > 0).float().mean(1).tolist()
-    names = [f"{rows}x{columns}" for rows, columns in tokenizer.scales]
-    return dict(zip(names, used, strict=True))
+    joined, of_scales = torch.cat(codes), {}
+    if tokenizer.scales is not None:
+        parts = joined.split([rows * columns for rows, columns in tokenizer.scales], dim=1)
+        for (rows, columns), part in zip(tokenizer.scales, parts, strict=True):
+            of_scales[f"{rows}x{columns}"] = len(part.unique()) / tokenizer.vocabulary
+    usage = len(joined.unique()) / tokenizer.vocabulary
+    return Reconstruction(joined, float(torch.cat(quality).mean()), usage, of_scales)

@@ -8,12 +8,10 @@ reference may hold precomputed statistics: ``mu``, ``sigma`` of the pooled featu
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import torch
@@ -21,15 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from setar.checkpoint import CONFIG
-from setar.data import digits, emoji
-from setar.data.images import FolderImages, Images, Size
-from setar.evaluation.metrics import GaussianStatistics
-from setar.evaluation.processes import BATCH
+from setar.data.base import DATASETS, Dataset, open_data
+from setar.data.images import Images, Size
+from setar.evaluation.distances import GaussianStatistics
 from setar.evaluation.summary import FeatureSummary
-from setar.tokenizers.base import to_uint8
-from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
+from setar.evaluation.workers import BATCH, Once
+from setar.run_folder import is_run
 
-DATA_SETS = ("emoji", "digits")
 ADM_FEATURES = "Inception"
 """The features of statistics in files that do not name any: those of ADM's reference batches."""
 
@@ -39,18 +35,20 @@ class Pictures:
     """Pictures that any process can open."""
 
     name: str
-    open: Callable[[], Images]
+    open: Once[Images]
     labels: Tensor | None = None
     """Classes int64 ``[n]``, if they are known."""
+    data: Dataset | None = None
+    """The data set that they are a split of."""
+    training: bool = False
+    """Whether they are its training split."""
+    names: Sequence[str] = ()
+    """What each is called; empty: they have numbers only."""
 
-    @cached_property
+    @property
     def images(self) -> Images:
-        """Opened here, once."""
+        """The pictures themselves."""
         return self.open()
-
-    def opener(self, processes: int) -> Callable[[], Images]:
-        """Opens them in each process; a single one has them open already."""
-        return (lambda: self.images) if processes == 1 else self.open
 
 
 class NpzImages:
@@ -61,7 +59,17 @@ class NpzImages:
     """
 
     def __init__(self, file: Path) -> None:
-        self._pixels = _read_pixels(Path(file))
+        file = Path(file)
+        if not holds_pictures(file):
+            raise ValueError(f"{file} holds no pictures: it has no `arr_0`")
+        with _reading(file):
+            pixels = _mapped(file)
+        if pixels is None:
+            pixels = _read(file, ["arr_0"])["arr_0"]
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
+            found = f"{pixels.dtype} {list(pixels.shape)}"
+            raise ValueError(f"`arr_0` of {file} must be uint8 [n, height, width, 3], not {found}")
+        self._pixels = pixels
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -72,12 +80,12 @@ class NpzImages:
 
 
 class EvenlySpaced:
-    """``count`` of some images, from all over them."""
+    """``count`` of some images, from all over them; ValueError if they are fewer."""
 
     def __init__(self, images: Images, count: int) -> None:
+        self.images, self.count = images, count
         if count > len(images):
             raise ValueError(f"`images` (={count}) must not exceed the {len(images)} there are")
-        self.images, self.count = images, count
 
     def __len__(self) -> int:
         return self.count
@@ -91,42 +99,35 @@ def find_pictures(text: str, size: Size | None = None) -> Pictures:
     """The pictures that a text names.
 
     Args:
-        text: ``emoji`` or ``digits``, with ``:train`` (the default), ``:heldout`` or ``:all``; a
-            file whose name ends in ``.npz``; or a folder, however nested.
+        text: a data set, with ``:train`` (the default), ``:heldout`` or ``:all``; a file whose name
+            ends in ``.npz``; or a folder, however nested.
         size: take centre crops of a folder's pictures and resize them to this side, or (height,
             width), in pixels; None takes them as they are.
 
     Raises:
-        ValueError: the folder is a model's. Opening the pictures raises one where they are missing
-            or of several sizes.
+        ValueError: there are no such pictures, or the folder is a model's. Opening them raises one
+            where they are of several sizes.
     """
-    name, _, split = text.partition(":")
-    if name in DATA_SETS:
-        split = split or "train"
-        return Pictures(f"{name}:{split}", partial(load_data_set, name, split))
     if text.endswith(".npz"):
-        return Pictures(text, partial(NpzImages, Path(text)))
-    if is_model(text):
-        raise ValueError(f"{text} is a model, not pictures")
-    return Pictures(text, partial(FolderImages, Path(text), size))
+        return Pictures(text, Once(NpzImages, Path(text)))
+    name, _, split = text.partition(":")
+    if name not in DATASETS:
+        if is_model(text):
+            raise ValueError(f"{text} is a model, not pictures")
+        return Pictures(text, Once(open_images, text, size), names=open_data(text, size).names)
+    source = f"{name}:{split or 'train'}"
+    data, training = open_data(source), split in ("", "train")
+    return Pictures(source, Once(open_images, source, size), None, data, training, data.names)
+
+
+def open_images(source: str, size: Size | None) -> Images:
+    """The pictures of `setar.data.base.open_data`."""
+    return open_data(source, size).images
 
 
 def is_model(text: str) -> bool:
     """Whether a folder is a model's or a run's rather than one of pictures."""
-    return os.path.isfile(Path(text) / CONFIG) or os.path.isdir(Path(text) / "checkpoints")
-
-
-def open_evenly(open_images: Callable[[], Images], count: int) -> Images:
-    """``count`` of the images, evenly spaced; ValueError if there are not so many."""
-    return EvenlySpaced(open_images(), count)
-
-
-def load_data_set(name: str, split: Any) -> Tensor:
-    """The pictures of ``emoji`` or ``digits``, uint8 ``[n, 3, H, W]``; ValueError for no split."""
-    if name == "emoji":
-        return emoji.load(split).images
-    levels = PixelLevels(PixelLevelsConfig(digits.VOCABULARY))
-    return to_uint8(levels.decode(digits.load(split).codes, digits.GRID))
+    return os.path.isfile(Path(text) / CONFIG) or is_run(text)
 
 
 def load_statistics(file: Path, features: str) -> FeatureSummary | None:
@@ -161,21 +162,15 @@ def save_pictures(
     batches = tqdm(
         torch.arange(len(images)).split(BATCH), "saving", leave=False, disable=not progress
     )
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(images), height, width, 3)}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as stream:
-            _write_header(stream, (len(images), height, width, 3), np.dtype(np.uint8))
+            np.lib.format.write_array_header_1_0(stream, header)
             for items in batches:
                 stream.write(images[items].permute(0, 2, 3, 1).contiguous().numpy().tobytes())
         if labels is not None:
             with archive.open("arr_1.npy", "w") as stream:
-                _write_header(stream, (len(labels),), np.dtype(np.int64))
-                stream.write(labels.numpy().tobytes())
-
-
-def _write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> None:
-    description = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": description, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
+                np.lib.format.write_array(stream, labels.numpy())
 
 
 @contextmanager
@@ -195,19 +190,6 @@ def _read(file: Path, names: Collection[str]) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in names if name in archive}
 
 
-def _read_pixels(file: Path) -> np.ndarray:
-    if not holds_pictures(file):
-        raise ValueError(f"{file} holds no pictures: it has no `arr_0`")
-    with _reading(file):
-        pixels = _mapped(file)
-    if pixels is None:
-        pixels = _read(file, ["arr_0"])["arr_0"]
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
-        found = f"{pixels.dtype} {list(pixels.shape)}"
-        raise ValueError(f"`arr_0` of {file} must be uint8 [n, height, width, 3], not {found}")
-    return pixels
-
-
 def _mapped(file: Path) -> np.ndarray | None:
     """``arr_0`` as a view of the file, or None where it is compressed or in Fortran's order."""
     with zipfile.ZipFile(file) as archive:
@@ -221,17 +203,12 @@ def _mapped(file: Path) -> np.ndarray | None:
             header = stream.tell()
     if fortran or dtype.hasobject:
         return None
-    start = _start_of_data(file, entry) + header
-    return np.memmap(file, dtype, "r", start, shape)
-
-
-def _start_of_data(file: Path, entry: zipfile.ZipInfo) -> int:
-    """Where an entry's bytes begin: after 30 fixed bytes, its name and its extra field."""
     with file.open("rb") as stream:
         stream.seek(entry.header_offset)
         fixed = stream.read(30)
     name, extra = int.from_bytes(fixed[26:28], "little"), int.from_bytes(fixed[28:30], "little")
-    return entry.header_offset + 30 + name + extra
+    # Before an entry's bytes stand these 30, its name and its extra field.
+    return np.memmap(file, dtype, "r", entry.header_offset + 30 + name + extra + header, shape)
 
 
 def _gaussian(

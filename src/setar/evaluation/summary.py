@@ -4,9 +4,7 @@ Each picture is seen once. Means and covariances do not grow with the number of 
 pooled features, which nearest neighbours and kernels need one by one, at most `KEPT` are kept.
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,13 @@ import torch
 from torch import Tensor
 
 from setar.data.images import Images
-from setar.evaluation.metrics import (
+from setar.evaluation.distances import (
     GaussianStatistics,
     RunningGaussian,
     RunningInceptionScore,
     Spread,
 )
-from setar.evaluation.processes import Work, in_batches
+from setar.evaluation.workers import Once, Work, in_batches, resolved
 from setar.features.base import FeatureExtractor, Features
 
 KEPT = 50_000
@@ -49,73 +47,29 @@ class FeatureSummary:
 
 
 def summarise(
-    images: Images, extractor: FeatureExtractor, progress: bool = False
+    images: Images | Once[Images],
+    extractor: FeatureExtractor | Once[FeatureExtractor],
+    progress: bool = False,
+    processes: int = 1,
 ) -> FeatureSummary:
-    """Look at all images once, in this process.
+    """Look at all images once.
 
     Args:
         images: gives uint8 ``[B, 3, H, W]`` for a tensor of B indices; a tensor of pictures does.
         extractor: the network.
         progress: show a bar.
+        processes: how many extract the features, which this one adds up; of several, each opens
+            images and extractor for itself, so both must be `Once`.
 
     Raises:
         ValueError: there are fewer than two images.
     """
-    return summarise_in_processes(
-        lambda: images, lambda: extractor, len(images), extractor.name, 1, progress
-    )
-
-
-def summarise_in_processes(
-    open_images: Callable[[], Images],
-    open_extractor: Callable[[], FeatureExtractor],
-    total: int,
-    features: str,
-    processes: int,
-    progress: bool = False,
-) -> FeatureSummary:
-    """`summarise`, each process opening the images and the extractor for itself.
-
-    Features come back to this process, which alone adds them up.
-
-    Args:
-        open_images: gives the images (`in_batches` says what may be handed to a process).
-        open_extractor: gives the network.
-        total: number of images.
-        features: name of the extractor.
-        processes: how many; 1 is this one.
-        progress: show a bar.
-    """
-    open_work = partial(_open_work, open_images, open_extractor)
-    batches = in_batches(open_work, total, "features", processes, progress)
-    # Results are of any tensors or None, and come back from other processes as plain tuples.
-    found = ((items, Features(*result)) for items, result in batches)  # type: ignore[arg-type]
-    return collect(found, total, features)
-
-
-def _open_work(
-    open_images: Callable[[], Images], open_extractor: Callable[[], FeatureExtractor]
-) -> Work:
-    images, extractor = open_images(), open_extractor()
-    return lambda items: extractor(images[items])
-
-
-def collect(
-    batches: Iterable[tuple[Tensor, Features]], total: int, features: str
-) -> FeatureSummary:
-    """The summary of features that come batch by batch with the indices of their pictures.
-
-    Args:
-        batches: indices ``[B]`` of 0 .. total - 1, in order, and features of these pictures.
-        total: number of pictures.
-        features: name of the extractor.
-
-    Raises:
-        ValueError: there are fewer than two pictures.
-    """
+    total, open_work = len(resolved(images)), Once(_work, images, extractor)
     gaussian, spatial, score = RunningGaussian(), RunningGaussian(), RunningInceptionScore()
     pooled, predicted = [], []
-    for items, batch in batches:
+    for items, result in in_batches(open_work, total, "features", processes, progress):
+        # Results are of any tensors or None, and come back from other processes as plain tuples.
+        batch = Features(*result)  # type: ignore[arg-type]
         gaussian.add(batch.pooled)
         pooled.append(batch.pooled[is_kept(items, total)])
         if batch.spatial is not None:
@@ -124,7 +78,7 @@ def collect(
             score.add(batch.probabilities, items)
             predicted.append(batch.probabilities.argmax(dim=1))
     return FeatureSummary(
-        features,
+        resolved(extractor).name,
         gaussian.count,
         gaussian.statistics(),
         spatial.statistics() if spatial.count else None,
@@ -132,6 +86,10 @@ def collect(
         torch.cat(pooled),
         torch.cat(predicted) if predicted else None,
     )
+
+
+def _work(images: Images, extractor: FeatureExtractor) -> Work:
+    return lambda items: extractor(images[items])
 
 
 def is_kept(items: Tensor, total: int) -> Tensor:

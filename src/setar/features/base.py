@@ -4,15 +4,13 @@ Metrics take any extractor, and reports name it: "FD-" and its name. Only Incept
 distance is FID.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-INCEPTION = "inception:"
+from setar.registry import Table
 
 
 class Features(NamedTuple):
@@ -32,6 +30,21 @@ class FeatureExtractor(Protocol):
     name: str
     """What a report says after "FD-": EffLite0, Inception, digits."""
 
+    @property
+    def described(self) -> str:
+        """The name, and what else its features depend on."""
+        return self.name
+
+    @classmethod
+    def make(cls, argument: str, device: str | torch.device) -> Self:
+        """The extractor ``name:argument``, such as a file of weights; mostly the argument is empty.
+
+        Raises:
+            ValueError: the argument is not what it needs.
+            ImportError: its weights are not installed.
+        """
+        ...
+
     def __call__(self, images: Tensor) -> Features:
         """Features of uint8 images ``[B, 3, H, W]`` on any device.
 
@@ -41,51 +54,46 @@ class FeatureExtractor(Protocol):
         ...
 
 
-def feature_extractor(text: str, device: str | torch.device = "cpu") -> FeatureExtractor:
-    """The extractor that a text names: ``efflite0``, ``digits`` or ``inception:FILE``.
+EXTRACTORS: Table[type[FeatureExtractor]] = Table(
+    "feature extractor",
+    {
+        "efflite0": "setar.features.efficientnet:EfficientNetFeatures",
+        "digits": "setar.features.digits:DigitFeatures",
+        "inception": "setar.features.inception:InceptionFeatures",
+    },
+)
+"""Feature extractors by the name that ``--features`` and data sets use."""
 
-    Args:
-        text: FILE holds the Inception weights of FID, see `setar.features.inception`.
-        device: where the network runs.
+
+def make_extractor(text: str, device: str | torch.device = "cpu") -> FeatureExtractor:
+    """The extractor that a text names, such as ``efflite0`` or ``inception:FILE``.
 
     Raises:
-        ValueError: there is no such extractor, or FILE cannot be read.
-        ImportError: the weights of ``efflite0`` are not installed.
+        ValueError: there is no such extractor, or it cannot use what follows the colon.
+        ImportError: its weights are not installed.
     """
-    if text == "efflite0":
-        from setar.features.efficientnet import EfficientNetFeatures
-
-        return EfficientNetFeatures(device=device)
-    if text == "digits":
-        from setar.features.digits import DigitFeatures
-
-        return DigitFeatures(device=device)
-    if text.startswith(INCEPTION) and text != INCEPTION:
-        from setar.features.inception import InceptionFeatures, read_inception
-
-        return InceptionFeatures(read_inception(Path(text.removeprefix(INCEPTION))), device)
-    raise ValueError(f"features {text!r} must be efflite0, digits or inception:FILE")
+    name, _, argument = text.partition(":")
+    return EXTRACTORS.find(name).make(argument, device)
 
 
-def stream_features(
-    extractor: FeatureExtractor, images: Tensor, batch: int = 64, progress: bool = False
-) -> Iterator[Features]:
-    """Yield the features of ``batch`` images at a time, in order, so that memory stays bounded.
-
-    images: uint8 ``[n, 3, H, W]``. ``progress`` shows a bar.
-    """
-    for chunk in tqdm(images.split(batch), desc="features", disable=not progress):
-        yield extractor(chunk)
+def without_argument(name: str, argument: str) -> None:
+    """Raise ValueError if an extractor that needs none was given an argument."""
+    if argument:
+        raise ValueError(f"the features {name!r} take nothing after them, not {argument[:60]!r}")
 
 
 def extract_features(
     extractor: FeatureExtractor, images: Tensor, batch: int = 64, progress: bool = False
 ) -> Features:
-    """`stream_features`, put together: each field has a row for each of the n images."""
-    pooled, spatial, probabilities = zip(
-        *stream_features(extractor, images, batch, progress), strict=True
-    )
-    return Features(torch.cat(pooled), _join(spatial), _join(probabilities))
+    """Features of images uint8 ``[n, 3, H, W]``, ``batch`` at a time; a row for each of them."""
+    bar = tqdm(images.split(batch), desc="features", disable=not progress)
+    pooled, spatial, probabilities = zip(*map(extractor, bar), strict=True)
+
+    def join(parts: tuple[Tensor | None, ...]) -> Tensor | None:
+        found = [part for part in parts if part is not None]
+        return torch.cat(found) if found else None
+
+    return Features(torch.cat(pooled), join(spatial), join(probabilities))
 
 
 def check_images(images: Tensor) -> None:
@@ -94,8 +102,3 @@ def check_images(images: Tensor) -> None:
         raise ValueError(f"`images` must be uint8 in 0..255, got {images.dtype}")
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"`images` must be [batch, 3, height, width], got {list(images.shape)}")
-
-
-def _join(parts: tuple[Tensor | None, ...]) -> Tensor | None:
-    found = [part for part in parts if part is not None]
-    return torch.cat(found) if found else None

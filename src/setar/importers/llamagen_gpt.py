@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from setar.importers import folders, foreign
+from setar.importers import foreign
 from setar.models.decoder_only import DecoderOnlyConfig, DecoderOnlyTransformer
 from setar.pretrained import load_tokenizer
-from setar.sampling.generate import SamplingSettings
+from setar.recipes.recipe import Recipe
 from setar.sampling.guidance import Guidance
+from setar.sampling.settings import SamplingDefaults
 
 KIND = "a class-conditional GPT of LlamaGen"
 
@@ -81,32 +82,25 @@ def import_llamagen_gpt(
     state = foreign.read(file, WRAPPERS)
     with foreign.blame(file):
         model = convert(state, grid, heads)
-    if decoder.vocabulary != model.config.vocabulary:
-        raise ValueError(
-            f"the tokenizer {tokenizer} has {decoder.vocabulary} codes, "
-            f"the model {file} {model.config.vocabulary}"
-        )
-    guidance = Guidance(2.0 if model.config.class_dropout else 1.0)
-    folders.save_generator(model, decoder, out, "ar", guidance, SamplingSettings())
+        guidance = Guidance(2.0 if model.config.class_dropout else 1.0)
+        foreign.save(model, decoder, SamplingDefaults(Recipe.parse("ar"), guidance), out)
     return model
 
 
 def convert(
     state: Mapping[str, Tensor], grid: tuple[int, int] = (16, 16), heads: int | None = None
 ) -> DecoderOnlyTransformer:
-    """LlamaGen's state dict as our model, in float32 and evaluation mode, without gradients.
+    """LlamaGen's state dict as our model, in float32 and frozen; errors of `foreign.load`.
 
     Raises:
-        ValueError: names a tensor that is missing, unknown, or of the wrong shape or kind; or
-            ``heads`` or ``grid`` is impossible.
+        ValueError: ``heads`` or ``grid`` is impossible, too.
     """
     config = infer_config(state, grid, heads)
-    with torch.device("meta"):
-        model = DecoderOnlyTransformer(config)
     if config.class_dropout == 0:
-        state = {**state, CLASS_TABLE: _with_null_row(state[CLASS_TABLE])}
-    foreign.load(model, state, foreign_name, KIND, NOT_PARAMETERS)
-    return model
+        # Our table has a row for "no class" in any case; nothing reads it here.
+        rows = state[CLASS_TABLE]
+        state = {**state, CLASS_TABLE: torch.cat([rows, torch.zeros_like(rows[:1])])}
+    return foreign.load(DecoderOnlyTransformer, config, state, foreign_name, KIND, NOT_PARAMETERS)
 
 
 def infer_config(
@@ -121,30 +115,21 @@ def infer_config(
     tokens = foreign.find(state, "tok_embeddings.weight", ("codes", "width"), KIND)
     rows, width = table.shape
     null = rows != IMAGENET
+    if heads is None and width not in HEADS:
+        raise ValueError(
+            f"no published model has the width {width}, so its number of attention heads must be "
+            f"given (`heads`); known widths: {', '.join(map(str, HEADS))}"
+        )
     return DecoderOnlyConfig(
         vocabulary=tokens.shape[0],
         classes=rows - 1 if null else rows,
         grid=grid,
         width=width,
-        heads=_heads(width) if heads is None else heads,
+        heads=HEADS[width] if heads is None else heads,
         layers=foreign.count_parts(state, "layers."),
         class_dropout=0.1 if null else 0.0,
         class_rotation="zero",
     )
-
-
-def _heads(width: int) -> int:
-    if width not in HEADS:
-        raise ValueError(
-            f"no published model has the width {width}, so its number of attention heads must be "
-            f"given (`heads`); known widths: {', '.join(map(str, HEADS))}"
-        )
-    return HEADS[width]
-
-
-def _with_null_row(table: Tensor) -> Tensor:
-    """Our table has a row for "no class" in any case; without class dropout nothing reads it."""
-    return torch.cat([table, torch.zeros_like(table[:1])])
 
 
 def foreign_name(name: str) -> str:

@@ -8,10 +8,10 @@ Codebooks that are compared without normalising (never published) look the same 
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from setar.importers import folders, foreign
+from setar.importers import foreign
+from setar.pretrained import save_tokenizer
 from setar.tokenizers.vqgan import VQGAN, VQGANConfig
 
 KIND = "a LlamaGen tokenizer"
@@ -59,7 +59,7 @@ def import_llamagen_vq(file: Path, out: Path) -> VQGAN:
     state = read(file)
     with foreign.blame(file):
         model = convert(state)
-    folders.save_tokenizer(model, out)
+    save_tokenizer(model, out)
     return model
 
 
@@ -69,16 +69,8 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def convert(state: Mapping[str, Tensor]) -> VQGAN:
-    """LlamaGen's state dict as our tokenizer, in float32 and evaluation mode, without gradients.
-
-    Raises:
-        ValueError: names a tensor that is missing, unknown, or of the wrong shape or kind.
-    """
-    config = infer_config(state)
-    with torch.device("meta"):
-        model = VQGAN(config)
-    foreign.load(model, state, foreign_name, KIND, NOT_PARAMETERS)
-    return model
+    """LlamaGen's state dict as our tokenizer, in float32 and frozen; errors of `foreign.load`."""
+    return foreign.load(VQGAN, infer_config(state), state, foreign_name, KIND, NOT_PARAMETERS)
 
 
 def infer_config(state: Mapping[str, Tensor]) -> VQGANConfig:

@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from setar.importers import folders, foreign
-from setar.models.var import SCALES_256, Scales, VARConfig, VARTransformer
+from setar.importers import foreign
+from setar.models.base import Scales
+from setar.models.var import SCALES_256, VARConfig, VARTransformer
 from setar.pretrained import load_tokenizer
-from setar.sampling.generate import SamplingSettings
+from setar.recipes.recipe import Recipe
 from setar.sampling.guidance import Guidance
-from setar.tokenizers.multiscale import MultiScaleVQ
+from setar.sampling.settings import SamplingDefaults, SamplingSettings
 
 KIND = "a VAR transformer"
 
@@ -68,45 +69,32 @@ def import_var(file: Path, tokenizer: str | Path, out: Path) -> VARTransformer:
         ValueError: a file cannot be read, is no such model, or does not fit the tokenizer; nothing
             is written then.
     """
-    decoder = _load_tokenizer(tokenizer)
+    decoder = load_tokenizer(tokenizer)
+    if decoder.scales is None:
+        raise ValueError(f"the tokenizer {tokenizer} has one scale; a VAR needs a multi-scale one")
     state = foreign.read(file, WRAPPERS)
     with foreign.blame(file):
         model = convert(state, decoder.scales)
-    ours = model.config.vocabulary, model.config.code_dim
-    theirs = decoder.config.codebook_size, decoder.config.codebook_dim
-    if ours != theirs:
-        raise ValueError(
-            f"the tokenizer {tokenizer} has {theirs[0]} codes of {theirs[1]} dimensions, "
-            f"the model {file} {ours[0]} of {ours[1]}"
-        )
-    folders.save_generator(model, decoder, out, model.config.recipe, *PUBLISHED)
+        if model.config.code_dim != decoder.code_dim:
+            raise ValueError(
+                f"the tokenizer {tokenizer} has codes of {decoder.code_dim} dimensions, "
+                f"the model of {model.config.code_dim}"
+            )
+        defaults = SamplingDefaults(Recipe.parse(model.config.recipe), *PUBLISHED)
+        foreign.save(model, decoder, defaults, out)
     return model
-
-
-def _load_tokenizer(source: str | Path) -> MultiScaleVQ:
-    tokenizer = load_tokenizer(source)
-    if not isinstance(tokenizer, MultiScaleVQ):
-        raise ValueError(f"the tokenizer {source} has one scale; a VAR needs a multi-scale one")
-    return tokenizer
 
 
 def convert(state: Mapping[str, Tensor], scales: Scales = SCALES_256) -> VARTransformer:
-    """VAR's state dict as our model, in float32 and evaluation mode, without gradients.
-
-    Args:
-        state: theirs.
-        scales: rows and columns of the tokenizer's scales.
+    """VAR's state dict as our model, in float32 and frozen; errors of `foreign.load`.
 
     Raises:
-        ValueError: names a tensor that is missing, unknown, or of the wrong shape or kind; or the
-            scales are others.
+        ValueError: ``scales``, which are the tokenizer's, are not those of the model, too.
     """
     config = infer_config(state, scales)
-    with torch.device("meta"):
-        model = VARTransformer(config)
     constants = _check_constants(state, config)
-    foreign.load(model, _flattened(state, config), foreign_name, KIND, constants)
-    return model
+    tensors = _flattened(state, config)
+    return foreign.load(VARTransformer, config, tensors, foreign_name, KIND, constants)
 
 
 def infer_config(state: Mapping[str, Tensor], scales: Scales = SCALES_256) -> VARConfig:
@@ -150,44 +138,31 @@ def _renamed(name: str, table: Mapping[str, str]) -> str:
 def _check_constants(state: Mapping[str, Tensor], config: VARConfig) -> list[str]:
     """The names of buffers that follow from the sizes; ValueError if one in the file is another."""
     tokens, biases = config.tokens, [f"blocks.{i}.attn.zero_k_bias" for i in range(config.layers)]
-    _check_scales(state, config.sizes)
-    _check_shape(state, "lvl_1L", (1, tokens))
-    _check_shape(state, "attn_bias_for_masking", (1, 1, tokens, tokens))
+    if "lvl_1L" in state:  # the scale of each token
+        found = torch.unique_consecutive(state["lvl_1L"], return_counts=True)[1].tolist()
+        if found != [*config.sizes]:
+            theirs, ours = (", ".join(map(str, lengths)) for lengths in (found, config.sizes))
+            raise ValueError(f"its scales have {theirs:.80} tokens, the tokenizer's {ours:.80}")
+    shapes = {"lvl_1L": (1, tokens), "attn_bias_for_masking": (1, 1, tokens, tokens)}
+    for name, shape in shapes.items():
+        if name in state:
+            foreign.find(state, name, shape, KIND)
     for name in biases:
-        _check_shape(state, name, (config.width,))
-        if name in state and state[name].any():
+        if name in state and foreign.find(state, name, (config.width,), KIND).any():
             raise ValueError(f"{name!r} must be zero: keys of a VAR have no bias")
-    return [*biases, "attn_bias_for_masking", "lvl_1L"]
-
-
-def _check_scales(state: Mapping[str, Tensor], sizes: tuple[int, ...]) -> None:
-    """Compare the scale of each token in the file with those of the tokenizer."""
-    if "lvl_1L" not in state:
-        return
-    found = tuple(torch.unique_consecutive(state["lvl_1L"], return_counts=True)[1].tolist())
-    if found != sizes:
-        theirs, ours = (", ".join(map(str, lengths)) for lengths in (found, sizes))
-        raise ValueError(f"its scales have {theirs:.80} tokens, the tokenizer's {ours:.80}")
+    return [*biases, *shapes]
 
 
 def _flattened(state: Mapping[str, Tensor], config: VARConfig) -> dict[str, Tensor]:
     """Their tensors, those with axes of size 1 in our shape."""
-    width, heads = config.width, config.heads
-    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-        "pos_start": ((1, config.sizes[0], width), (config.sizes[0], width)),
-        "pos_1LC": ((1, config.tokens, width), (config.tokens, width)),
-    }
-    for index in range(config.layers):
-        shapes[f"blocks.{index}.attn.scale_mul_1H11"] = ((1, heads, 1, 1), (heads,))
-        shapes[f"blocks.{index}.ada_gss"] = ((1, 1, 6, width), (6 * width,))
-    flattened = dict(state)
-    for name, (theirs, ours) in shapes.items():
+    flattened, width = dict(state), config.width
+    for name, length in (("pos_start", config.sizes[0]), ("pos_1LC", config.tokens)):
         if name in state:
-            _check_shape(state, name, theirs)
-            flattened[name] = state[name].reshape(ours)
+            flattened[name] = foreign.find(state, name, (1, length, width), KIND)[0]
+    shapes = {"attn.scale_mul_1H11": (1, config.heads, 1, 1), "ada_gss": (1, 1, 6, width)}
+    for index in range(config.layers):
+        for inner, shape in shapes.items():
+            name = f"blocks.{index}.{inner}"
+            if name in state:
+                flattened[name] = foreign.find(state, name, shape, KIND).flatten()
     return flattened
-
-
-def _check_shape(state: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> None:
-    if name in state and tuple(state[name].shape) != shape:
-        raise ValueError(f"{name!r} has the shape {tuple(state[name].shape)} instead of {shape}")

@@ -10,19 +10,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from setar.importers import folders, foreign
-from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ, Scale, grids
+from setar.importers import foreign
+from setar.models.var import SCALES_256
+from setar.pretrained import save_tokenizer
+from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ, Scale, scale_sizes
 
 KIND = "a VAR tokenizer"
-
-SCALES_256: tuple[Scale, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-"""Of the published models for 256x256 pixels."""
-
-SCALES_512: tuple[Scale, ...] = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
-"""Of the published model for 512x512 pixels."""
 
 # Our names to theirs: outside the two networks, at the top of each, and inside their blocks.
 OUTER_NAMES = {
@@ -73,22 +68,16 @@ def import_var_vqvae(file: Path, out: Path, scales: Sequence[Scale] = SCALES_256
     state = foreign.read(file, WRAPPERS)
     with foreign.blame(file):
         model = convert(state, scales)
-    folders.save_tokenizer(model, out)
+    save_tokenizer(model, out)
     return model
 
 
 def convert(state: Mapping[str, Tensor], scales: Sequence[Scale] = SCALES_256) -> MultiScaleVQ:
-    """VAR's state dict as our tokenizer, in float32 and evaluation mode, without gradients.
-
-    Raises:
-        ValueError: names a tensor that is missing, unknown, or of the wrong shape or kind.
-    """
+    """VAR's state dict as our tokenizer, in float32 and frozen; errors of `foreign.load`."""
     config = infer_config(state, scales)
-    with torch.device("meta"):
-        model = MultiScaleVQ(config)
     names = partial(foreign_name, levels=len(config.multipliers), phis=_phi_layout(state))
-    foreign.load(model, split_attention(state), names, KIND, NOT_PARAMETERS)
-    return model
+    tensors = split_attention(state)
+    return foreign.load(MultiScaleVQ, config, tensors, names, KIND, NOT_PARAMETERS)
 
 
 def infer_config(
@@ -97,18 +86,23 @@ def infer_config(
     """The shape of the tokenizer, from its biases and its codebook; ValueError if there is none."""
     channels = foreign.first_width(state, "encoder.conv_in.bias", KIND)
     codebook = foreign.find(state, "quantize.embedding.weight", ("codes", "dimensions"), KIND)
-    levels = foreign.count_parts(state, "encoder.down.")
+    multipliers = tuple(
+        foreign.multiple(state, f"encoder.down.{level}.block.0.conv1.bias", channels, KIND)
+        for level in range(foreign.count_parts(state, "encoder.down."))
+    )
+    layout, grids = _phi_layout(state), len(scale_sizes(scales))
+    phis = 1 if layout == "shared" else foreign.count_parts(state, PHI_NAMES[layout])
+    if phis not in (1, 4, grids):
+        # In between, float rounding decides in their code which phi a scale gets.
+        raise ValueError(f"{phis} phis for {grids} scales: known are 1, 4, or one for each scale")
     return MultiScaleConfig(
         channels=channels,
-        multipliers=tuple(
-            foreign.multiple(state, f"encoder.down.{level}.block.0.conv1.bias", channels, KIND)
-            for level in range(levels)
-        ),
+        multipliers=multipliers,
         blocks=foreign.count_parts(state, "encoder.down.0.block."),
         codebook_size=codebook.shape[0],
         codebook_dim=codebook.shape[1],
         scales=tuple(scales),
-        phis=_phis(state, len(grids(scales))),
+        phis=phis,
     )
 
 
@@ -160,17 +154,6 @@ def split_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _phi_layout(state: Mapping[str, Tensor]) -> str:
     """How their phis are shared by the scales."""
-    for layout in ("shared", "each"):
-        number = "0" if layout == "each" else ""
-        if f"{PHI_NAMES[layout]}{number}.weight" in state:
-            return layout
-    return "partly"
-
-
-def _phis(state: Mapping[str, Tensor], scales: int) -> int:
-    layout = _phi_layout(state)
-    count = 1 if layout == "shared" else foreign.count_parts(state, PHI_NAMES[layout])
-    if count not in (1, 4, scales):
-        # In between, float rounding decides in their code which phi a scale gets.
-        raise ValueError(f"{count} phis for {scales} scales: known are 1, 4, or one for each scale")
-    return count
+    if f"{PHI_NAMES['shared']}.weight" in state:
+        return "shared"
+    return "each" if f"{PHI_NAMES['each']}0.weight" in state else "partly"

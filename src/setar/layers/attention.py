@@ -73,7 +73,7 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        positions: Tensor,
+        rotation: Tensor,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
@@ -81,12 +81,12 @@ class SelfAttention(nn.Module):
 
         Args:
             x: ``[B, L, width]``.
-            positions: rotation of these L tokens.
+            rotation: of each of these L tokens.
             mask: boolean ``[B or 1, 1, L, keys]``, True where a key is visible; None: all are.
             cache: if given, the keys are those it holds and then these; they are added to it.
         """
         query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
-        query, key = rotate(query, positions), rotate(key, positions)
+        query, key = rotate(query, rotation), rotate(key, rotation)
         if cache is not None:
             cache.append(key, value)
             key, value = cache.view()
@@ -105,24 +105,24 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, width, bias=False)
 
-    def remember(self, memory: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def remember(self, memory: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values ``[B, heads, M, head_dim]`` of a memory ``[B, M, width]``."""
-        key = rotate(_heads(self.key(memory), self.heads), positions)
+        key = rotate(_heads(self.key(memory), self.heads), rotation)
         return key, _heads(self.value(memory), self.heads)
 
     def forward(
         self,
         x: Tensor,
-        positions: Tensor,
-        memory: tuple[Tensor, Tensor],
+        rotation: Tensor,
+        keys_values: tuple[Tensor, Tensor],
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend from ``x`` ``[B, L, width]`` at ``positions`` to what `remember` returned.
+        """Attend from ``x`` ``[B, L, width]``, rotated, to what `remember` returned.
 
         ``mask`` is boolean ``[B or 1, 1, L, M]``, True where a key is visible; None: all are.
         """
-        query = rotate(_heads(self.query(x), self.heads), positions)
-        return self.output(_merge(attend(query, *memory, mask)))
+        query = rotate(_heads(self.query(x), self.heads), rotation)
+        return self.output(_merge(attend(query, *keys_values, mask)))
 
 
 class CosineAttention(nn.Module):

@@ -52,12 +52,12 @@ class EncoderBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        positions: Tensor,
+        rotation: Tensor,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         """``[B, L, width]`` to the same shape; the arguments are those of `SelfAttention`."""
-        attended = self.attention(self.attention_norm(x), positions, mask, cache)
+        attended = self.attention(self.attention_norm(x), rotation, mask, cache)
         x = x + self.dropout(attended)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
@@ -78,19 +78,21 @@ class DecoderBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        positions: Tensor,
-        memory: tuple[Tensor, Tensor],
+        rotation: Tensor,
+        keys_values: tuple[Tensor, Tensor],
         self_mask: Tensor | None = None,
         cross_mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         """``[B, L, width]`` to the same shape.
 
-        ``memory`` is what this block's cross-attention made of the encoder's output.
+        ``keys_values`` are what this block's cross-attention made of the encoder's output.
         """
-        attended = self.attention(self.attention_norm(x), positions, self_mask, cache)
+        attended = self.attention(self.attention_norm(x), rotation, self_mask, cache)
         x = x + self.dropout(attended)
-        crossed = self.cross_attention(self.cross_attention_norm(x), positions, memory, cross_mask)
+        crossed = self.cross_attention(
+            self.cross_attention_norm(x), rotation, keys_values, cross_mask
+        )
         x = x + self.dropout(crossed)
         return x + self.feed_forward(self.feed_forward_norm(x))
 

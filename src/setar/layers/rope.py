@@ -29,8 +29,10 @@ def rotation(rows: Tensor, columns: Tensor, head_dim: int, base: float = 10000.0
     return torch.polar(torch.ones_like(angles), angles)[:, None]
 
 
-def rotate(x: Tensor, by: Tensor) -> Tensor:
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Rotate queries or keys ``[B, heads, L, head_dim]``, each by its own position, in float32."""
-    assert by.shape[-2] == x.shape[-2], "one rotation per token; broadcasting would hide a bug"
+    assert rotation.shape[-2] == x.shape[-2], (
+        "one rotation per token; broadcasting would hide a bug"
+    )
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * by).flatten(-2).to(x.dtype)
+    return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)

@@ -1,31 +1,81 @@
-"""What an image is conditioned on: its class, or nothing (for classifier-free guidance)."""
+"""What an image is conditioned on, as a prefix of tokens; or none, for classifier-free guidance.
+
+A new kind of condition is a subclass of `Condition` and a line in `CONDITIONS`.
+"""
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from setar.registry import Table
 
-class ClassEmbedding(nn.Module):
-    """One token per class, and a last row for "no class" (Ho and Salimans 2022).
+if TYPE_CHECKING:
+    from setar.models.base import GeneratorConfig
+
+
+class Condition(nn.Module):
+    """A prefix of `length` tokens, known at the clocks -length+1 .. 0.
+
+    What it reads, a condition, is a tensor whose first axis is the batch.
 
     Args:
-        classes: number of classes C; class ids are 0 .. C-1, and C itself means "no class".
-        width: of the token.
-        drop: probability that a label is dropped in training.
+        config: of the generator; tells how many tokens, and how often a condition is dropped.
+        width: of the tokens.
     """
 
-    def __init__(self, classes: int, width: int, drop: float) -> None:
+    def __init__(self, config: "GeneratorConfig", width: int) -> None:
         super().__init__()
-        self.classes = classes
-        self.drop = drop
-        self.table = nn.Embedding(classes + 1, width)
+        self.length, self.width, self.drop = config.condition_length, width, config.class_dropout
 
-    def forward(self, labels: Tensor) -> Tensor:
+    def embed(self, condition: Tensor) -> Tensor:
+        """Conditions ``[B, ...]`` to tokens ``[B, length, width]``; drops some while training."""
+        raise NotImplementedError
+
+    def null(self, condition: Tensor) -> Tensor:
+        """What stands for no condition, in the shape of ``condition``."""
+        raise NotImplementedError
+
+    def dropped(self, condition: Tensor) -> Tensor:
+        """The same; in training, no condition in the place of some (Ho and Salimans 2022)."""
+        if not (self.training and self.drop > 0):
+            return condition
+        drop = torch.rand(len(condition), device=condition.device) < self.drop
+        drop = drop.view(-1, *[1] * (condition.ndim - 1))
+        return torch.where(drop, self.null(condition), condition)
+
+
+class ClassEmbedding(Condition):
+    """Class ids int64 ``[B]``, 0 .. C-1, as one token each; C means "no class".
+
+    Raises:
+        ValueError: more tokens than one are asked for.
+    """
+
+    def __init__(self, config: "GeneratorConfig", width: int) -> None:
+        super().__init__(config, width)
+        if self.length != 1:
+            raise ValueError(
+                f"`condition_length` (={self.length}) must be 1 with the condition 'class'"
+            )
+        self.classes = config.classes
+        self.table = nn.Embedding(config.classes + 1, width)
+
+    def embed(self, condition: Tensor) -> Tensor:
         """Labels ``[B]`` to one token each, ``[B, 1, width]``; drops labels while training."""
-        if self.training and self.drop > 0:
-            dropped = torch.rand(labels.shape, device=labels.device) < self.drop
-            labels = labels.masked_fill(dropped, self.classes)
-        return self.table(labels)[:, None]
+        return self.table(self.dropped(condition))[:, None]
 
-    def null(self, labels: Tensor) -> Tensor:
-        """The label "no class" in the shape of ``labels``."""
-        return torch.full_like(labels, self.classes)
+    def null(self, condition: Tensor) -> Tensor:
+        """The label "no class" in the shape of ``condition``."""
+        return torch.full_like(condition, self.classes)
+
+
+CONDITIONS: Table[type[Condition]] = Table(
+    "condition", {"class": "setar.models.condition:ClassEmbedding"}
+)
+"""Kinds of conditions by the name that a generator's config uses."""
+
+
+def make_condition(config: "GeneratorConfig", width: int) -> Condition:
+    """The condition of a generator's config; ValueError if there is no such kind."""
+    return CONDITIONS.find(config.condition)(config, width)

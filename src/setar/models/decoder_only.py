@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import EncoderBlock, rms_norm
-from setar.layers.rope import rotation
-from setar.models.condition import ClassEmbedding
+from setar.models.base import GridConfig, GridGenerator, check_sizes, initialise
 from setar.recipes.clocks import visible
 from setar.recipes.recipe import SetPlan
 
@@ -33,37 +32,17 @@ RASTER_ONLY = (
 
 
 @dataclass(frozen=True)
-class DecoderOnlyConfig:
+class DecoderOnlyConfig(GridConfig):
     """Shape of a decoder-only transformer; the defaults are LlamaGen's GPT-B for ImageNet."""
 
-    vocabulary: int = 16384
-    """Number of different codes."""
-    classes: int = 1000
-    grid: tuple[int, int] = (16, 16)
-    """Rows and columns of tokens."""
-    width: int = 768
-    heads: int = 12
     layers: int = 12
-    dropout: float = 0.1
-    """On tokens, residuals and feed-forward, while training."""
-    class_dropout: float = 0.1
-    """Share of labels replaced by "no class" while training; guidance needs it above 0."""
-    rope_base: float = 10000.0
     class_rotation: Literal["identity", "zero"] = "identity"
     """What rotary embedding does to query and key of the class token: ``identity`` keeps them, as
     in our FMT; ``zero`` makes both 0, as in LlamaGen: tokens attend to it whatever the class is."""
 
     def __post_init__(self) -> None:
-        sizes = (self.vocabulary, self.classes, *self.grid, self.width, self.heads, self.layers)
-        if min(sizes) < 1:
-            raise ValueError("every size of a decoder-only model must be at least 1")
-        if self.width % (4 * self.heads):
-            raise ValueError(
-                f"`width` (={self.width}) must be a multiple of 4 x `heads` (={self.heads}), "
-                "for 2-D rotary embedding"
-            )
-        if not (0 <= self.dropout < 1 and 0 <= self.class_dropout <= 1):
-            raise ValueError("0 <= `dropout` < 1 and 0 <= `class_dropout` <= 1 must hold")
+        super().__post_init__()
+        check_sizes(self, "layers")
         if self.class_rotation not in ("identity", "zero"):
             raise ValueError(
                 f"`class_rotation` must be 'identity' or 'zero', not {self.class_rotation!r}"
@@ -82,69 +61,55 @@ PRESETS = {
 }
 
 
-class DecoderOnlyTransformer(nn.Module):
-    """Predicts the next token in raster order, for class-conditional images."""
+class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
+    """Predicts the next token in raster order."""
+
+    Config, presets = DecoderOnlyConfig, PRESETS
+    editing = "suffix"
 
     def __init__(self, config: DecoderOnlyConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width, dropout = config.width, config.dropout
-        self.condition = ClassEmbedding(config.classes, width, config.class_dropout)
-        self.tokens = nn.Embedding(config.vocabulary, width)
-        self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             EncoderBlock(width, config.heads, dropout) for _ in range(config.layers)
         )
         self.norm = rms_norm(width)
         self.head = nn.Linear(width, config.vocabulary, bias=False)
-        self.apply(_initialise)
+        self.apply(initialise)
         nn.init.zeros_(self.head.weight)
 
-    def forward(self, codes: Tensor, labels: Tensor, plan: SetPlan) -> Tensor:
-        """Predict every token from the class and the tokens before it, all at once (training).
+    def forward(self, codes: Tensor, condition: Tensor, plan: SetPlan) -> Tensor:
+        """Predict every token from the condition and the tokens before it, all at once (training).
 
-        Args:
-            codes: int64 ``[B, N]`` in raster order.
-            labels: int64 ``[B]``; C means "no class".
-            plan: a plan of the recipe ``ar`` on the model's grid.
-
-        Returns:
-            Float32 logits ``[B, N, V]``: row j predicts ``codes[:, j]``.
+        Arguments and result are those of `Generator.forward`; the plan is one of the recipe ``ar``.
 
         Raises:
             ValueError: the plan has another grid, another order, or a set larger than one.
         """
         self.check(plan)
-        return self.predict_next(labels, codes[:, :-1])
+        return self.predict_next(condition, codes[:, :-1])
 
-    def predict_next(self, labels: Tensor, codes: Tensor) -> Tensor:
-        """Float32 logits ``[B, 1 + n, V]`` of the token after the class and after each code.
+    def predict_next(self, condition: Tensor, codes: Tensor) -> Tensor:
+        """Float32 logits ``[B, 1 + n, V]`` of the token after the condition and after each code.
 
-        ``codes`` ``[B, n]`` are the first n tokens of images of ``labels`` ``[B]``.
+        ``codes`` ``[B, n]`` are the first n tokens of images with ``condition`` ``[B, ...]``.
         """
         positions = torch.arange(codes.shape[1], device=codes.device)[None]
-        where = torch.cat([self._class_rotation(), self._rotation(positions)], 2)
-        clock = torch.arange(1 + codes.shape[1], device=codes.device)
-        x = self.read(self.embed(labels, codes), where, visible(clock, clock))
-        return self.logits(x)
-
-    def embed(self, labels: Tensor | None, codes: Tensor) -> Tensor:
-        """Input ``[B, 1 + n, width]``: the class token, if any, and codes ``[B, n]``."""
-        x = self.tokens(codes)
-        if labels is not None:
-            x = torch.cat([self.condition(labels), x], 1)
-        return self.dropout(x)
+        rotation = torch.cat([self.prefix_rotation(), self.rotation(positions)], 2)
+        clock = torch.arange(rotation.shape[2], device=codes.device)
+        x = self.read(self.embed(condition, codes), rotation, visible(clock, clock))
+        return self.logits(x[:, self.condition.length - 1 :])
 
     def read(
         self,
         x: Tensor,
-        where: Tensor,
+        rotation: Tensor,
         mask: Tensor | None = None,
         caches: list[KVCache] | None = None,
     ) -> Tensor:
         """Run all blocks on ``[B, L, width]``, to the same shape."""
         for index, block in enumerate(self.blocks):
-            x = block(x, where, mask, caches[index] if caches else None)
+            x = block(x, rotation, mask, caches[index] if caches else None)
         return x
 
     def logits(self, x: Tensor) -> Tensor:
@@ -152,50 +117,25 @@ class DecoderOnlyTransformer(nn.Module):
         return self.head(self.norm(x)).float()
 
     def start(
-        self, labels: Tensor, tokens: int, attention: str = "causal", cache: bool = True
+        self, condition: Tensor, tokens: int, attention: str = "causal", cache: bool = True
     ) -> "CachedDecoding | RecomputedDecoding":
-        """Begin to generate ``tokens`` tokens per image for ``labels`` ``[B]``.
-
-        Args:
-            labels: int64 ``[B]``; C means "no class".
-            tokens: most tokens that will be absorbed; caches are allocated for them once.
-            attention: ``"causal"``.
-            cache: False computes everything anew at each step, to compare with.
-
-        Raises:
-            ValueError: ``attention`` is not causal.
-        """
-        if attention != "causal":
-            raise ValueError(
-                f"`attention` must be 'causal' for a decoder-only model, not {attention!r}: "
-                "its tokens were never trained to see later ones (full attention needs an FMT)"
-            )
-        return CachedDecoding(self, labels, tokens) if cache else RecomputedDecoding(self, labels)
-
-    def null(self, labels: Tensor) -> Tensor:
-        """The label "no class" in the shape of ``labels``."""
-        return self.condition.null(labels)
+        """Begin to generate; arguments and errors are those of `Generator.start`."""
+        self.check_attention(attention)
+        kind = CachedDecoding if cache else RecomputedDecoding
+        return kind(self, condition, tokens)
 
     def check(self, plan: SetPlan) -> None:
         """Raise ValueError unless the plan is one of the recipe ``ar`` on the model's grid."""
-        if tuple(plan.grid) != tuple(self.config.grid):
-            raise ValueError(f"the plan is for a grid of {plan.grid}, not {self.config.grid}")
+        super().check(plan)
         raster = torch.arange(plan.order.shape[1], device=plan.order.device)
         if not ((plan.order == raster).all() and (plan.known.diff() > 0).all()):
             raise ValueError(RASTER_ONLY)
 
-    def _rotation(self, positions: Tensor) -> Tensor:
-        """Angles of raster positions ``[B or 1, n]``."""
-        columns = self.config.grid[1]
-        head_dim = self.config.width // self.config.heads
-        return rotation(positions // columns, positions % columns, head_dim, self.config.rope_base)
-
-    def _class_rotation(self) -> Tensor:
-        """What query and key of the class token are multiplied by."""
-        corner = torch.zeros(1, 1, dtype=torch.int64, device=self.head.weight.device)
-        identity = self._rotation(corner)
-        zero = self.config.class_rotation == "zero"
-        return torch.zeros_like(identity) if zero else identity
+    def prefix_rotation(self) -> Tensor:
+        """What query and key of each token of the condition are multiplied by."""
+        length, like = self.condition.length, self.head.weight
+        identity = self.rotation(torch.zeros(1, length, dtype=torch.int64, device=like.device))
+        return torch.zeros_like(identity) if self.config.class_rotation == "zero" else identity
 
 
 class CachedDecoding:
@@ -205,46 +145,41 @@ class CachedDecoding:
     be absorbed that were not asked for (their guidance was skipped).
     """
 
-    def __init__(self, model: DecoderOnlyTransformer, labels: Tensor, tokens: int) -> None:
+    def __init__(self, model: DecoderOnlyTransformer, condition: Tensor, tokens: int) -> None:
         self.model, self.done = model, 0
-        batch, config, like = len(labels), model.config, model.head.weight
-        shape = (batch, config.heads, 1 + tokens, config.width // config.heads)
-        self.caches = [KVCache(*shape, like) for _ in range(config.layers)]
-        class_token = model.embed(labels, labels.new_empty(batch, 0))
-        self.last = model.read(class_token, model._class_rotation(), caches=self.caches)
+        batch, config, prefix = len(condition), model.config, model.condition.length
+        shape = (batch, config.heads, prefix + tokens, config.width // config.heads)
+        self.caches = [KVCache(*shape, model.head.weight) for _ in range(config.layers)]
+        nothing = torch.empty(batch, 0, dtype=torch.int64, device=condition.device)
+        clock = torch.arange(prefix, device=condition.device)
+        mask = visible(clock, clock) if prefix > 1 else None
+        x = model.embed(condition, nothing)
+        self.last = model.read(x, model.prefix_rotation(), mask, self.caches)[:, -1:]
 
     def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, 1, V]`` of the next token, at raster ``positions`` ``[B, 1]``.
-
-        Raises:
-            ValueError: that is not the next one.
-        """
+        """Logits of the next token; ValueError if ``positions`` ``[B, 1]`` are not the next."""
         _check_next(positions, self.done)
         return self.model.logits(self.last)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, 1]`` of the next token, at ``positions`` ``[B, 1]``, known."""
         _check_next(positions, self.done)
-        x, where = self.model.embed(None, codes), self.model._rotation(positions)
-        self.last = self.model.read(x, where, caches=self.caches)
+        x, rotation = self.model.embed(None, codes), self.model.rotation(positions)
+        self.last = self.model.read(x, rotation, caches=self.caches)
         self.done += 1
 
 
 class RecomputedDecoding:
     """Generation that computes everything anew at each step."""
 
-    def __init__(self, model: DecoderOnlyTransformer, labels: Tensor) -> None:
-        self.model, self.labels = model, labels
-        self.codes = labels.new_empty(len(labels), 0)
+    def __init__(self, model: DecoderOnlyTransformer, condition: Tensor, tokens: int) -> None:
+        self.model, self.condition = model, condition
+        self.codes = torch.empty(len(condition), 0, dtype=torch.int64, device=condition.device)
 
     def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, 1, V]`` of the next token, at raster ``positions`` ``[B, 1]``.
-
-        Raises:
-            ValueError: that is not the next one.
-        """
+        """Logits of the next token; ValueError if ``positions`` ``[B, 1]`` are not the next."""
         _check_next(positions, self.codes.shape[1])
-        return self.model.predict_next(self.labels, self.codes)[:, -1:]
+        return self.model.predict_next(self.condition, self.codes)[:, -1:]
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, 1]`` of the next token, at ``positions`` ``[B, 1]``, known."""
@@ -255,9 +190,3 @@ class RecomputedDecoding:
 def _check_next(positions: Tensor, done: int) -> None:
     if positions.shape[1] != 1 or (positions != done).any():
         raise ValueError(RASTER_ONLY)
-
-
-def _initialise(module: nn.Module) -> None:
-    """Normal weights of standard deviation 0.02, as in LlamaGen."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)

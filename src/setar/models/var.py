@@ -9,16 +9,17 @@ Scales of 1x1, 1x2 and 2x2 tokens, a row per query and a column per key of the o
                                                  1 1 1 1 1 1 1   and three more such rows
 
 Pyramid k is the sum of what the maps 1..k say about the image, shrunk to the size of map k + 1: one
-vector for each token that is asked for. A tokenizer computes it; see `setar.models.next_scale`.
+vector for each token that is asked for. The tokenizer computes it; see `setar.models.var_decoding`.
 
 The maps lie one after the other as a grid of one row, so that plans, noise and codes have the
 shapes they have in any model: the recipe of a VAR is the raster order in sets of one scale each.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,16 @@ from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import AdaLNBlock, Offset, modulated_norm
-from setar.models.condition import ClassEmbedding
+from setar.models.base import (
+    Generator,
+    GeneratorConfig,
+    Scales,
+    TokenizerFacts,
+    check_sizes,
+)
+from setar.models.var_decoding import CachedDecoding, Pyramid, RecomputedDecoding
 from setar.recipes.clocks import CONDITION, visible
 from setar.recipes.recipe import Recipe, SetPlan
-
-Scales = tuple[tuple[int, int], ...]
-"""Rows and columns of each token map, coarse to fine."""
 
 
 def square(*sides: int) -> Scales:
@@ -59,14 +64,14 @@ def scale_plan(scales: Scales, batch: int = 1) -> SetPlan:
 
 
 @dataclass(frozen=True)
-class VARConfig:
+class VARConfig(GeneratorConfig):
     """Shape of a VAR transformer; the defaults are VAR-d16 for ImageNet."""
 
     vocabulary: int = 4096
-    """Number of different codes."""
+    grid: tuple[int, int] = field(init=False)
+    """That of its plans: all tokens in one row."""
     code_dim: int = 32
     """Dimension of a code's vector, and so of the pyramid's inputs."""
-    classes: int = 1000
     scales: Scales = SCALES_256
     """Rows and columns of each token map, coarse to fine."""
     width: int = 1024
@@ -76,29 +81,45 @@ class VARConfig:
     """One layer modulates all blocks, and each adds its own offset (d36): a third fewer weights."""
     l2_norm: bool = True
     """Queries and keys of unit length; False has no published model."""
-    class_dropout: float = 0.1
-    """Share of labels replaced by "no class" while training; guidance needs it above 0."""
     drop_path: float = 0.1 * 16 / 24
     """Share of images that skip a branch of the last block while training, linear in depth."""
     gate_start: float = 1e-3
     """Size of the gates' weights at the start over that of usual weights; less for deep models."""
 
+    TOKENIZER_FACTS = ("vocabulary", "classes", "code_dim", "scales")
+
     def __post_init__(self) -> None:
         sides = [side for scale in self.scales for side in scale]
-        if min(self.vocabulary, self.code_dim, self.classes, self.heads, self.layers) < 1:
-            raise ValueError("every size of a VAR must be at least 1")
         if min(sides, default=0) < 1 or any(len(scale) != 2 for scale in self.scales):
             raise ValueError(
                 f"`scales` (={self.scales}) must be (rows, columns) of at least 1 each"
             )
-        if self.width < 1 or self.width % self.heads:
+        object.__setattr__(self, "grid", (1, self.tokens))
+        super().__post_init__()
+        check_sizes(self, "code_dim", "layers")
+        if self.width % self.heads:
             raise ValueError(
                 f"`width` (={self.width}) must be a multiple of `heads` (={self.heads})"
             )
-        if not (0 <= self.class_dropout <= 1 and 0 <= self.drop_path < 1 and self.gate_start >= 0):
+        if not (0 <= self.drop_path < 1 and self.gate_start >= 0):
+            raise ValueError("0 <= `drop_path` < 1 and `gate_start` >= 0 must hold")
+        if self.condition_length != 1:
             raise ValueError(
-                "0 <= `class_dropout` <= 1, 0 <= `drop_path` < 1 and `gate_start` >= 0 must hold"
+                f"`condition_length` (={self.condition_length}) must be 1 for a VAR, whose blocks "
+                "the condition modulates"
             )
+
+    def fitted(
+        self, tokenizer: TokenizerFacts, condition: Mapping[str, Any], grid: tuple[int, int]
+    ) -> Self:
+        """The same for the scales of a tokenizer; ValueError if it has one scale only."""
+        if tokenizer.scales is None:
+            raise ValueError(
+                "a model of the family 'var' needs a tokenizer of several scales (a multi-scale "
+                "tokenizer, whose `tokenizer.family` is 'multiscale')"
+            )
+        facts = {"vocabulary": tokenizer.vocabulary, "code_dim": tokenizer.code_dim}
+        return replace(self, **facts, scales=tokenizer.scales, **condition)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -116,25 +137,16 @@ class VARConfig:
         return sum(self.sizes)
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """The grid of its plans: all tokens in one row."""
-        return 1, self.tokens
-
-    @property
     def recipe(self) -> str:
         """The one recipe that it is trained and sampled with."""
         return str(scale_recipe(self.scales))
 
 
-def _published(depth: int, gate_start: float, **changes: object) -> VARConfig:
+def _published(depth: int, gate_start: float) -> VARConfig:
     """The paper's rule: width 64 x depth, as many heads as layers, more drop path with depth."""
+    width, drop_path = 64 * depth, 0.1 * depth / 24
     return VARConfig(
-        width=64 * depth,
-        heads=depth,
-        layers=depth,
-        drop_path=0.1 * depth / 24,
-        gate_start=gate_start,
-        **changes,  # type: ignore[arg-type]
+        width=width, heads=depth, layers=depth, drop_path=drop_path, gate_start=gate_start
     )
 
 
@@ -160,7 +172,7 @@ PRESETS = {
     # 2.0 B; FID 1.97
     "d30": _published(30, 1e-5),
     # 2.35 B; FID 2.63 on ImageNet 512
-    "d36": _published(36, 5e-6, scales=SCALES_512, shared_adaln=True),
+    "d36": replace(_published(36, 5e-6), scales=SCALES_512, shared_adaln=True),
     # 7.7 M: scales 1 to 8, 204 tokens
     "small": _every_scale(8, vocabulary=512, width=256, heads=8, layers=6),
     # 60.6 M: scales 1 to 16, 1496 tokens
@@ -193,14 +205,21 @@ PRESETS = {
 }
 
 
-class VARTransformer(nn.Module):
-    """Predicts the next token map from those before it, for class-conditional images."""
+class VARTransformer(Generator[VARConfig]):
+    """Predicts the next token map from those before it.
+
+    Codes are read through the pyramid of its tokenizer, see `attach`; `predict_maps` reads the
+    pyramid's vectors themselves.
+    """
+
+    Config, presets = VARConfig, PRESETS
+    editing = "own"
+    takes_soft_codes = True
+    self_correcting = True
 
     def __init__(self, config: VARConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width, layers = config.width, config.layers
-        self.condition = ClassEmbedding(config.classes, width, config.class_dropout)
         self.start_positions = nn.Embedding(config.sizes[0], width)
         self.words = nn.Linear(config.code_dim, width)
         self.levels = nn.Embedding(len(config.scales), width)
@@ -214,14 +233,58 @@ class VARTransformer(nn.Module):
         self.head_modulation = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, config.vocabulary)
         self._initialise()
+        self._pyramid: tuple[Pyramid, ...] = ()  # a tuple hides the tokenizer's weights from ours
 
-    def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Predict every map from the maps before it, all at once.
+    def attach(self, tokenizer: Any) -> None:
+        """Read codes through the pyramid of this tokenizer; ValueError if it has other scales."""
+        if tokenizer.scales is None:
+            raise ValueError("a VAR needs a multi-scale tokenizer")
+        if tokenizer.scales != self.config.scales:
+            raise ValueError(
+                f"the tokenizer has the scales {tokenizer.scales}, the model {self.config.scales}"
+            )
+        self._pyramid = (tokenizer,)
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """Makes its inputs; ValueError before `attach`."""
+        if not self._pyramid:
+            raise ValueError("a VAR reads codes through its tokenizer: call `attach` first")
+        return self._pyramid[0]
+
+    def forward(self, codes: Tensor, condition: Tensor, plan: SetPlan) -> Tensor:
+        """Predict every map from the maps before it, all at once (training).
+
+        Arguments and result are those of `Generator.forward`; codes ``[B, L]`` are the scales one
+        after the other, and the plan is one of `scale_recipe`.
+
+        Raises:
+            ValueError: the plan has another grid, order or other sets.
+        """
+        self.check(plan)
+        with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):
+            inputs = self.pyramid.next_inputs(codes)
+        return self.predict_maps(inputs, condition)
+
+    def after_mistakes(
+        self, features: Tensor, condition: Tensor, wrong: Tensor, where: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict every map from maps with mistakes before it; see `Generator.after_mistakes`."""
+        with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+            inputs, targets = self.pyramid.correct(features, wrong, where)
+        return self.predict_maps(inputs, condition), targets
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Fuse the transformer's operations, without the pyramid; arguments of `torch.compile`."""
+        self.predict_maps = torch.compile(self.predict_maps, *args, **kwargs)
+
+    def predict_maps(self, inputs: Tensor, condition: Tensor) -> Tensor:
+        """Predict every map from what the maps before it look like.
 
         Args:
             inputs: float ``[B, n - first, C]``, the pyramid's inputs of scales 1, 2, ... (see
                 `Pyramid.next_inputs`); whole scales from the second on, or none.
-            labels: int64 ``[B]``; the number of classes means "no class".
+            condition: of each image, ``[B, ...]``.
 
         Returns:
             Float32 logits ``[B, n, V]``: row j predicts token j of the concatenated scales.
@@ -235,10 +298,10 @@ class VARTransformer(nn.Module):
                 f"`inputs` (={inputs.shape[1]} tokens) must be whole scales after the first of "
                 f"{self.config.scales}"
             )
-        condition = self.condition(labels)
-        x = torch.cat([self.embed_start(condition), self.embed(inputs, self.config.sizes[0])], 1)
+        token = self.condition.embed(condition)
+        x = torch.cat([self.embed_start(token), self.embed(inputs, self.config.sizes[0])], 1)
         clock = self._clock()[:length]
-        return self.logits(self.read(x, self.modulate(condition), visible(clock, clock)), condition)
+        return self.logits(self.read(x, self.modulate(token), visible(clock, clock)), token)
 
     def embed_start(self, condition: Tensor) -> Tensor:
         """Input ``[B, first, width]`` of the first scale, of the condition ``[B, 1, width]``."""
@@ -270,16 +333,17 @@ class VARTransformer(nn.Module):
         scale, shift = self.head_modulation(F.silu(condition)).chunk(2, -1)
         return self.head(modulated_norm(x, scale, shift)).float()
 
-    def null(self, labels: Tensor) -> Tensor:
-        """The label "no class" in the shape of ``labels``."""
-        return self.condition.null(labels)
+    def start(
+        self, condition: Tensor, tokens: int, attention: str = "causal", cache: bool = True
+    ) -> CachedDecoding | RecomputedDecoding:
+        """Begin to generate, a scale at a time; arguments and errors are `Generator.start`'s."""
+        self.check_attention(attention)
+        kind = CachedDecoding if cache else RecomputedDecoding
+        return kind(self, condition, tokens)
 
     def check(self, plan: SetPlan) -> None:
         """Raise ValueError unless the plan is one of `scale_recipe` on the model's grid."""
-        if tuple(plan.grid) != self.config.grid:
-            raise ValueError(
-                f"the plan is for a grid of {plan.grid}, not the {self.config.grid} of all scales"
-            )
+        super().check(plan)
         raster = torch.arange(self.config.tokens, device=plan.order.device)
         known = self._clock().to(plan.known.device) + 1
         if not ((plan.order == raster).all() and (plan.known == known).all()):

@@ -20,7 +20,6 @@ Padding is known at `PADDING` and so asks just before it: no token sees it, and 
 so that its softmax is defined. Its loss must be left out (`SetPlan.supervised`).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -63,17 +62,6 @@ class AttentionMasks(NamedTuple):
 def visible(key_clock: Tensor, query_clock: Tensor) -> Tensor:
     """Return bool [..., Q, K] from clocks [..., K] and [..., Q]: True where query sees key."""
     return key_clock[..., None, :] <= query_clock[..., :, None]
-
-
-def mask_mod(
-    key_clock: Tensor, query_clock: Tensor
-) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """Return `visible` as a ``mask_mod`` of FlexAttention, from clocks [B, K] and [B, Q]."""
-
-    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return key_clock[batch, key] <= query_clock[batch, query]
-
-    return sees
 
 
 def prefix_clock(length: int, device: torch.device | str | None = None) -> Tensor:

@@ -17,29 +17,20 @@ A new order is one decorated function::
         return torch.arange(height * width).view(height, width).T.flatten()
 """
 
-import difflib
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from setar.registry import Table, quoted
+
 MAX_TOKENS = 2**20
 """The largest number of tokens of a grid (1024 x 1024)."""
 
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*")
-
-
-class _Registered(Protocol):
-    @property
-    def function(self) -> Callable: ...
-
-
-_Entry = TypeVar("_Entry", bound=_Registered)
 _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 
@@ -89,13 +80,21 @@ class Order:
         if not self.uses_sizes:
             return torch.cat([self.draw(grid, 1, generator) for generator in generators])
         height, width = check_grid(grid)
-        shape = (len(generators), height * width)
-        sizes = _checked_sizes(self.name, sizes, shape)
-        return _checked(self.name, self.function(height, width, sizes, generators), shape)
+        batch, tokens = len(generators), height * width
+        if sizes is None:
+            raise ValueError(f"order {self.name!r} must be given the `sizes` of the sets")
+        if sizes.dim() != 2 or len(sizes) not in (1, batch) or (sizes.sum(-1) != tokens).any():
+            raise ValueError(
+                f"`sizes` (of shape {list(sizes.shape)}) must be [{batch} or 1, sets] and sum to "
+                f"{tokens} tokens"
+            )
+        own = sizes.expand(batch, -1).clone()  # the function may change it
+        order = self.function(height, width, own, generators)
+        return _checked(self.name, order, (batch, tokens))
 
 
-ORDERS: dict[str, Order] = {}
-"""Every registered order by its name."""
+ORDERS: Table[Order] = Table("order")
+"""Every order by its name; one of a file of its own needs a line here."""
 
 
 def register_order(
@@ -121,16 +120,10 @@ def register_order(
     """
 
     def register(function: _Function) -> _Function:
-        order = Order(name, function, per_image or uses_sizes, uses_sizes, sizes)
-        add_entry(ORDERS, "order", name, order)
+        ORDERS.add(name, Order(name, function, per_image or uses_sizes, uses_sizes, sizes))
         return function
 
     return register
-
-
-def find_order(name: str) -> Order:
-    """Return the order called `name`; ValueError names the nearest one and lists all."""
-    return find_entry(ORDERS, "order", name)
 
 
 def ranks(order: Tensor) -> Tensor:
@@ -152,48 +145,6 @@ def check_grid(grid: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def quoted(value: object, limit: int = 60) -> str:
-    """Return `value` for an error message: printable ASCII on one line, cut after `limit`."""
-    text = ascii(value[:limit] if isinstance(value, str) else value)
-    cut = isinstance(value, str) and len(value) > limit
-    return text[:limit] + "..." if cut or len(text) > limit else text
-
-
-def add_entry(registry: dict[str, _Entry], kind: str, name: str, entry: _Entry) -> None:
-    """Register `entry`; running the same definition again (a notebook cell) replaces it."""
-    if not isinstance(name, str) or len(name) > 40 or not _NAME.fullmatch(name):
-        raise ValueError(
-            f"{kind} name {quoted(name)} must be lower-case words joined by hyphens, like my-order"
-        )
-    if name in registry and _home(registry[name]) != _home(entry):
-        raise ValueError(f"{kind} {name!r} is already registered by {_home(registry[name])}")
-    registry[name] = entry
-
-
-def find_entry(registry: dict[str, _Entry], kind: str, name: str) -> _Entry:
-    """Return ``registry[name]``; ValueError names the nearest entry and lists all."""
-    if isinstance(name, str) and name in registry:
-        return registry[name]
-    raise ValueError(
-        f"unknown {kind} {quoted(name)}{nearest(name, registry)}; {kind}s: {_listed(registry)}"
-    )
-
-
-def nearest(name: object, names: Iterable[str]) -> str:
-    """Return ``", did you mean 'x'?"`` for the most similar of `names`, or nothing."""
-    close = difflib.get_close_matches(str(name)[:60], list(names), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
-def _home(entry: _Registered) -> str:
-    function = entry.function
-    return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
-
-
 @lru_cache(maxsize=32)
 def _shared(order: Order, height: int, width: int) -> Tensor:
     return _checked(order.name, order.function(height, width), (height * width,))
@@ -211,19 +162,6 @@ def _checked(name: str, order: Tensor, shape: tuple[int, ...]) -> Tensor:
             f"order {name!r} must output each of the cells 0..{tokens - 1} exactly once"
         )
     return order
-
-
-def _checked_sizes(name: str, sizes: Tensor | None, shape: tuple[int, int]) -> Tensor:
-    """Return `sizes`, one row or one per image, as a fresh [batch, sets], else ValueError."""
-    if sizes is None:
-        raise ValueError(f"order {name!r} must be given the `sizes` of the sets")
-    batch, tokens = shape
-    if sizes.dim() != 2 or len(sizes) not in (1, batch) or (sizes.sum(-1) != tokens).any():
-        raise ValueError(
-            f"`sizes` (of shape {list(sizes.shape)}) must be [{batch} or 1, sets] and sum to "
-            f"{tokens} tokens"
-        )
-    return sizes.expand(batch, -1).clone()
 
 
 @register_order("raster")
@@ -292,18 +230,15 @@ def _next_scale_sets(height: int, width: int) -> tuple[Tensor, ...]:
     many in proportion, rounded up; the last set is everything else.
     """
     longer = max(height, width)
-    cells, scales = 1, []
-    while 2 * cells <= longer:
+    free, sets = torch.ones(height * width, dtype=torch.bool), []
+    powers = [2**power for power in range(longer.bit_length() - 1)]
+    for cells in (*powers, longer):
         rows = centres(height, -(-height * cells // longer))
         columns = centres(width, -(-width * cells // longer))
-        scales.append((rows[:, None] * width + columns).flatten())
-        cells *= 2
-    free = torch.ones(height * width, dtype=torch.bool)
-    sets = []
-    for scale in [*scales, torch.arange(height * width)]:
+        scale = (rows[:, None] * width + columns).flatten()
         sets.append(scale[free[scale]])
         free[scale] = False
-    return tuple(cells for cells in sets if len(cells))
+    return tuple(scale for scale in sets if len(scale))
 
 
 def centres(length: int, cells: int) -> Tensor:
@@ -370,7 +305,10 @@ def locality(
         )
     ties = torch.cat([random(height, width, 1, generator) for generator in generators])
     row, column = torch.arange(tokens) // width, torch.arange(tokens) % width
-    begins, (around, weights) = _set_begins(sizes), _neighbours(height, width)
+    around, weights = _neighbours(height, width)
+    # Where sets begin; those that are empty at the end begin at N, behind the last token.
+    begins = torch.zeros(len(sizes), tokens + 1, dtype=torch.bool)
+    begins.scatter_(1, sizes.cumsum(dim=-1) - sizes, True)
     beyond = height**2 + width**2  # more than any squared distance of two cells
     nearest = torch.full_like(ties, beyond)  # squared distance to the set's own cells
     proximity = torch.zeros(len(ties), tokens + 1, dtype=torch.int64)  # the last is off the grid
@@ -402,11 +340,3 @@ def _neighbours(height: int, width: int) -> tuple[Tensor, Tensor]:
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     weights = torch.tensor([45, 64, 45, 64, 0, 64, 45, 64, 45])
     return torch.where(inside, row * width + column, tokens), weights
-
-
-def _set_begins(sizes: Tensor) -> Tensor:
-    """Return bool [batch, N] from sizes [batch, sets]: True at the first token of every set."""
-    starts = sizes.cumsum(dim=-1) - sizes
-    tokens = int(sizes[0].sum())
-    # Sets that are empty at the end start at N, behind the last token.
-    return torch.zeros(len(sizes), tokens + 1, dtype=torch.bool).scatter_(1, starts, True)[:, :-1]

@@ -14,12 +14,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from setar.recipes.orders import MAX_TOKENS, ORDERS, check_grid, find_order, nearest, quoted
-from setar.recipes.schedules import RESERVED, Schedule, find_schedule
+from setar.recipes.orders import MAX_TOKENS, ORDERS, check_grid
+from setar.recipes.schedules import RESERVED, SCHEDULES, Schedule
+from setar.registry import did_you_mean, quoted
 
 SHORT_NAMES = {"ar": "raster-N-uniform", "mar": "random-2-masked"}
 """Recipes with a name of their own."""
@@ -29,6 +31,7 @@ MAX_TEXT = 4096
 
 _EXAMPLE = "such as random-16-random, raster-N-uniform or raster-1,2,1"
 _FORM = f"write order-sets-schedule or order-sizes, {_EXAMPLE}"
+_NUMBER_RULE = f"must be a whole number from 1 to {MAX_TOKENS}, no leading zeros"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +82,8 @@ class SetPlan:
 
     def to(self, device: torch.device | str) -> "SetPlan":
         """Return the plan with its tensors on `device`."""
-        return replace(
-            self,
-            order=self.order.to(device),
-            known=self.known.to(device),
-            supervised=self.supervised.to(device),
-        )
+        order, known = self.order.to(device), self.known.to(device)
+        return replace(self, order=order, known=known, supervised=self.supervised.to(device))
 
 
 @dataclass(frozen=True)
@@ -101,33 +100,31 @@ class Recipe:
     """The set sizes of the schedule ``"explicit"``, each at least 1."""
 
     def __post_init__(self) -> None:
-        order = find_order(self.order)
+        order = ORDERS.find(self.order)
         if (self.schedule == "explicit") != (self.sizes is not None):
             raise ValueError("`sizes` must be given with the schedule 'explicit', and only then")
         if self.schedule == "own" and order.sizes is None:
             raise ValueError(f"order {order.name!r} has no set sizes of its own: {_FORM}")
-        if self.schedule in RESERVED:
-            self._check_without_number()
-        else:
-            self._check_sets()
-
-    def _check_without_number(self) -> None:
-        if self.sets is not None:
+        if self.schedule not in RESERVED:
+            masking = SCHEDULES.find(self.schedule).masking
+            if self.sets is not None:
+                _check_number("sets", self.sets)
+            if masking and self.sets != 2:
+                sets = "N" if self.sets is None else self.sets
+                raise ValueError(f"`sets` (={sets}) must be 2 with the schedule {self.schedule!r}")
+        elif self.sets is not None:
             raise ValueError(
                 f"`sets` (={quoted(self.sets)}) has no use with {self.schedule!r} sizes"
             )
-        if self.sizes is not None:
-            _check_sizes(self.sizes)
+        elif self.sizes is not None:
+            if not isinstance(self.sizes, tuple) or not self.sizes:
+                raise ValueError(
+                    f"`sizes` (={quoted(self.sizes)}) must be a tuple of at least one set size"
+                )
+            for size in self.sizes:
+                _check_number("sizes", size)
             if len(str(self)) > MAX_TEXT:
                 raise ValueError(f"a recipe must not be longer than {MAX_TEXT} characters")
-
-    def _check_sets(self) -> None:
-        masking = find_schedule(self.schedule).masking
-        if self.sets is not None:
-            _check_number("sets", self.sets)
-        if masking and self.sets != 2:
-            sets = "N" if self.sets is None else self.sets
-            raise ValueError(f"`sets` (={sets}) must be 2 with the schedule {self.schedule!r}")
 
     def __str__(self) -> str:
         if self.schedule == "own":
@@ -148,7 +145,13 @@ class Recipe:
             raise ValueError(f"recipe {quoted(text)} must be text of 1 to {MAX_TEXT} characters")
         order, number, schedule = _split(SHORT_NAMES.get(text, text))
         if not order or not number:
-            return cls._parse_name(text)
+            if text in ORDERS:
+                return cls(text, "own")
+            own = [name for name in ORDERS if ORDERS.find(name).sizes is not None]
+            names = [*SHORT_NAMES, *own]
+            raise ValueError(
+                f"unknown recipe {quoted(text)} ({did_you_mean(text, names)}): {_FORM}"
+            )
         if not schedule:
             return cls(order, "explicit", sizes=_parse_sizes(text, number))
         if "," in number:
@@ -156,16 +159,16 @@ class Recipe:
         return cls(order, schedule, None if number == "N" else _parse_number("sets", number))
 
     @classmethod
-    def _parse_name(cls, text: str) -> "Recipe":
-        """Read a recipe that is only a name."""
-        if text in ORDERS:
-            return cls(text, "own")
-        own = [name for name, order in ORDERS.items() if order.sizes is not None]
-        names = [*SHORT_NAMES, *own]
-        raise ValueError(
-            f"recipe {quoted(text)}{nearest(text, names) or ' is unknown:'} {_FORM}, "
-            f"or one of {', '.join(names)}"
-        )
+    def from_table(cls, value: Any, where: str) -> "Recipe":
+        """The recipe that a config writes as text; ValueError, saying ``where``, if it is wrong."""
+        try:
+            return cls.parse(value)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+    def to_table(self) -> str:
+        """The inverse of `from_table`."""
+        return str(self)
 
     def set_count(self, grid: tuple[int, int]) -> int:
         """Return the number of sets on `grid` = (height, width), empty ones included.
@@ -174,17 +177,11 @@ class Recipe:
             ValueError: the grid is unusable or does not fit the recipe.
         """
         height, width = check_grid(grid)
-        tokens = height * width
-        if self.schedule == "own":
-            return len(self._own_sizes(height, width))
-        if self.sizes is not None:
-            if sum(self.sizes) != tokens:
-                raise ValueError(
-                    f"`sizes` sum to {sum(self.sizes)} but must sum to {_tokens_of(height, width)}"
-                )
-            return len(self.sizes)
-        sets = tokens if self.sets is None else self.sets
-        if sets > tokens:
+        sizes = self._fixed_sizes(height, width)
+        if sizes is not None:
+            return len(sizes)
+        sets = height * width if self.sets is None else self.sets
+        if sets > height * width:
             raise ValueError(f"`sets` (={sets}) must not exceed {_tokens_of(height, width)}")
         return sets
 
@@ -206,7 +203,7 @@ class Recipe:
         _check_number("batch", batch)
         _check_generator(generator)
         sizes = self._draw_sizes(grid, batch, generator)
-        order = find_order(self.order).draw(grid, batch, generator, sizes)
+        order = ORDERS.find(self.order).draw(grid, batch, generator, sizes)
         return self._planned(grid, order, sizes)
 
     def sampling_plan(
@@ -234,56 +231,55 @@ class Recipe:
             _check_generator(generator)
         sizes = self._draw_sizes(grid, 1, schedule_generator)
         sizes = sizes[sizes > 0][None]
-        order = find_order(self.order).draw_each(grid, generators, sizes)
+        order = ORDERS.find(self.order).draw_each(grid, generators, sizes)
         return self._planned(grid, order, sizes)
 
     @property
     def _registered(self) -> Schedule | None:
         """The registered schedule, or None where the sizes are written out or the order's own."""
-        return None if self.schedule in RESERVED else find_schedule(self.schedule)
+        return None if self.schedule in RESERVED else SCHEDULES.find(self.schedule)
 
     def _planned(self, grid: tuple[int, int], order: Tensor, sizes: Tensor) -> SetPlan:
         """Return the plan of `order` [B, N] split into `sizes` [B or 1, sets]."""
-        schedule = self._registered
-        known = _known_clock(sizes).expand_as(order).contiguous()
+        schedule, ends = self._registered, sizes.cumsum(dim=-1)
+        ending = torch.zeros(len(ends), order.shape[1] + 1, dtype=torch.int64)
+        ending.scatter_add_(1, ends, torch.ones_like(ends))
+        known = 1 + ending.cumsum(dim=-1)[:, :-1]  # 1 + the number of sets that have ended
+        known = known.expand_as(order).contiguous()
         supervised = known > 1 if schedule and not schedule.first_supervised else known > 0
         return SetPlan(grid, order, known, supervised, not schedule or schedule.decoder_causal)
 
-    def _own_sizes(self, height: int, width: int) -> tuple[int, ...]:
-        """Return the set sizes that the order brings, checked."""
-        sizes = find_order(self.order).sizes
-        assert sizes is not None
-        found = tuple(sizes(height, width))
-        if min(found, default=0) < 1 or sum(found) != height * width:
+    def _fixed_sizes(self, height: int, width: int) -> tuple[int, ...] | None:
+        """Return the set sizes that are written out or the order's own; None with a schedule."""
+        tokens = _tokens_of(height, width)
+        if self.sizes is not None and sum(self.sizes) != height * width:
+            raise ValueError(f"`sizes` sum to {sum(self.sizes)} but must sum to {tokens}")
+        if self.schedule != "own":
+            return self.sizes
+        own = ORDERS.find(self.order).sizes
+        assert own is not None
+        sizes = tuple(own(height, width))
+        if min(sizes, default=0) < 1 or sum(sizes) != height * width:
             raise ValueError(
-                f"the own sizes of order {self.order!r} must be at least 1 and sum to "
-                f"{_tokens_of(height, width)}"
+                f"the own sizes of order {self.order!r} must be at least 1 and sum to {tokens}"
             )
-        return found
+        return sizes
 
     def _draw_sizes(
         self, grid: tuple[int, int], batch: int, generator: torch.Generator | None
     ) -> Tensor:
         """Return set sizes, int64 [batch, sets], or [1, sets] where all images share them."""
-        sets = self.set_count(grid)
         height, width = grid
-        if self.schedule == "own":
-            return torch.tensor([self._own_sizes(height, width)])
-        if self.sizes is not None:
-            return torch.tensor([self.sizes])
-        return find_schedule(self.schedule).draw(height * width, sets, batch, generator)
+        sizes = self._fixed_sizes(height, width)
+        if sizes is not None:
+            return torch.tensor([sizes])
+        sets = self.set_count(grid)
+        return SCHEDULES.find(self.schedule).draw(height * width, sets, batch, generator)
 
 
 def _tokens_of(height: int, width: int) -> str:
     article = "an" if str(height)[0] == "8" or height in (11, 18) else "a"
     return f"the {height * width} tokens of {article} {height}x{width} grid"
-
-
-def _known_clock(sizes: Tensor) -> Tensor:
-    """Return int64 [batch, N] from sizes [batch, sets]: 1 + the number of sets that have ended."""
-    ends = sizes.cumsum(dim=-1)
-    ended = torch.zeros(len(sizes), int(ends[0, -1]) + 1, dtype=torch.int64)
-    return ended.scatter_add_(1, ends, torch.ones_like(ends)).cumsum(dim=-1)[:, :-1] + 1
 
 
 def _split(text: str) -> tuple[str, str, str]:
@@ -311,24 +307,13 @@ def _parse_sizes(text: str, listed: str) -> tuple[int, ...]:
 def _parse_number(name: str, digits: str) -> int:
     """Read a whole number without leading zeros; its length is checked before it is converted."""
     if not re.fullmatch("[1-9][0-9]{0,6}", digits):
-        raise ValueError(_number_rule(name, quoted(digits)))
+        raise ValueError(f"`{name}` (={quoted(digits)}) {_NUMBER_RULE}")
     return int(digits)
 
 
 def _check_number(name: str, value: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_TOKENS:
-        raise ValueError(_number_rule(name, quoted(value)))
-
-
-def _number_rule(name: str, value: str) -> str:
-    return f"`{name}` (={value}) must be a whole number from 1 to {MAX_TOKENS}, no leading zeros"
-
-
-def _check_sizes(sizes: tuple[int, ...]) -> None:
-    if not isinstance(sizes, tuple) or not sizes:
-        raise ValueError(f"`sizes` (={quoted(sizes)}) must be a tuple of at least one set size")
-    for size in sizes:
-        _check_number("sizes", size)
+        raise ValueError(f"`{name}` (={quoted(value)}) {_NUMBER_RULE}")
 
 
 def _check_generator(generator: torch.Generator | None) -> None:

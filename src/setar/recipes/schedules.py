@@ -23,7 +23,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from setar.recipes.orders import add_entry, find_entry
+from setar.registry import Table
 
 Sizes = Sequence[int] | Tensor
 _Function = TypeVar("_Function", bound=Callable[..., Sizes])
@@ -55,14 +55,13 @@ class Schedule:
         if not 1 <= sets <= tokens:
             raise ValueError(f"`sets` (={sets}) must be from 1 to the number of tokens (={tokens})")
         if not self.per_image:
-            return _shared(self, tokens, sets)
-        return _checked(
-            self.name, self.function(tokens, sets, batch, generator), tokens, (batch, sets)
-        )
+            return _shared(self, tokens, sets).clone()
+        sizes = self.function(tokens, sets, batch, generator)
+        return _checked(self.name, sizes, tokens, (batch, sets))
 
 
-SCHEDULES: dict[str, Schedule] = {}
-"""Every registered schedule by its name."""
+SCHEDULES: Table[Schedule] = Table("schedule")
+"""Every schedule by its name; one of a file of its own needs a line here."""
 
 RESERVED = ("explicit", "own")
 """Schedule names with a meaning in `Recipe`: sizes written out, and sizes that the order brings."""
@@ -93,16 +92,11 @@ def register_schedule(
     def register(function: _Function) -> _Function:
         if name in RESERVED:
             raise ValueError(f"schedule name {name!r} is reserved")
-        schedule = Schedule(name, function, per_image, masking, first_supervised, decoder_causal)
-        add_entry(SCHEDULES, "schedule", name, schedule)
+        flags = (per_image, masking, first_supervised, decoder_causal)
+        SCHEDULES.add(name, Schedule(name, function, *flags))
         return function
 
     return register
-
-
-def find_schedule(name: str) -> Schedule:
-    """Return the schedule called `name`; ValueError names the nearest one and lists all."""
-    return find_entry(SCHEDULES, "schedule", name)
 
 
 @lru_cache(maxsize=32)

@@ -1,27 +1,82 @@
-"""Classifier-free guidance: how far to move from "no class" towards the class, step by step.
+"""Classifier-free guidance: how far to move from "no condition" towards it, step by step.
 
 Logits are u + s (c - u), conditional c and unconditional u, with a scale s that may change while
 the image fills (Ho and Salimans 2022; the schedules are those of public autoregressive models).
+
+constant       the scale, all the time
+linear         rises from 1 with the share of tokens done before a step (RandAR)
+linear-after   the same with the share done after it (MAR, ARPG)
+power-cosine   stays low and rises late
+var            counts sets: VAR's (1 + t) c - t u with t from 0 at the first to the scale at the
+               last, so that its 1.5 rises from 1 to 2.5; 0 is the plain model
+
+A new schedule is one decorated function::
+
+    @register_guidance("late")
+    def late(guidance, at):
+        return guidance.scale if at.done > at.total / 2 else 1.0
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
-SCHEDULES = ("constant", "linear", "linear-after", "power-cosine", "var")
+from setar.registry import Table
+
+
+class Progress(NamedTuple):
+    """How far an image is before a step."""
+
+    done: int
+    """Tokens that are there."""
+    size: int
+    """Tokens that the step makes."""
+    total: int
+    """Tokens of the image."""
+    step: int
+    """1 .. ``steps``."""
+    steps: int
+
+
+class GuidanceSchedule(NamedTuple):
+    """A registered schedule."""
+
+    function: "Callable[[Guidance, Progress], float]"
+    """The scale s of a step."""
+    off: float
+    """The `Guidance.scale` that means the plain conditional model at every step."""
+
+
+GUIDANCE: Table[GuidanceSchedule] = Table("guidance schedule")
+"""Every guidance schedule by its name; one of a file of its own needs a line here."""
+
+_Function = TypeVar("_Function", bound="Callable[[Guidance, Progress], float]")
+
+
+def register_guidance(name: str, off: float = 1.0) -> Callable[[_Function], _Function]:
+    """Decorator: make ``function(guidance, progress)``, which returns s, a guidance schedule.
+
+    With the scale ``off`` it must return 1 at every step: the unconditional pass is then skipped.
+    ValueError if the name is malformed or belongs to another function.
+    """
+
+    def register(function: _Function) -> _Function:
+        GUIDANCE.add(name, GuidanceSchedule(function, off))
+        return function
+
+    return register
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """A scale and how it changes with the share of tokens that are done."""
+    """A scale and how it changes while an image fills."""
 
     scale: float = 2.0
-    """1 is the plain conditional model and skips the unconditional pass; 0 ignores the class.
+    """1 is the plain conditional model and skips the unconditional pass; 0 ignores the condition.
     With the schedule ``var`` it is VAR's own number, and 0 is the plain model."""
     schedule: str = "constant"
-    """``constant``; ``linear`` rises from 1 with the share done before a step, ``linear-after``
-    with the share done after it; ``power-cosine`` stays low and rises late. ``var`` counts sets:
-    VAR's (1 + t) c - t u with t from 0 at the first to ``scale`` at the last, so that its 1.5 rises
-    from 1 to 2.5."""
+    """A name of this module's list, or of a plugin's."""
     interval: tuple[float, float] = (0.0, 1.0)
     """Shares of tokens done between which guidance acts; outside, the unconditional pass is
     skipped and the scale is 1."""
@@ -30,36 +85,48 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if not 0 <= self.scale < float("inf"):
-            raise ValueError(f"guidance `scale` (={self.scale}) must be a number of at least 0")
-        if self.schedule not in SCHEDULES:
-            known = ", ".join(SCHEDULES)
-            raise ValueError(f"unknown guidance schedule {self.schedule!r}; known: {known}")
+            raise ValueError(f"`scale` (={self.scale}) must be a number of at least 0")
+        GUIDANCE.find(self.schedule)
         low, high = self.interval
         if not 0 <= low <= high <= 1:
-            raise ValueError(f"guidance `interval` (={low}, {high}) must be ordered, within 0..1")
+            raise ValueError(f"`interval` (={low}, {high}) must be ordered, within 0..1")
         if not self.power > 0:
-            raise ValueError(f"guidance `power` (={self.power}) must be above 0")
+            raise ValueError(f"`power` (={self.power}) must be above 0")
 
     @property
     def off(self) -> bool:
         """Whether the scale is 1 at every step, so that the unconditional pass is not needed."""
-        return self.scale == (0 if self.schedule == "var" else 1)
+        return self.scale == GUIDANCE.find(self.schedule).off
 
-    def at(self, done: int, size: int, total: int, step: int, steps: int) -> float:
-        """The scale of step ``step`` (1 .. ``steps``), making ``size`` tokens.
-
-        ``done`` of the ``total`` tokens are there before it.
-        """
-        if not self.interval[0] <= done / total <= self.interval[1]:
+    def at(self, progress: Progress) -> float:
+        """The scale s of a step."""
+        low, high = self.interval
+        if not low <= progress.done / progress.total <= high:
             return 1.0
-        if self.schedule == "constant":
-            return self.scale
-        if self.schedule == "var":
-            return 1 + self.scale * (step - 1) / max(1, steps - 1)
-        if self.schedule == "linear":
-            share = done / total
-        elif self.schedule == "linear-after":
-            share = (done + size) / total
-        else:
-            share = (1 - math.cos(math.pi * (done / total) ** self.power)) / 2
-        return 1 + (self.scale - 1) * share
+        return GUIDANCE.find(self.schedule).function(self, progress)
+
+
+@register_guidance("constant")
+def _constant(guidance: Guidance, at: Progress) -> float:
+    return guidance.scale
+
+
+@register_guidance("linear")
+def _linear(guidance: Guidance, at: Progress) -> float:
+    return 1 + (guidance.scale - 1) * (at.done / at.total)
+
+
+@register_guidance("linear-after")
+def _linear_after(guidance: Guidance, at: Progress) -> float:
+    return 1 + (guidance.scale - 1) * ((at.done + at.size) / at.total)
+
+
+@register_guidance("power-cosine")
+def _power_cosine(guidance: Guidance, at: Progress) -> float:
+    share = (1 - math.cos(math.pi * (at.done / at.total) ** guidance.power)) / 2
+    return 1 + (guidance.scale - 1) * share
+
+
+@register_guidance("var", off=0.0)
+def _var(guidance: Guidance, at: Progress) -> float:
+    return 1 + guidance.scale * (at.step - 1) / max(1, at.steps - 1)

@@ -34,14 +34,14 @@ def probabilities(
     if temperature < COLDEST:
         best = logits.argmax(-1, keepdim=True)
         return torch.zeros_like(logits).scatter_(-1, best, 1.0)
-    chances = (logits / temperature).softmax(-1)
-    if 0 < top_k < chances.shape[-1]:
-        chances = _keep(chances, chances >= chances.topk(top_k).values[..., -1:])
+    probs = (logits / temperature).softmax(-1)
+    if 0 < top_k < probs.shape[-1]:
+        probs = _keep(probs, probs >= probs.topk(top_k).values[..., -1:])
     if top_p < 1:
-        chances = _keep(chances, _nucleus(chances, top_p))
+        probs = _keep(probs, _nucleus(probs, top_p))
     if min_p > 0:
-        chances = _keep(chances, chances >= min_p * chances.amax(-1, keepdim=True))
-    return chances
+        probs = _keep(probs, probs >= min_p * probs.amax(-1, keepdim=True))
+    return probs
 
 
 def check_filters(temperature: float, top_k: int, top_p: float, min_p: float) -> None:
@@ -56,27 +56,27 @@ def check_filters(temperature: float, top_k: int, top_p: float, min_p: float) ->
         raise ValueError(f"`min_p` (={min_p}) must be from 0 to 1 (0: off)")
 
 
-def _keep(chances: Tensor, kept: Tensor) -> Tensor:
-    chances = chances * kept
-    return chances / chances.sum(-1, keepdim=True)
+def _keep(probs: Tensor, kept: Tensor) -> Tensor:
+    probs = probs * kept
+    return probs / probs.sum(-1, keepdim=True)
 
 
-def _nucleus(chances: Tensor, top_p: float) -> Tensor:
+def _nucleus(probs: Tensor, top_p: float) -> Tensor:
     """True for codes of which the likelier ones together have less than ``top_p``."""
-    ordered, index = chances.sort(dim=-1, descending=True, stable=True)
+    ordered, index = probs.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
-    return torch.zeros_like(chances, dtype=torch.bool).scatter_(-1, index, before < top_p)
+    return torch.zeros_like(probs, dtype=torch.bool).scatter_(-1, index, before < top_p)
 
 
-def draw(chances: Tensor, uniform: Tensor) -> Tensor:
+def draw(probs: Tensor, uniform: Tensor) -> Tensor:
     """The code at which the cumulated probability ``[..., V]`` passes ``uniform`` ``[...]``.
 
     Inverse-CDF sampling needs one number in [0, 1) per token, so a token's noise can belong to its
     position in its own image, whatever the batch and the order of generation.
     """
-    cumulated = chances.double().cumsum(-1)
+    cumulated = probs.double().cumsum(-1)
     threshold = uniform.double()[..., None] * cumulated[..., -1:]
     codes = torch.searchsorted(cumulated, threshold, right=True)[..., 0]
     # Rounding may leave the threshold at the very end: take the last possible code there.
-    possible = torch.arange(chances.shape[-1], device=chances.device).where(chances > 0, -1)
+    possible = torch.arange(probs.shape[-1], device=probs.device).where(probs > 0, -1)
     return torch.minimum(codes, possible.amax(-1))

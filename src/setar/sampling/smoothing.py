@@ -14,11 +14,11 @@ from torch import Tensor
 SMALLEST = torch.finfo(torch.float32).tiny
 
 
-def draw_soft(chances: Tensor, uniform: Tensor, progress: float) -> Tensor:
+def draw_soft(probs: Tensor, uniform: Tensor, progress: float) -> Tensor:
     """A mixture of codes for each token.
 
     Args:
-        chances: filtered distributions ``[B, n, V]``; a code of chance 0 gets no part.
+        probs: filtered distributions ``[B, n, V]``; a code of chance 0 gets no part.
         uniform: the tokens' own numbers in [0, 1), ``[B, n]``, which decide the noise.
         progress: r, 0 at the first set and 1 at the last.
 
@@ -26,7 +26,7 @@ def draw_soft(chances: Tensor, uniform: Tensor, progress: float) -> Tensor:
         Float32 ``[B, n, V]`` whose rows sum to 1.
     """
     temperature = max(0.27 * (1 - 0.95 * progress), 0.005)
-    noisy = (1 + progress) * chances.log() + gumbel_noise(uniform, chances.shape[-1])
+    noisy = (1 + progress) * probs.log() + gumbel_noise(uniform, probs.shape[-1])
     return (noisy / temperature).softmax(-1)
 
 

@@ -1,15 +1,22 @@
-"""The convolutional encoder and decoder shared by the tokenizers (VQGAN, Esser et al. 2021).
+"""The convolutional autoencoder shared by the tokenizers (VQGAN, Esser et al. 2021).
+
+    image [B, 3, H, W] --encoder--> --convolution--> features [B, D, h, w] --quantizer--> codes
+    codes --quantizer--> vectors [B, D, h, w] --convolution--> --decoder--> image
 
 Each level halves (or doubles) the resolution: residual blocks, then a strided convolution; only
 the coarsest level and the middle attend over space. LlamaGen and VAR use the same network with
 other widths.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from setar.tokenizers.base import Quantizer, Tokenizer
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -164,19 +171,109 @@ class Decoder(nn.Module):
         return self.output(F.silu(self.norm(x)))
 
 
-def token_grid(height: int, width: int, factor: int) -> tuple[int, int]:
+def latent_size(height: int, width: int, factor: int) -> tuple[int, int]:
     """Latent rows and columns of an image; ValueError unless ``factor`` divides both sides."""
     if height < 1 or width < 1 or height % factor or width % factor:
         raise ValueError(f"image sides must be multiples of {factor} pixels, got {height}x{width}")
     return height // factor, width // factor
 
 
-def parameter_count(module: nn.Module) -> int:
-    """Trainable numbers in ``module``."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
 def psnr(images: Tensor, originals: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each image; both ``[B, C, H, W]`` in [-1, 1]."""
     error = (images - originals).float().square().flatten(1).mean(1)
     return 10.0 * torch.log10(4.0 / error.clamp_min(1e-12))
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """What the shapes of all these tokenizers have in common."""
+
+    channels: int = 128
+    """Width of the finest level of encoder and decoder."""
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    """Width of each level over ``channels``; f4 has three levels, f8 four, f16 five."""
+    blocks: int = 2
+    """Residual blocks per level of the encoder; the decoder has one more."""
+    codebook_size: int = 16384
+    """Number of different codes."""
+    codebook_dim: int = 8
+    """Numbers in the vector of a code."""
+
+    def __post_init__(self) -> None:
+        sizes = (self.channels, self.blocks, self.codebook_size, self.codebook_dim)
+        if not self.multipliers or min(*sizes, *self.multipliers) < 1:
+            raise ValueError(f"every size of a tokenizer must be at least 1: {self}")
+        if self.channels % 8:
+            raise ValueError(f"`channels` (={self.channels}) must be a multiple of 8")
+
+
+AutoencoderKind = TypeVar("AutoencoderKind", bound=AutoencoderConfig)
+
+
+class AutoencoderTokenizer(Tokenizer[AutoencoderKind]):
+    """Encoder, quantizer and decoder.
+
+    Args:
+        config: the shape.
+        latent: channels between encoder and quantizer, and between quantizer and decoder.
+        kernel: side of the convolutions there.
+    """
+
+    def __init__(self, config: AutoencoderKind, latent: int, kernel: int) -> None:
+        super().__init__(config)
+        shape = (config.channels, config.multipliers, config.blocks, latent)
+        self.encoder = Encoder(*shape)
+        self.to_code = convolution(latent, config.codebook_dim, kernel)
+        self.codebook = self.make_quantizer()
+        self.from_code = convolution(config.codebook_dim, latent, kernel)
+        self.decoder = Decoder(*shape)
+
+    def make_quantizer(self) -> Quantizer:
+        """The quantizer of ``self.config``."""
+        raise NotImplementedError
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """The codebook."""
+        return self.codebook
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of codes."""
+        return self.codebook.size
+
+    @property
+    def code_dim(self) -> int:
+        """Numbers in the vector of a code."""
+        return self.config.codebook_dim
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels along each side of a cell of the features."""
+        return 2 ** (len(self.config.multipliers) - 1)
+
+    @property
+    def last_layer(self) -> Tensor:
+        """The weight of the decoder's last layer."""
+        return self.decoder.output.weight
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Token rows and columns of an image; ValueError unless both sides divide evenly."""
+        return latent_size(height, width, self.downsampling)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images ``[B, 3, H, W]`` in [-1, 1] to features ``[B, D, h, w]``."""
+        self.grid(*images.shape[-2:])
+        return self.to_code(self.encoder(images))
+
+    def picture(self, vectors: Tensor) -> Tensor:
+        """Vectors ``[B, D, h, w]`` to images ``[B, 3, H, W]`` in about [-1, 1]."""
+        return self.decoder(self.from_code(vectors))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images ``[B, 3, H, W]`` in [-1, 1] to codes ``[B, N]``."""
+        return self.codebook.encode(self.features(images))
+
+    def decode(self, codes: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Codes ``[B, N]`` on a ``(rows, columns)`` grid to images in about [-1, 1]."""
+        return self.picture(self.codebook.decode(codes, grid))

@@ -17,20 +17,20 @@ much of each code there is. A one-hot row is that code, a row of zeros the vecto
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from setar.tokenizers.autoencoder import Decoder, Encoder, convolution, token_grid
-from setar.tokenizers.vqgan import Quantized
+from setar.tokenizers.autoencoder import AutoencoderConfig, AutoencoderTokenizer, latent_size
+from setar.tokenizers.base import Quantized, Quantizer
 
 Scale = int | tuple[int, int]
 """Rows and columns of one scale; one number means a square."""
 
 
-def grids(scales: Sequence[Scale]) -> tuple[tuple[int, int], ...]:
+def scale_sizes(scales: Sequence[Scale]) -> tuple[tuple[int, int], ...]:
     """Rows and columns of every scale; ValueError unless each one is larger than the one before."""
     sizes = tuple((scale, scale) if isinstance(scale, int) else scale for scale in scales)
     if not sizes or any(len(size) != 2 or min(size) < 1 for size in sizes):
@@ -52,7 +52,7 @@ def parse_scales(text: str) -> tuple[Scale, ...]:
         if len(sides) > 2 or not all(s.isascii() and s.isdigit() and len(s) < 6 for s in sides):
             raise ValueError(f"scales read like 1,2,4 or like 1x2,2x4,4x8; got {text[:60]!r}")
         scales.append(int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1])))
-    grids(scales)
+    scale_sizes(scales)
     return tuple(scales)
 
 
@@ -76,32 +76,23 @@ def phi_map(scales: int, phis: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class MultiScaleConfig:
+class MultiScaleConfig(AutoencoderConfig):
     """Shape of a multi-scale tokenizer; the defaults are VAR's."""
 
     channels: int = 160
-    """Width of the finest level of encoder and decoder."""
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    """Width of each level over ``channels``; f4 has three levels, f8 four, f16 five."""
-    blocks: int = 2
-    """Residual blocks per level of the encoder; the decoder has one more."""
     codebook_size: int = 4096
     codebook_dim: int = 32
     scales: tuple[int | tuple[int, int], ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
     """Grids of tokens, coarse to fine: sides of squares, or (rows, columns). The last one is the
-    grid of the features, so it fixes the size of the images."""
+    size of the features, so it fixes the size of the images."""
     phis: int = 4
     """Convolutions after upsampling; neighbouring scales share one, see `phi_map`."""
     cosine: bool = False
     """Compare directions only; VAR's ``using_znorm``."""
 
     def __post_init__(self) -> None:
-        numbers = (self.channels, self.blocks, self.codebook_size, self.codebook_dim)
-        if not self.multipliers or min(*numbers, *self.multipliers) < 1:
-            raise ValueError(f"every size of a multi-scale tokenizer must be at least 1: {self}")
-        if self.channels % 8:
-            raise ValueError(f"`channels` (={self.channels}) must be a multiple of 8")
-        if not 1 <= self.phis <= len(grids(self.scales)):
+        super().__post_init__()
+        if not 1 <= self.phis <= len(scale_sizes(self.scales)):
             raise ValueError(
                 f"`phis` (={self.phis}) must be from 1 to the number of scales, {len(self.scales)}"
             )
@@ -134,27 +125,23 @@ class Phi(nn.Conv2d):
         return 0.5 * input + 0.5 * super().forward(input)
 
 
-class MultiScaleCodebook(nn.Module):
+class MultiScaleCodebook(Quantizer):
     """One table of codes ``[codebook_size, D]`` for all scales, with the phis."""
 
     def __init__(self, config: MultiScaleConfig) -> None:
         super().__init__()
-        self.scales, self.cosine = grids(config.scales), config.cosine
+        self.scales, self.cosine = scale_sizes(config.scales), config.cosine
         self.table = nn.Embedding(config.codebook_size, config.codebook_dim)
         # Near zero, so that an untrained code adds nothing to what the other scales still lack.
         nn.init.uniform_(self.table.weight, -1 / config.codebook_size, 1 / config.codebook_size)
         self.phis = nn.ModuleList(Phi(config.codebook_dim) for _ in range(config.phis))
         self.phi_of_scale = phi_map(len(self.scales), config.phis)
+        self.size, self.scale_count = config.codebook_size, len(self.scales)
 
     @property
     def weight(self) -> Tensor:
         """The code vectors ``[codebook_size, D]``."""
         return self.table.weight
-
-    @property
-    def scale_count(self) -> int:
-        """Rows of `counts`."""
-        return len(self.scales)
 
     def split(self, codes: Tensor) -> tuple[Tensor, ...]:
         """Codes ``[B, L]`` to those of each scale ``[B, h_k w_k]``; ValueError if L is another."""
@@ -229,18 +216,28 @@ class MultiScaleCodebook(nn.Module):
             latents = latents + addition
             yield cells, codes, latents
 
+    def encode(self, features: Tensor) -> Tensor:
+        """Features ``[B, D, h, w]`` to codes ``[B, L]``, coarse to fine."""
+        return torch.cat([codes for _, codes, _ in self.steps(features.float())], dim=1)
+
+    def decode(self, codes: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Codes ``[B, L]``, all in one row, to f-hat ``[B, D, h, w]`` of all scales."""
+        *_, latents = self.sums(codes)
+        return latents
+
     @torch.no_grad()
-    def compared(self, features: Tensor) -> Tensor:
-        """All vectors ``[B L, D]`` that are compared with the codes: residuals of every scale."""
-        cells, _, _ = zip(*self.steps(features.float()), strict=True)
-        return torch.cat(cells, dim=1).flatten(0, 1)
+    def restart(self, dead: Tensor, features: Tensor) -> None:
+        """Put codes ``[n]`` at random ones of the vectors that any scale compares with codes."""
+        cells = torch.cat([cells for cells, _, _ in self.steps(features.float())], dim=1)
+        vectors = cells.flatten(0, 1)
+        chosen = torch.randint(len(vectors), (len(dead),), device=vectors.device)
+        self.weight[dead.to(vectors.device)] = vectors[chosen]
 
     @torch.no_grad()
     def counts(self, codes: Tensor) -> Tensor:
         """How often each scale of ``codes`` ``[B, L]`` uses each code: ``[scales, codes]``."""
-        size = len(self.weight)
         parts = self.split(codes)
-        return torch.stack([part.flatten().bincount(minlength=size) for part in parts])
+        return torch.stack([part.flatten().bincount(minlength=self.size) for part in parts])
 
     def forward(self, features: Tensor) -> Quantized:
         """Quantise features ``[B, D, h, w]``; always in float32, also under autocast.
@@ -261,27 +258,18 @@ class MultiScaleCodebook(nn.Module):
         )
 
 
-class MultiScaleVQ(nn.Module):
-    """Encoder, multi-scale codebook and decoder; implements the `Tokenizer` protocol.
+class MultiScaleVQ(AutoencoderTokenizer[MultiScaleConfig]):
+    """VAR's tokenizer; an image has the `tokens` L of all scales."""
 
-    Its grid is that of the last scale, but an image has the `tokens` L of all scales.
-    """
+    Config, presets = MultiScaleConfig, PRESETS
+    codebook: MultiScaleCodebook
 
     def __init__(self, config: MultiScaleConfig) -> None:
-        super().__init__()
-        self.config = config
-        dim = config.codebook_dim
-        shape = (config.channels, config.multipliers, config.blocks, dim)
-        self.encoder = Encoder(*shape)
-        self.to_code = convolution(dim, dim)
-        self.codebook = MultiScaleCodebook(config)
-        self.from_code = convolution(dim, dim)
-        self.decoder = Decoder(*shape)
+        super().__init__(config, config.codebook_dim, kernel=3)
 
-    @property
-    def vocabulary(self) -> int:
-        """Number of codes."""
-        return self.config.codebook_size
+    def make_quantizer(self) -> MultiScaleCodebook:
+        """The codebook of all scales."""
+        return MultiScaleCodebook(self.config)
 
     @property
     def scales(self) -> tuple[tuple[int, int], ...]:
@@ -294,54 +282,41 @@ class MultiScaleVQ(nn.Module):
         return sum(math.prod(size) for size in self.scales)
 
     @property
-    def downsampling(self) -> int:
-        """Pixels per token of the last scale along each side."""
-        return 2 ** (len(self.config.multipliers) - 1)
-
-    @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels of its images: the only size whose grid is the last scale."""
+        """Height and width in pixels of its images: those that fill the last scale."""
         rows, columns = self.scales[-1]
         return rows * self.downsampling, columns * self.downsampling
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """The last scale; ValueError unless an image of this size has it as its grid."""
-        size = token_grid(height, width, self.downsampling)
+        """All L tokens in one row; ValueError unless it has images of this size."""
+        size = latent_size(height, width, self.downsampling)
         if size != self.scales[-1]:
             raise ValueError(
-                f"an image of {height}x{width} pixels has a grid of {_shown(size)}, but the last "
-                f"scale is {_shown(self.scales[-1])}"
+                f"an image of {height}x{width} pixels has {_shown(size)} tokens at its last scale, "
+                f"but that of this tokenizer is {_shown(self.scales[-1])}"
             )
-        return size
-
-    def features(self, images: Tensor) -> Tensor:
-        """Images ``[B, 3, H, W]`` in [-1, 1] to features ``[B, D, h, w]``."""
-        self.grid(*images.shape[-2:])
-        return self.to_code(self.encoder(images))
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Images ``[B, 3, H, W]`` in [-1, 1] to codes ``[B, L]``, coarse to fine."""
-        features = self.features(images).float()
-        return torch.cat([codes for _, codes, _ in self.codebook.steps(features)], dim=1)
+        return 1, self.tokens
 
     def decode(self, codes: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """Codes ``[B, L]`` to images in about [-1, 1]; a ``grid`` must be that of the last scale.
+        """Codes ``[B, L]`` to images in about [-1, 1]; a ``grid`` must be that of all tokens.
 
         Raises:
             ValueError: there are not L codes, or the grid is another.
         """
-        if grid is not None and tuple(grid) != self.scales[-1]:
-            raise ValueError(f"the grid is {_shown(self.scales[-1])}, not {_shown(grid)}")
-        *_, latents = self.codebook.sums(codes)
+        *_, latents = self.codebook.sums(self._checked(codes, grid))
         return self.picture(latents)
 
-    def picture(self, latents: Tensor) -> Tensor:
-        """F-hat ``[B, D, h, w]`` to images ``[B, 3, H, W]`` in about [-1, 1]."""
-        return self.decoder(self.from_code(latents))
+    def stages(
+        self, codes: Tensor, grid: tuple[int, int] | None = None, first: int = 1
+    ) -> Iterator[Tensor]:
+        """Yield the images of the first ``first``, ... scales; the last is that of `decode`."""
+        sums = self.codebook.sums(self._checked(codes, grid))
+        return map(self.picture, islice(sums, first - 1, None))
 
-    def progressive(self, codes: Tensor) -> list[Tensor]:
-        """Images from the first 1, 2, ... scales of ``codes`` ``[B, L]``; the last is `decode`."""
-        return [self.picture(latents) for latents in self.codebook.sums(codes)]
+    def _checked(self, codes: Tensor, grid: tuple[int, int] | None) -> Tensor:
+        if grid is not None and tuple(grid) != (1, self.tokens):
+            raise ValueError(f"the grid is {_shown((1, self.tokens))}, not {_shown(grid)}")
+        return codes
 
     def next_inputs(self, codes: Tensor) -> Tensor:
         """What a transformer reads to predict every scale but the first: ``[B, L - h_1 w_1, D]``.
@@ -394,8 +369,3 @@ class MultiScaleVQ(nn.Module):
         steps = self.codebook.steps(features.float(), (wrong, where))
         _, right, sums = zip(*steps, strict=True)
         return self._shrunk(sums, len(features)), torch.cat(right, dim=1)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Quantized]:
-        """Reconstruct images for training: ``(reconstruction, quantised)``."""
-        quantized = self.codebook(self.features(images))
-        return self.picture(quantized.vectors), quantized

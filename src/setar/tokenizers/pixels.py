@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from setar.tokenizers.base import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,10 @@ class PixelLevelsConfig:
             raise ValueError(f"`levels` (={self.levels}) must be at least 2")
 
 
-class PixelLevels(nn.Module):
-    """Grey pixels as codes; implements the `Tokenizer` protocol without a single weight."""
+class PixelLevels(Tokenizer[PixelLevelsConfig]):
+    """Grey pixels as codes: a tokenizer without a single weight."""
 
-    def __init__(self, config: PixelLevelsConfig) -> None:
-        super().__init__()
-        self.config = config
+    Config, presets = PixelLevelsConfig, {"tiny": PixelLevelsConfig()}
 
     @property
     def vocabulary(self) -> int:

@@ -63,18 +63,18 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> dict[str, tor
     return optimizers
 
 
-def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], share: float) -> None:
+def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], factor: float) -> None:
     """Let every optimiser move at this share of its full learning rate."""
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
-            group["lr"] = share * optimizer.defaults["lr"]
+            group["lr"] = factor * optimizer.defaults["lr"]
 
 
 def _ids(modules: Iterable[nn.Module]) -> set[int]:
     return {id(p) for module in modules for p in module.parameters()}
 
 
-def rate_share(config: OptimizerConfig, step: int, steps: int) -> float:
+def lr_factor(config: OptimizerConfig, step: int, steps: int) -> float:
     """The share of the full learning rate at step ``step`` (from 0) of ``steps``."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps

@@ -3,13 +3,14 @@
 import json
 import math
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from torch import Tensor
 from tqdm import tqdm
+
+from setar.run_folder import METRICS
 
 
 class Report:
@@ -26,10 +27,13 @@ class Report:
     """
 
     def __init__(self, folder: Path, start: int, steps: int, batch_size: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError("training needs TensorBoard: pip install setar[train]") from error
         self.steps, self.batch_size = steps, batch_size
-        writer = _summary_writer()
-        self.log = _MetricsLog(folder / "metrics.jsonl", start)
-        self.board = writer(str(folder / "tensorboard"), purge_step=start + 1)
+        self.log = _open_log(folder / METRICS, start)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         # A bar on a terminal (disable=None); `write` prints lines where there is none.
         self.bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, disable=None)
 
@@ -45,7 +49,9 @@ class Report:
 
     def write(self, step: int, seconds: float, speed: float, values: dict[str, float]) -> None:
         """The scalars of a step, after so many seconds, at ``speed`` images per second."""
-        self.log.write({"step": step, "seconds": round(seconds, 1), **values})
+        line = {"step": step, "seconds": round(seconds, 1), **values}
+        self.log.write(json.dumps(line) + "\n")
+        self.log.flush()
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
         shown = {k: f"{v:.3g}" for k, v in values.items() if k in ("loss", "psnr", "usage")}
@@ -62,35 +68,15 @@ class Report:
         self.board.add_image("samples", picture, step)
 
 
-def _summary_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError("training needs TensorBoard: pip install setar[train]") from error
-    return SummaryWriter
-
-
-class _MetricsLog:
-    """``metrics.jsonl``: one JSON object per logged step; what a resumed run will repeat is cut."""
-
-    def __init__(self, file: Path, step: int) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        kept = "".join(f"{line}\n" for line in lines if _step_of(line) <= step)
-        beside = file.with_name(f".{file.name}.partial")
-        beside.write_text(kept, encoding="utf-8")
-        os.replace(beside, file)
-        self.stream = file.open("a", encoding="utf-8")
-
-    def write(self, values: Mapping[str, float]) -> None:
-        self.stream.write(json.dumps(values) + "\n")
-        self.stream.flush()
-
-    def __enter__(self) -> "_MetricsLog":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stream.close()
+def _open_log(file: Path, step: int) -> TextIO:
+    """``metrics.jsonl``, a JSON object per logged step; what a resumed run will repeat is cut."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    kept = "".join(f"{line}\n" for line in lines if _step_of(line) <= step)
+    beside = file.with_name(f".{file.name}.partial")
+    beside.write_text(kept, encoding="utf-8")
+    os.replace(beside, file)
+    return file.open("a", encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

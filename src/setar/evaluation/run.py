@@ -1,0 +1,115 @@
+"""One evaluation from request to figures: what `setar evaluate` does, without printing."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from setar.evaluation.metrics import GENERAL, METRICS, Evidence, measure, settings_of
+from setar.evaluation.sources import (
+    NpzImages,
+    Pictures,
+    find_pictures,
+    holds_pictures,
+    load_statistics,
+    save_pictures,
+)
+from setar.evaluation.summary import FeatureSummary, save_statistics, summarise
+from setar.evaluation.targets import Request, find_target, picture_size
+from setar.evaluation.workers import Once
+from setar.features.base import FeatureExtractor, make_extractor
+
+
+def run(request: Request) -> dict[str, dict[str, Any]]:
+    """Do what is asked.
+
+    Returns:
+        Tables by heading: first ``settings``, all that the figures depend on; then ``figures``
+        under the names of the field; then what is special to the subject.
+
+    Raises:
+        ValueError: something of the request is wrong; most of it is found before the long work.
+    """
+    target = find_target(request)
+    text = request.reference or target.own_reference
+    if not text:
+        raise ValueError(f"{request.source} has no data set of its own: name one with --reference")
+    for name in request.metrics:
+        METRICS.find(name)
+    try:
+        reference = find_pictures(text, target.size)
+    except ValueError as error:
+        hint = "" if request.reference else "; name another reference with --reference"
+        raise ValueError(f"{error}{hint}") from error
+    data = reference.data
+    features = request.features or (data.features if data else "efflite0")
+    open_extractor = Once(make_extractor, features, request.device)
+    extractor = open_extractor()
+    real = _reference_summary(request, reference, open_extractor)
+    pictures = target.prepare(reference)
+    if request.save_samples:
+        save_pictures(pictures.images, request.save_samples, pictures.labels, request.progress)
+        # They are read from there from now on.
+        opener = Once(NpzImages, request.save_samples)
+        pictures = Pictures(pictures.name, opener, pictures.labels)
+    made = summarise(pictures.open, open_extractor, request.progress, request.processes)
+    found = target.evidence()
+    other = data and "pipeline" in found and found["pipeline"].classes != data.classes
+    if other or not reference.training:
+        data = None  # what the data set reports is about models of it, beside its training split
+    evidence = Evidence(
+        made, real, extractor, request.seed, request.progress, pictures.images, data, **found
+    )
+    metrics = [*GENERAL, *(data.report if data else ()), *request.metrics]
+    tables = measure(evidence, metrics)
+    if request.save_statistics:
+        save_statistics(real, request.save_statistics)
+    settings = {
+        "pictures": request.source,
+        "N": made.images,
+        **target.settings(),
+        "reference": reference.name,
+        "reference N": real.images,
+        **_sizes(pictures, reference, target.size is not None),
+        "features": extractor.described,
+        **settings_of(evidence),
+    }
+    return {"settings": settings, **tables}
+
+
+def _sizes(pictures: Pictures, reference: Pictures, fitted: bool) -> dict[str, str]:
+    """Sizes in pixels (width x height), and what was done where they are not the same."""
+    size, reference_size = _size(pictures), _size(reference)
+    sizes = {"size": size, "reference size": reference_size}
+    if fitted and os.path.isdir(reference.name):
+        return {**sizes, "resizing": f"reference: centre crops, Lanczos to {reference_size}"}
+    if "unknown" in (size, reference_size) or size == reference_size:
+        return sizes
+    return {**sizes, "resizing": "pictures and reference differ; the features' network resizes"}
+
+
+def _size(pictures: Pictures) -> str:
+    file = Path(pictures.name)
+    if file.suffix == ".npz" and not holds_pictures(file):
+        return "unknown"
+    height, width = picture_size(pictures.images)
+    return f"{width}x{height}"
+
+
+def _reference_summary(
+    request: Request, pictures: Pictures, open_extractor: Once[FeatureExtractor]
+) -> FeatureSummary:
+    """Precomputed statistics of a file come first, as in ADM's evaluator."""
+    file, name, known = Path(pictures.name), open_extractor().name, None
+    if file.suffix == ".npz":
+        known = load_statistics(file, name)
+        if not holds_pictures(file):
+            if known is None:
+                raise ValueError(f"{file} holds neither pictures nor statistics of {name} features")
+            return known
+    seen = summarise(pictures.open, open_extractor, request.progress, request.processes)
+    if known is None:
+        return seen
+    return dataclasses.replace(
+        seen, images=known.images, gaussian=known.gaussian, spatial=known.spatial
+    )

@@ -1,0 +1,224 @@
+"""What `setar evaluate` measures: a generator, a tokenizer, or pictures that lie somewhere."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from setar.config import table
+from setar.data.base import DATASETS
+from setar.data.images import Images
+from setar.evaluation.samples import (
+    BalancedSampler,
+    Reconstructor,
+    decoded_by,
+    decoded_samples,
+    reconstruct_all,
+    sample,
+)
+from setar.evaluation.sources import EvenlySpaced, Pictures, find_pictures, is_model
+from setar.evaluation.workers import Once
+from setar.pipeline import Pipeline
+from setar.pretrained import load_tokenizer, locate, read_config, shipped
+
+FEWEST, PER_CLASS = 800, 8
+"""A generator makes this many pictures or more, and of each class so many, unless told."""
+ROUNDING = "clamped, half to even, to uint8 (setar.tokenizers.base.to_uint8)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a user asks of `setar evaluate`."""
+
+    source: str
+    """A model, a tokenizer, a folder, an .npz file, or a data set with its split."""
+    reference: str = ""
+    """A data set, a folder or an .npz file; empty for the one a generator was trained on."""
+    features: str = ""
+    """An extractor, such as ``efflite0`` or ``inception:FILE``; empty: as the reference asks."""
+    images: int | None = None
+    count: int | None = None
+    """Pictures of each class of a generator."""
+    seed: int = 0
+    sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Changes of a generator's defaults, see `SamplingDefaults.changed`."""
+    metrics: tuple[str, ...] = ()
+    """Names of `METRICS`, beside the general ones and those of the reference."""
+    device: str = "cpu"
+    processes: int = 1
+    save_samples: Path | None = None
+    save_statistics: Path | None = None
+    progress: bool = False
+
+
+class Target:
+    """Something that is measured."""
+
+    own_reference: str = ""
+    """The data set it was trained on; empty if that is not known."""
+    size: tuple[int, int] | None
+    """Height and width in pixels of its pictures, to which those of a reference are cropped and
+    resized; None if it takes any."""
+
+    def prepare(self, reference: Pictures) -> Pictures:
+        """Make the pictures, which may take long."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """How they were made."""
+        raise NotImplementedError
+
+    def evidence(self) -> dict[str, Any]:
+        """What more there is to say of them: fields of `setar.evaluation.metrics.Evidence`."""
+        return {}
+
+
+def find_target(request: Request) -> Target:
+    """The target that a request names; ValueError if there is none or an option does not fit."""
+    source = request.source
+    name, _, split = source.partition(":")
+    of_pictures = os.path.isdir(source) and not is_model(source) and source not in shipped()
+    if (split and name in DATASETS) or source.endswith(".npz") or of_pictures:
+        return StoredPictures(request)
+    if "model" in read_config(locate(source)):
+        return GeneratorTarget(request)
+    return TokenizerTarget(request)
+
+
+class StoredPictures(Target):
+    """A folder, an .npz file or a data set."""
+
+    def __init__(self, request: Request) -> None:
+        _refuse_sampling(request, "pictures")
+        self.pictures = _some(find_pictures(request.source), request.images)
+        self.size = picture_size(self.pictures.images)
+
+    def prepare(self, reference: Pictures) -> Pictures:
+        """They are there."""
+        return self.pictures
+
+    def settings(self) -> dict[str, Any]:
+        """Nothing is done to them."""
+        return {"rounding": "as stored"}
+
+
+class GeneratorTarget(Target):
+    """A model with a tokenizer and classes; its samples are balanced over these."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.load = Once(Pipeline.from_pretrained, request.source, request.device, request.sampling)
+        self.pipeline = self.load()
+        if self.pipeline.defaults.settings.smoothing:
+            raise ValueError(
+                "`smoothing` is for looking at pictures, and its mixtures of codes are too many "
+                "numbers to keep; measure without it (--no-smoothing)"
+            )
+        self.steps = self.pipeline.defaults.recipe.set_count(self.pipeline.grid)
+        self.count = _per_class(request, len(self.pipeline.classes))
+        width, height = self.pipeline.size
+        self.size = (height, width)
+        self.own_reference = self.pipeline.data
+
+    def prepare(self, reference: Pictures) -> Pictures:
+        """Sample the codes; they are decoded where they are needed."""
+        request, classes = self.request, len(self.pipeline.classes)
+        open_sampler = Once(BalancedSampler, self.load, self.count, request.seed)
+        self.samples = sample(
+            open_sampler, classes, self.count, request.seed, request.processes, request.progress
+        )
+        opener = Once(decoded_samples, self.load, self.samples.codes.numpy())
+        return Pictures(request.source, opener, self.samples.labels)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides a sample."""
+        defaults = self.pipeline.defaults
+        return {
+            "classes": len(self.pipeline.classes),
+            "of each class": self.count,
+            "recipe": str(defaults.recipe),
+            "steps": self.steps,
+            "guidance": dataclasses.asdict(defaults.guidance),
+            **table(defaults.settings),
+            "seed": self.request.seed,
+            "rounding": ROUNDING,
+            "device": self.request.device,
+        }
+
+    def evidence(self) -> dict[str, Any]:
+        """Model and samples."""
+        return {"pipeline": self.pipeline, "samples": self.samples}
+
+
+class TokenizerTarget(Target):
+    """A tokenizer without a generator: what it makes of the reference's pictures."""
+
+    def __init__(self, request: Request) -> None:
+        _refuse_sampling(request, "a tokenizer")
+        self.request = request
+        self.load = Once(load_tokenizer, request.source, request.device)
+        self.tokenizer = self.load()
+        self.size = self.tokenizer.image_size
+
+    def prepare(self, reference: Pictures) -> Pictures:
+        """Encode the reference's pictures; the codes are decoded where they are needed."""
+        request, originals = self.request, _some(reference, self.request.images)
+        self.reconstruction = reconstruct_all(
+            Once(Reconstructor, self.load, originals.open),
+            len(originals.images),
+            self.tokenizer,
+            request.processes,
+            request.progress,
+        )
+        size, codes = picture_size(originals.images), self.reconstruction.codes.numpy()
+        return Pictures(request.source, Once(decoded_by, self.load, codes, size))
+
+    def settings(self) -> dict[str, Any]:
+        """How pictures are rounded."""
+        return {"rounding": ROUNDING, "device": self.request.device}
+
+    def evidence(self) -> dict[str, Any]:
+        """PSNR and the codebook's use."""
+        return {"reconstruction": self.reconstruction}
+
+
+def picture_size(images: Images) -> tuple[int, int]:
+    """Height and width in pixels of the first picture."""
+    height, width = images[torch.tensor([0])].shape[-2:]
+    return height, width
+
+
+def _some(pictures: Pictures, count: int | None) -> Pictures:
+    if count is None:
+        return pictures
+    return Pictures(pictures.name, Once(EvenlySpaced, pictures.open, count))
+
+
+def _per_class(request: Request, classes: int) -> int:
+    if request.images is not None and request.count is not None:
+        raise ValueError("give `images` or `count`, not both")
+    if request.images is None:
+        count = max(PER_CLASS, FEWEST // classes) if request.count is None else request.count
+    else:
+        count, rest = divmod(request.images, classes)
+        if rest:
+            near = {max(1, count) * classes, (count + 1) * classes}
+            raise ValueError(
+                f"`images` (={request.images}) must be a multiple of the {classes} classes, "
+                f"so that each comes equally often: {' or '.join(map(str, sorted(near)))}"
+            )
+    if count < 1 or count * classes < 2:
+        raise ValueError(f"{count} images of each of {classes} classes are too few: at least 2")
+    return count
+
+
+def _refuse_sampling(request: Request, what: str) -> None:
+    given = [name.replace("scale", "guidance") for name in request.sampling]
+    given += ["count"] if request.count is not None else []
+    if given:
+        raise ValueError(f"`{given[0]}` is for generators; {request.source} is {what}")
+    if request.images is not None and request.images < 2:
+        raise ValueError(f"`images` (={request.images}) must be at least 2")

@@ -1,0 +1,301 @@
+"""What a family of generators is: all that the rest of the code may ask of it.
+
+A new family is one file with a `GeneratorConfig` and a `Generator`, and a line in `FAMILIES` (or
+``@FAMILIES.register("name")`` in a plugin). The tests of `tests/contracts` then run over it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from setar.layers.rope import rotation
+from setar.models.condition import Condition, make_condition
+from setar.recipes.recipe import SetPlan
+from setar.registry import Table
+
+Editing = Literal["kept-first", "suffix", "own"]
+"""How a family makes part of an image anew: ``kept-first`` takes the kept tokens as the first set
+of a plan in any order; ``suffix`` can only make the last tokens in raster order; ``own`` makes all
+tokens in its one order, and kept ones replace what it draws for them."""
+
+Scales = tuple[tuple[int, int], ...]
+"""Rows and columns of each token map of an image, coarse to fine."""
+
+ConfigKind = TypeVar("ConfigKind", bound="GeneratorConfig")
+
+
+class TokenizerFacts(Protocol):
+    """What a generator's shape takes from the tokenizer of its codes."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of different codes."""
+        ...
+
+    @property
+    def scales(self) -> Scales | None:
+        """Its token maps, if there are several; None is one map, of any grid."""
+        ...
+
+    @property
+    def code_dim(self) -> int:
+        """Numbers in the vector of a code."""
+        ...
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """What the shapes of all families have in common."""
+
+    vocabulary: int = 16384
+    """Number of different codes."""
+    classes: int = 1000
+    grid: tuple[int, int] = (16, 16)
+    """Rows and columns of tokens."""
+    class_dropout: float = 0.1
+    """Share of conditions replaced by "none" while training; guidance needs it above 0."""
+    condition: str = "class"
+    """A name of `setar.models.condition.CONDITIONS`: what the images are conditioned on."""
+    condition_length: int = 1
+    """Tokens of the condition, before those of the image."""
+    width: int = 768
+    """Of the tokens inside the model."""
+    heads: int = 12
+    """Attention heads."""
+
+    TOKENIZER_FACTS: ClassVar[tuple[str, ...]] = ("vocabulary", "classes", "grid")
+    """Fields that follow from tokenizer and data, and that no config file says."""
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "vocabulary", "classes", "grid", "condition_length", "width", "heads")
+        if not 0 <= self.class_dropout <= 1:
+            raise ValueError(f"0 <= `class_dropout` (={self.class_dropout}) <= 1 must hold")
+
+    @property
+    def recipe(self) -> str:
+        """A recipe that it can be trained and sampled with; token by token unless it says more."""
+        return "ar"
+
+    def fitted(
+        self, tokenizer: TokenizerFacts, condition: Mapping[str, Any], grid: tuple[int, int]
+    ) -> Self:
+        """The same for the codes of a tokenizer, on ``grid``.
+
+        Args:
+            tokenizer: of the codes.
+            condition: fields that follow from the data, such as the number of ``classes``.
+            grid: rows and columns of the tokens of an image.
+
+        Raises:
+            ValueError: the tokenizer does not fit the family.
+        """
+        if tokenizer.scales is not None:
+            raise ValueError(
+                "a tokenizer of several scales needs a generator of the family 'var', which makes "
+                f"one scale after the other; {type(self).__name__} has one grid of tokens"
+            )
+        facts = {"vocabulary": tokenizer.vocabulary, "grid": grid}
+        return dataclasses.replace(self, **facts, **condition)
+
+
+def check_sizes(config: GeneratorConfig, *names: str) -> None:
+    """ValueError unless these fields, numbers or pairs of them, are at least 1."""
+    for name in names:
+        value = getattr(config, name)
+        if min(value if isinstance(value, tuple) else (value,)) < 1:
+            raise ValueError(f"`{name}` (={value}) must be at least 1")
+
+
+class Decoding(Protocol):
+    """One batch of images being generated."""
+
+    def predict(self, positions: Tensor) -> Tensor:
+        """Float32 logits ``[B, n, V]`` of the tokens at raster ``positions`` ``[B, n]``.
+
+        Raises:
+            ValueError: the family cannot make these next.
+        """
+        ...
+
+    def absorb(self, codes: Tensor, positions: Tensor) -> None:
+        """Make ``codes`` ``[B, n]`` at ``positions`` ``[B, n]`` known to later steps.
+
+        They may be tokens that were not asked for. Of a family that `takes_soft_codes`, mixtures
+        ``[B, n, V]`` too.
+        """
+        ...
+
+
+class Generator(nn.Module, Generic[ConfigKind]):
+    """A model that predicts codes, trained by calling it and sampled by `start`.
+
+    Conditions are whatever `setar.models.condition.Condition` of the model's config reads, a tensor
+    whose first axis is the batch: class ids int64 ``[B]``, where C means "no class".
+    """
+
+    Config: ClassVar[type[GeneratorConfig]]
+    """The class of its shape."""
+    presets: ClassVar[Mapping[str, Any]]
+    """Shapes by name; ``tiny`` is there for tests."""
+    editing: ClassVar[Editing]
+    """How part of an image is made anew; every family must say so."""
+    attentions: ClassVar[tuple[str, ...]] = ("causal",)
+    """The kinds of attention that it can be sampled with; ``full`` looks at all known tokens anew
+    at every step, as in MAR."""
+    takes_soft_codes: ClassVar[bool] = False
+    """Whether it reads mixtures of codes."""
+    self_correcting: ClassVar[bool] = False
+    """Whether it can be trained on mistakes, with `after_mistakes`."""
+
+    condition: Condition
+    """Reads what the images are conditioned on."""
+
+    def __init__(self, config: ConfigKind) -> None:
+        super().__init__()
+        for word in ("Config", "presets", "editing"):
+            if not hasattr(self, word):
+                raise ValueError(f"the family {type(self).__name__} must say its `{word}`")
+        self.config = config
+        self.condition = make_condition(config, config.width)
+
+    def forward(self, codes: Tensor, condition: Tensor, plan: SetPlan) -> Tensor:
+        """Predict every set from the sets before it, all at once (training).
+
+        Args:
+            codes: int64 ``[B, N]`` in raster order.
+            condition: of each image, ``[B, ...]``.
+            plan: orders and clocks of this batch.
+
+        Returns:
+            Float32 logits ``[B, N, V]`` in output order: row j predicts ``codes[order[j]]``.
+
+        Raises:
+            ValueError: the family cannot follow the plan.
+        """
+        raise NotImplementedError
+
+    def start(
+        self, condition: Tensor, tokens: int, attention: str = "causal", cache: bool = True
+    ) -> Decoding:
+        """Begin to generate ``tokens`` tokens for each condition.
+
+        Args:
+            condition: ``[B, ...]``.
+            tokens: most tokens that will be absorbed; caches are allocated for them once.
+            attention: one of `attentions`.
+            cache: False computes everything anew at each step, to compare with.
+
+        Raises:
+            ValueError: it cannot be sampled with this attention.
+        """
+        raise NotImplementedError
+
+    def null(self, condition: Tensor) -> Tensor:
+        """What stands for no condition, in the shape of ``condition``."""
+        return self.condition.null(condition)
+
+    def check(self, plan: SetPlan) -> None:
+        """Raise ValueError if it cannot follow a plan; by default, if that has another grid."""
+        if tuple(plan.grid) != tuple(self.config.grid):
+            raise ValueError(f"the plan is for a grid of {plan.grid}, not {self.config.grid}")
+
+    def check_attention(self, attention: str) -> None:
+        """Raise ValueError unless it can be sampled with this attention."""
+        if attention not in self.attentions:
+            known = " or ".join(map(repr, self.attentions))
+            alone = "full" not in self.attentions
+            hint = "; full attention needs a family that was trained for it, an FMT" * alone
+            raise ValueError(
+                f"`attention` must be {known} for {type(self).__name__}, not {attention!r}{hint}"
+            )
+
+    def attach(self, tokenizer: Any) -> None:
+        """Take what it needs of the tokenizer of its codes; most families need nothing.
+
+        The tokenizer's weights stay the tokenizer's: they do not enter the state dict.
+
+        Raises:
+            ValueError: the tokenizer is not of the kind that it needs.
+        """
+
+    def after_mistakes(
+        self, features: Tensor, condition: Tensor, wrong: Tensor, where: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict from codes with mistakes (training with self-correction).
+
+        Args:
+            features: float32 ``[B, C, rows, columns]``, of images, by the tokenizer.
+            condition: of each image, ``[B, ...]``.
+            wrong: int64 ``[B, N]``, codes to put in the place of the right ones.
+            where: bool ``[B, N]``, where they are put.
+
+        Returns:
+            Float32 logits ``[B, N, V]``, and the codes ``[B, N]`` that they should predict: those
+            that make up for the mistakes before them.
+        """
+        raise NotImplementedError
+
+
+def initialise(module: nn.Module) -> None:
+    """Normal weights of standard deviation 0.02, as in LlamaGen; for `nn.Module.apply`."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+
+
+@dataclass(frozen=True)
+class GridConfig(GeneratorConfig):
+    """Shape of a family whose tokens lie on one grid, with rotary embedding."""
+
+    dropout: float = 0.1
+    """On tokens, residuals and feed-forward, while training."""
+    rope_base: float = 10000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % (4 * self.heads):
+            raise ValueError(
+                f"`width` (={self.width}) must be a multiple of 4 x `heads` (={self.heads}), "
+                "for 2-D rotary embedding"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"0 <= `dropout` (={self.dropout}) < 1 must hold")
+
+
+GridKind = TypeVar("GridKind", bound=GridConfig)
+
+
+class GridGenerator(Generator[GridKind]):
+    """What families of one grid share: input ``[condition, tokens]``, and rotations."""
+
+    def __init__(self, config: GridKind) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocabulary, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def embed(self, condition: Tensor | None, codes: Tensor) -> Tensor:
+        """Input ``[B, T + n, width]``: T tokens of a condition, if any, and codes ``[B, n]``."""
+        x = self.tokens(codes)
+        if condition is not None:
+            x = torch.cat([self.condition.embed(condition), x], 1)
+        return self.dropout(x)
+
+    def rotation(self, positions: Tensor) -> Tensor:
+        """Rotations of raster positions ``[B or 1, n]``."""
+        config, columns = self.config, self.config.grid[1]
+        head_dim = config.width // config.heads
+        return rotation(positions // columns, positions % columns, head_dim, config.rope_base)
+
+
+FAMILIES: Table[type[Generator]] = Table(
+    "family",
+    {
+        "fmt": "setar.models.fmt:FullyMaskedTransformer",
+        "decoder-only": "setar.models.decoder_only:DecoderOnlyTransformer",
+        "var": "setar.models.var:VARTransformer",
+    },
+)
+"""Families of generators by the name that configs and model folders use."""

@@ -1,0 +1,1 @@
+"""Pictures for people to look at: sheets, plans, masks, reconstructions, animations."""

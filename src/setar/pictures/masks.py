@@ -1,0 +1,173 @@
+"""Masks: which part of a picture is made anew, and what is done to picture and mask before.
+
+inpainting      a region and its own class       `box_mask`, or any drawn mask
+editing         a region and another class
+outpainting     all around a smaller image       `outpaint`
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from setar.data.images import centre_crop, to_rgb
+
+GREY, DARK = 225, 185
+"""Levels of the stripes that `show_mask` draws."""
+
+
+class Task(NamedTuple):
+    """A picture, and what of it is made anew; both of a model's size."""
+
+    image: Image.Image
+    """RGB."""
+    mask: Image.Image
+    """L: 255 where the picture is made anew, else 0."""
+
+
+def box_mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """A mask (mode L) of ``size`` (width, height), white in ``box`` (left, top, right, bottom).
+
+    The box is in pixels; its right and bottom edges lie outside of it, as everywhere in Pillow.
+
+    Raises:
+        ValueError: the box is empty or does not lie inside.
+    """
+    left, top, right, bottom = box
+    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+        raise ValueError(
+            f"the box {box} must have left < right and top < bottom, "
+            f"inside an image of {_shown(size)} pixels"
+        )
+    mask = Image.new("L", size)
+    mask.paste(255, box)
+    return mask
+
+
+def outpaint(image: Image.Image, size: tuple[int, int], margins: tuple[int, int, int, int]) -> Task:
+    """A larger picture around an image: a canvas and the mask of what is to be made.
+
+    The whole image is shrunk (or enlarged) into what the margins leave, in its own proportions and
+    in the middle of it.
+
+    Args:
+        image: of any size and mode.
+        size: (width, height) of the canvas: that of the model.
+        margins: pixels of the canvas to make at the left, top, right and bottom.
+
+    Returns:
+        The canvas and the mask, both of ``size``.
+
+    Raises:
+        ValueError: the image is unreadable, a margin is negative, all are 0, or they leave nothing.
+    """
+    left, top, right, bottom = margins
+    room = (size[0] - left - right, size[1] - top - bottom)
+    if min(margins) < 0 or max(margins) == 0 or min(room) < 1:
+        raise ValueError(
+            f"the margins {margins} must not be negative nor all 0, and leave room for the image "
+            f"in {_shown(size)} pixels"
+        )
+    inner = ImageOps.contain(_readable(image), room, Image.Resampling.LANCZOS)
+    left += (room[0] - inner.width) // 2
+    top += (room[1] - inner.height) // 2
+    canvas, mask = Image.new("RGB", size, "white"), Image.new("L", size, 255)
+    canvas.paste(inner, (left, top))
+    mask.paste(0, (left, top, left + inner.width, top + inner.height))
+    return Task(canvas, mask)
+
+
+def prepare(image: Image.Image, mask: object, size: tuple[int, int]) -> Task:
+    """Image and mask at a model's size, cropped in the middle and resized as training images are.
+
+    Args:
+        image: of any size and mode.
+        mask: a PIL image of the same size, of which the lighter half of all levels is made anew;
+            or bool ``[height, width]``.
+        size: (width, height) of the model.
+
+    Returns:
+        Both at the model's size; a resized pixel is masked if any part of it was.
+
+    Raises:
+        ValueError: the image is unreadable, the mask is neither of these, of another size, or
+            nothing of it is left.
+    """
+    image = _readable(image)
+    if isinstance(mask, Image.Image):
+        drawn = _white(np.asarray(_readable(mask).convert("L")) > 127)
+    else:
+        array = np.asarray(mask)
+        if array.dtype != bool or array.ndim != 2 or not array.size:
+            raise ValueError(
+                "a mask must be a PIL image or a bool array (height, width), "
+                f"not {type(mask).__name__} of {array.dtype} {list(array.shape)}"
+            )
+        drawn = _white(array)
+    if drawn.size != image.size:
+        raise ValueError(
+            f"the mask has {_shown(drawn.size)} pixels, the image {_shown(image.size)}: "
+            "they must be of one size"
+        )
+    if image.size != size:
+        width, height = size
+        image = centre_crop(image, height, width)
+        shares = centre_crop(drawn.convert("F"), height, width, Image.Resampling.BOX)
+        drawn = _white(np.asarray(shares) > 0)
+    if drawn.getbbox() is None:
+        raise ValueError("the mask is empty: its white pixels are what is made anew")
+    return Task(image, drawn)
+
+
+def _readable(image: Image.Image) -> Image.Image:
+    """RGB of an image that may not have been read from its file yet."""
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"an image must be a PIL image, not {type(image).__name__}")
+    try:
+        return to_rgb(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"cannot read the image: {error}") from error
+
+
+def _white(where: np.ndarray) -> Image.Image:
+    """A mask (L), 255 where ``where`` ``[height, width]`` is True."""
+    return Image.fromarray(np.where(where, 255, 0).astype(np.uint8))
+
+
+def hide(image: Tensor, mask: Tensor) -> Tensor:
+    """The image with its kept pixels spread over the masked ones, ring after ring.
+
+    An encoder's tokens depend on pixels far away: of the shipped emoji tokenizer, six in ten tokens
+    outside a masked half change with what is under the mask. What is to go must not come back that
+    way, so this is encoded instead; being smooth, it puts no edge around what is kept.
+
+    Args:
+        image: uint8 ``[3, H, W]``.
+        mask: bool ``[H, W]``, True where the image is made anew.
+
+    Returns:
+        uint8 ``[3, H, W]``, which does not depend on the masked pixels; black if all are.
+    """
+    known = (~mask)[None].float()
+    pixels = image.float() * known
+    while known.any() and not known.all():
+        share = F.avg_pool2d(known, 3, stride=1, padding=1)
+        mean = F.avg_pool2d(pixels, 3, stride=1, padding=1) / share.clamp_min(1e-6)
+        pixels = torch.where((known == 0) & (share > 0), mean, pixels)
+        known = (share > 0).float()
+    return pixels.round().to(torch.uint8)
+
+
+def show_mask(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """The image with what is to be made hidden under grey stripes; both of one size."""
+    rows, columns = np.indices((image.height, image.width))
+    stripes = (rows + columns) * 8 // max(image.size) % 2
+    levels = np.where(stripes, GREY, DARK).astype(np.uint8)
+    return Image.composite(Image.fromarray(levels).convert("RGB"), image, mask)
+
+
+def _shown(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,233 @@
+"""Training a tokenizer: what a config says, what is minimised, and how both meet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from setar.config import build, table
+from setar.data.images import Images
+from setar.features.efficientnet import EfficientNetLite0
+from setar.pictures.reconstructions import reconstruction_rows
+from setar.pretrained import describe_tokenizer
+from setar.registry import quoted
+from setar.tokenizers.autoencoder import psnr
+from setar.tokenizers.base import TOKENIZERS, Tokenizer, to_float
+from setar.tokenizers.losses import (
+    FeatureMaps,
+    PatchDiscriminator,
+    adaptive_weight,
+    adversarial_loss,
+    critic_loss,
+    perceptual_loss,
+    pixel_loss,
+)
+from setar.training.data import DataConfig
+from setar.training.distributed import ALONE, Processes
+from setar.training.loop import Exported, LoopConfig, Metrics, Objective, Step, Trainer
+from setar.training.optim import OptimizerConfig
+
+SHOWN = 64
+"""Pictures whose reconstructions are shown."""
+
+NEVER = -(2**40)
+"""When a code was last used that has not been used yet."""
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Shape of a tokenizer: a family and the fields of its config."""
+
+    family: str
+    """``vqgan``, LlamaGen's; or ``multiscale``, the tokenizer of a VAR."""
+    shape: Any
+    """Every other key of the table is a field of it."""
+
+    @classmethod
+    def from_table(cls, value: Any, where: str) -> "TokenizerConfig":
+        """Read the table ``tokenizer``; ValueError, saying ``where``, if something is wrong."""
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} must be a table, not {quoted(value)}")
+        values = dict(value)
+        family = values.pop("family", "vqgan")
+        try:
+            kind = TOKENIZERS.find(family)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        return cls(family, build(kind.Config, values, where))
+
+    def to_table(self) -> dict[str, Any]:
+        """The inverse of `from_table`."""
+        return {"family": self.family, **table(self.shape)}
+
+    def create(self) -> Tokenizer:
+        """A freshly initialised tokenizer; ValueError if there is nothing to train."""
+        tokenizer = TOKENIZERS.find(self.family)(self.shape)
+        if tokenizer.quantizer is None:
+            raise ValueError(f"the tokenizer {self.family!r} has nothing to train")
+        return tokenizer
+
+
+@dataclass(frozen=True)
+class TokenizerLossConfig:
+    """Weights of a tokenizer's losses; pixels (L1 + L2) and the codebook have weight 1."""
+
+    commitment: float = 0.25
+    perceptual: float = 0.0
+    """Of features of EfficientNet-Lite0 (needs the extra ``eval``)."""
+    adversarial: float = 0.0
+    """Of a PatchGAN critic, balanced by the adaptive weight; LlamaGen uses 0.5."""
+    critic_start: int = 20000
+    """First step with the adversarial loss."""
+    critic_channels: int = 64
+    critic_layers: int = 3
+    revive_every: int = 100
+    """Codes unused for so many steps restart at random features; 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        if min(self.commitment, self.perceptual, self.adversarial) < 0:
+            raise ValueError("loss weights must be at least 0")
+        if min(self.critic_start, self.revive_every) < 0 or self.critic_layers < 1:
+            raise ValueError("`critic_start`, `revive_every`: at least 0; `critic_layers`: 1")
+        if self.critic_channels < 4 or self.critic_channels % 4:
+            raise ValueError(f"`critic_channels` (={self.critic_channels}) must be a multiple of 4")
+
+
+@dataclass(frozen=True)
+class TokenizerRun:
+    """A config file with ``task = "tokenizer"``."""
+
+    task: Literal["tokenizer"]
+    data: DataConfig
+    tokenizer: TokenizerConfig = field(
+        default_factory=lambda: TokenizerConfig.from_table({}, "tokenizer")
+    )
+    loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    plugins: tuple[str, ...] = ()
+    """Python files with things of your own, beside the config or in the working directory."""
+
+    def trainer(self, folder: Path, processes: Processes) -> Trainer:
+        """The trainer of this run; ValueError if its parts do not fit."""
+        if self.loop.compile:
+            raise ValueError("`loop.compile` is for generators; leave it out for a tokenizer")
+        data, device = self.data.open(), self.loop.resolve_device()
+        model, shown = self.tokenizer.create().to(device), data.shown(SHOWN)
+        model.grid(*shown.shape[-2:])
+        side, smallest = min(shown.shape[-2:]), 3 * 2**self.loss.critic_layers
+        if self.loss.adversarial and side < smallest:
+            raise ValueError(
+                f"a critic of `critic_layers` (={self.loss.critic_layers}) needs images of at "
+                f"least {smallest} pixels a side; these have {side}"
+            )
+        maps = perceptual_maps(device) if self.loss.perceptual else None
+        objective = TokenizerObjective(model, self.data.images(data), self.loss, maps, processes)
+
+        def export(weights: Mapping[str, Tensor]) -> Exported:
+            return describe_tokenizer(model), {"tokenizer": dict(weights)}
+
+        def show(module: Tokenizer, step: int) -> Tensor:
+            return reconstruction_rows(module, shown)
+
+        return Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
+
+
+def perceptual_maps(device: torch.device) -> FeatureMaps:
+    """The first three stages: edges and textures, before the class of things matters."""
+    network = EfficientNetLite0.pretrained().to(device)
+    return lambda images: list(islice(network.stages(images), 3))
+
+
+class TokenizerObjective(Objective):
+    """Reconstruction, codebook and, if wanted, perceptual and adversarial losses.
+
+    Args:
+        model: the tokenizer, with a quantizer.
+        images: all training images.
+        config: weights.
+        feature_maps: network of the perceptual loss; needed if its weight is above 0.
+        processes: those that train together.
+    """
+
+    def __init__(
+        self,
+        model: Tokenizer,
+        images: Images,
+        config: TokenizerLossConfig,
+        feature_maps: FeatureMaps | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        assert model.quantizer is not None
+        super().__init__({"model": model}, len(images))
+        self.model, self.quantizer, self.images = model, model.quantizer, images
+        self.config, self.feature_maps, self.processes = config, feature_maps, processes
+        if config.adversarial:
+            critic = PatchDiscriminator(config.critic_channels, config.critic_layers)
+            self.networks["critic"] = critic.to(self.device)
+        self.last_used = torch.full((self.quantizer.scale_count, model.vocabulary), NEVER)
+
+    def losses(self, items: Tensor, step: int) -> Step:
+        """The tokenizer's loss and, from its first step on, the critic's on the same batch."""
+        originals = to_float(self.images[items]).to(self.device)
+        features = self.model.features(originals)
+        quantized = self.quantizer(features)
+        images = self.model.picture(quantized.vectors).float()
+        self.last_used[self.quantizer.counts(quantized.codes).cpu() > 0] = step
+        self.processes.highest(self.last_used)
+        loss = pixel_loss(images, originals)
+        if self.config.perceptual:
+            assert self.feature_maps is not None
+            distance = perceptual_loss(self.feature_maps, images, originals)
+            loss = loss + self.config.perceptual * distance
+        found: dict[str, Tensor] = {}
+        if "critic" in self.networks and step >= self.config.critic_start:
+            critic = self.networks["critic"]
+            fooled = adversarial_loss(critic(images))
+            weight = adaptive_weight(loss, fooled, self.model.last_layer)
+            loss = loss + self.config.adversarial * weight * fooled
+            found["critic"] = critic_loss(critic(originals), critic(images.detach()))
+        pull = quantized.codebook_loss + self.config.commitment * quantized.commitment_loss
+        metrics: Metrics = {
+            "loss": (loss + pull).detach(),
+            "psnr": psnr(images.detach(), originals).mean(),
+            **self.usage(step),
+            **{f"{name}_loss": value.detach() for name, value in found.items()},
+        }
+        finish = partial(self.revive, step, features.detach())
+        return Step({"model": loss + pull, **found}, metrics, finish)
+
+    def usage(self, step: int, window: int = 100) -> dict[str, float]:
+        """Share of the codebook that some image of the last ``window`` steps used.
+
+        Of several scales also that of each alone.
+        """
+        recent = self.last_used > step - window
+        shares = {"usage": recent.any(0).float().mean().item()}
+        if len(recent) > 1:
+            of_scales = recent.float().mean(1).tolist()
+            shares |= {f"usage/scale_{i}": share for i, share in enumerate(of_scales, 1)}
+        return shares
+
+    @torch.no_grad()
+    def revive(self, step: int, features: Tensor) -> None:
+        """Restart codes that no scale has used for long, at the present batch's features."""
+        every = self.config.revive_every
+        if not every or (step + 1) % every:
+            return
+        dead = (self.last_used.amax(0) <= step - every).nonzero().flatten()
+        self.quantizer.restart(dead, features)
+        self.processes.copy_first(self.quantizer.state_dict().values())
+
+    def state(self) -> dict[str, Tensor]:
+        """When each scale last used each code."""
+        return {"last_used": self.last_used}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` gave."""
+        self.last_used = state["last_used"].view_as(self.last_used)

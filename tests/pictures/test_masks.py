@@ -1,0 +1,150 @@
+"""Masks: boxes and margins, sizes and modes, and that what is hidden is gone."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from setar.pictures.masks import box_mask, hide, outpaint, prepare, show_mask
+
+
+def test_a_box_is_white_inside():
+    mask = np.asarray(box_mask((5, 4), (1, 2, 3, 4)))
+    assert mask.tolist() == [[0] * 5, [0] * 5, [0, 255, 255, 0, 0], [0, 255, 255, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 6, 4), (0, 0, 5, 5), (-1, 0, 2, 2), (2, 0, 2, 4), (0, 3, 5, 1)]
+)
+def test_boxes_that_are_empty_or_outside_are_refused(box):
+    with pytest.raises(ValueError, match="inside an image of 5x4 pixels"):
+        box_mask((5, 4), box)
+
+
+def picture(width, height, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_outpainting_keeps_the_whole_image_in_its_proportions():
+    image = picture(8, 8)
+    canvas, mask = outpaint(image, (16, 16), (4, 2, 4, 6))
+    assert canvas.size == mask.size == (16, 16)
+    assert mask.getcolors() == [(64, 0), (192, 255)]
+    inside = canvas.crop((4, 2, 12, 10))
+    assert inside.tobytes() == image.tobytes()
+    assert np.asarray(mask)[2:10, 4:12].max() == 0
+    # A box of 8 x 16 leaves room above and below a square image.
+    wide, mask = outpaint(image, (16, 16), (8, 0, 0, 0))
+    assert wide.crop((8, 4, 16, 12)).tobytes() == image.tobytes()
+    assert np.asarray(mask)[4:12, 8:].max() == 0
+    assert np.asarray(mask)[:4].min() == 255
+
+
+@pytest.mark.parametrize("margins", [(0, 0, 0, 0), (-1, 0, 2, 2), (8, 0, 8, 0), (0, 20, 0, 0)])
+def test_margins_that_leave_nothing_are_refused(margins):
+    with pytest.raises(ValueError, match="leave room for the image in 16x16 pixels"):
+        outpaint(picture(8, 8), (16, 16), margins)
+
+
+def test_an_image_of_the_models_size_stays_as_it_is():
+    image, mask = picture(6, 4), box_mask((6, 4), (1, 1, 2, 2))
+    found, drawn = prepare(image, mask, (6, 4))
+    assert found.tobytes() == image.tobytes()
+    assert drawn.tobytes() == mask.tobytes()
+
+
+def test_other_sizes_are_cropped_in_the_middle_and_resized_with_their_mask():
+    image = Image.new("RGB", (30, 10), "red")
+    image.paste("blue", (10, 0, 20, 10))
+    mask = box_mask((30, 10), (19, 9, 30, 10))
+    found, drawn = prepare(image, mask, (5, 5))
+    assert found.size == (5, 5)
+    assert all(blue > 235 for _, (_, _, blue) in found.getcolors())  # the filter is a little wider
+    assert drawn.getcolors() == [(24, 0), (1, 255)]  # a quarter of a pixel is enough
+    assert drawn.getpixel((4, 4)) == 255
+
+
+def test_masks_come_as_pictures_of_any_mode_or_as_arrays():
+    image, where = picture(6, 4), np.zeros((4, 6), dtype=bool)
+    where[1:3, 2:5] = True
+    drawn = Image.fromarray(np.where(where, 255, 0).astype(np.uint8))
+    faint = Image.fromarray(np.where(where, 128, 127).astype(np.uint8))
+    for mask in (
+        where, torch.from_numpy(where), where.tolist(), drawn, faint, drawn.convert("1"),
+        drawn.convert("RGB"), drawn.convert("P"), drawn.convert("LA"), drawn.convert("I;16"),
+    ):  # fmt: skip
+        if isinstance(mask, Image.Image) and mask.mode == "I;16":
+            mask = mask.point(lambda level: level * 257)
+        _, found = prepare(image, mask, (6, 4))
+        assert ((np.asarray(found) > 0) == where).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "rule"),
+    [
+        (Image.new("L", (4, 6), 255), r"the mask has 4x6 pixels, the image 6x4"),
+        (np.ones((6, 4), dtype=bool), r"the mask has 4x6 pixels"),
+        (Image.new("L", (6, 4)), r"the mask is empty: its white pixels are what is made anew"),
+        (Image.new("L", (6, 4), 127), r"the mask is empty"),
+        (np.ones((4, 6)), r"a mask must be .* not ndarray of float64 \[4, 6\]"),
+        (np.ones((4, 6, 1), dtype=bool), r"a mask must be"),
+        (np.ones((0, 6), dtype=bool), r"a mask must be"),
+        (None, r"a mask must be .* not NoneType"),
+        ("mask.png", r"a mask must be .* not str"),
+    ],
+)
+def test_wrong_masks_are_refused(mask, rule):
+    with pytest.raises(ValueError, match=rule):
+        prepare(picture(6, 4), mask, (6, 4))
+
+
+def test_a_mask_in_what_is_cropped_away_is_empty():
+    with pytest.raises(ValueError, match="the mask is empty"):
+        prepare(picture(30, 10), box_mask((30, 10), (0, 0, 9, 10)), (5, 5))
+
+
+def test_unreadable_images_are_refused(tmp_path):
+    picture(64, 64).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
+    with Image.open(tmp_path / "a.png") as cut, pytest.raises(ValueError, match="cannot read"):
+        prepare(cut, np.ones((64, 64), dtype=bool), (64, 64))
+    with pytest.raises(ValueError, match=r"an image must be a PIL image, not str"):
+        prepare("a.png", np.ones((64, 64), dtype=bool), (64, 64))
+
+
+@given(st.lists(st.booleans(), min_size=20, max_size=20), st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_hidden_pixels_are_gone_and_the_others_stay(pixels, seed):
+    mask = torch.tensor(pixels).view(4, 5)
+    assume(mask.any())
+    random = torch.Generator().manual_seed(seed)
+    image, noise = (
+        torch.randint(256, (3, 4, 5), generator=random, dtype=torch.uint8) for _ in range(2)
+    )
+    found = hide(image, mask)
+    assert found.dtype == torch.uint8
+    assert torch.equal(found[:, ~mask], image[:, ~mask])
+    assert torch.equal(hide(torch.where(mask, noise, image), mask), found)
+    if not mask.all():  # means lie within the range of what is kept
+        kept = image[:, ~mask]
+        assert (found.amin((1, 2)) >= kept.amin(1)).all()
+        assert (found.amax((1, 2)) <= kept.amax(1)).all()
+
+
+def test_hiding_repeats_what_is_nearest():
+    image = torch.zeros(3, 5, 8, dtype=torch.uint8)
+    image[:, :, :2], image[:, :, 2:] = 200, 77
+    mask = torch.zeros(5, 8, dtype=torch.bool)
+    mask[:, 2:] = True
+    assert (hide(image, mask) == 200).all()
+
+
+def test_shown_masks_hide_what_is_made_and_nothing_else():
+    image, mask = picture(32, 32), box_mask((32, 32), (8, 0, 24, 32))
+    shown = np.asarray(show_mask(image, mask))
+    assert (shown[:, :8] == np.asarray(image)[:, :8]).all()
+    assert len(np.unique(shown[:, 8:24])) == 2  # stripes of two greys

@@ -1,0 +1,122 @@
+import numpy as np
+import torch
+from PIL import Image
+
+from setar.pictures.sheets import enlarge, labelled_rows, stack, tile, to_pil
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def test_tiles_lie_in_rows_with_white_between():
+    images = torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 3, 1, 2)
+    canvas = tile(images, columns=2, scale=2, gap=1)
+    w = 255
+    expected = [
+        [0, 0, 0, 0, w, 1, 1, 1, 1],
+        [0, 0, 0, 0, w, 1, 1, 1, 1],
+        [w, w, w, w, w, w, w, w, w],
+        [2, 2, 2, 2, w, w, w, w, w],
+        [2, 2, 2, 2, w, w, w, w, w],
+    ]
+    assert canvas.dtype == torch.uint8
+    assert torch.equal(canvas, torch.tensor(expected, dtype=torch.uint8).expand(3, -1, -1))
+
+
+def test_tiles_keep_every_pixel():
+    images = torch.randint(256, (6, 3, 4, 5), dtype=torch.uint8)
+    canvas = tile(images, columns=3)
+    assert canvas.shape == (3, 2 * 4 + 2, 3 * 5 + 2 * 2)
+    assert torch.equal(canvas[:, 6:10, 7:12], images[4])
+
+
+def test_pictures_are_stacked_on_white():
+    wide, narrow = (torch.randint(255, (3, 2, width), dtype=torch.uint8) for width in (5, 3))
+    both = stack([narrow, wide, narrow], gap=1)
+    assert both.shape == (3, 8, 5)
+    assert torch.equal(both[:, :2, :3], narrow)
+    assert torch.equal(both[:, 3:5], wide)
+    assert torch.equal(both[:, 6:, :3], narrow)
+    white = both.eq(255).all(0)
+    assert white.sum() == 2 * 5 + 4 * 2
+
+
+def test_bytes_become_pictures():
+    images = torch.randint(256, (2, 3, 4, 5), dtype=torch.uint8)
+    for picture, image in zip(to_pil(images), images, strict=True):
+        assert (picture.mode, picture.size) == ("RGB", (5, 4))
+        assert np.array_equal(np.asarray(picture), image.permute(1, 2, 0))
+
+
+def test_a_picture_grows_smoothly():
+    picture = Image.new("RGB", (2, 1), RED)
+    picture.putpixel((1, 0), BLUE)
+    row = np.asarray(enlarge(picture, 8))[0]
+    assert row.shape == (8, 3)
+    assert tuple(row[0]) == RED
+    assert tuple(row[-1]) == BLUE
+    assert (np.diff(row[:, 2].astype(int)) >= 0).all()
+    assert len(np.unique(row[:, 2])) > 2
+
+
+def test_larger_pictures_keep_their_shape():
+    assert enlarge(Image.new("RGB", (32, 16)), 96).size == (96, 48)
+
+
+def area(canvas, colour):
+    """Left, top, right, bottom of the pixels of a colour, and how many there are."""
+    rows, columns = np.nonzero((np.asarray(canvas) == colour).all(-1))
+    return (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1), len(rows)
+
+
+def inked(canvas):
+    """Columns with text: grey pixels that are not white."""
+    pixels = np.asarray(canvas).astype(int)
+    text = (np.ptp(pixels, axis=-1) < 12) & (pixels.max(-1) < 200)
+    return np.nonzero(text.any(0))[0]
+
+
+def test_labelled_rows_put_pictures_right_of_the_labels():
+    red, blue = Image.new("RGB", (20, 10), RED), Image.new("RGB", (20, 10), BLUE)
+    rows = [("short", "", [red]), ("a much longer heading", "seeds 0 to 7", [blue, blue])]
+    canvas = labelled_rows(rows, title="title", side=96)
+    first, pixels = area(canvas, RED)
+    assert pixels == 96 * 48
+    second, pixels = area(canvas, BLUE)
+    assert pixels == 2 * 96 * 48, "nothing is written over a picture"
+    assert first[0] == second[0]
+    assert second[1] == first[3] + 96 // 16
+    assert second[2] - second[0] == 2 * 96 + 96 // 16
+    assert inked(canvas).max() < first[0]
+    assert canvas.width > second[2]
+    assert canvas.height > second[3]
+
+
+def test_labels_of_flat_pictures_do_not_touch():
+    picture = Image.new("RGB", (80, 10), RED)
+    canvas = labelled_rows([("cat", "seeds 0 to 7", [picture])] * 3, side=96)
+    pixels = np.asarray(canvas.crop((0, 0, 100, canvas.height))).astype(int)
+    ink = ((np.ptp(pixels, axis=-1) < 12) & (pixels.max(-1) < 200)).any(1)
+    lines = np.flatnonzero(np.diff(ink.astype(int)) == 1)
+    assert len(lines) >= 6, "two lines of text a row, with white between all of them"
+
+
+def test_columns_can_have_headings():
+    picture = Image.new("RGB", (8, 8), RED)
+    plain = labelled_rows([("cat", "", [picture] * 2)], "title", 96)
+    headed = labelled_rows([("cat", "", [picture] * 2)], "title", 96, ["", "a very long name"])
+    assert headed.width == plain.width
+    (left, top, right, _), pixels = area(headed, RED)
+    assert pixels == 2 * 96 * 96
+    band = headed.crop((0, area(plain, RED)[0][1], headed.width, top))
+    columns = inked(band)
+    assert left + 90 < columns.min(), "no heading, no ink"
+    assert left + 96 < columns.max() < right + 6, "a long heading is made to fit its column"
+
+
+def test_a_long_title_is_not_cut_off():
+    picture = Image.new("RGB", (8, 8), RED)
+    title = "random-16-cosine   1 images, 0.3 s"
+    narrow = labelled_rows([("cat", "", [picture])], title, side=64)
+    wide = labelled_rows([("cat", "", [picture] * 12)], title, side=64)
+    assert narrow.width - inked(narrow).max() > 8
+    assert inked(narrow).max() == inked(wide).max()

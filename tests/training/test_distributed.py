@@ -1,0 +1,103 @@
+"""Two processes on a CPU train what one trains."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny_runs
+import training.two_processes as two
+from setar import Pipeline, checkpoint
+from setar.run_folder import checkpoints
+from setar.training.distributed import ALONE, join
+from setar.training.run import open_run
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def start(*words):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*TORCHRUN, *map(str, words)], env=environment, capture_output=True, text=True, timeout=180
+    )
+
+
+def test_alone_nothing_is_exchanged():
+    assert join() == ALONE
+    tensor = torch.tensor([1.0, 2.0])
+    ALONE.all_reduce_mean([tensor])
+    ALONE.highest(tensor)
+    ALONE.copy_first([tensor])
+    ALONE.wait()
+    assert tensor.tolist() == [1.0, 2.0] == ALONE.mean([1.0, 2.0])
+    assert ALONE.shard(torch.arange(5)).tolist() == list(range(5))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What two processes left."""
+    folder = tmp_path_factory.mktemp("two")
+    tiny_runs.save_pictures(folder / "pictures", 16)
+    done = start(Path(two.__file__), folder, folder / "pictures")
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "said").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return [json.loads((folder / f"process-{i}.json").read_text()) for i in range(2)]
+
+
+@pytest.mark.slow
+def test_they_exchange_numbers(found):
+    for index, process in enumerate(found):
+        assert process["count"] == 2
+        assert process["average"] == [[[0.5, 0.5], [0.5, 0.5]], [1.0, 1.0, 1.0]]
+        assert process["mean"] == [0.5, 4.0]
+        assert process["highest"] == [[1.0, 1.0], [1.0, 1.0]]
+        assert process["first"] == [[0.0, 0.0], [0.0, 0.0]]
+        assert process["share"] == [[0, 1, 2], [3, 4, 5]][index]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["generator", "tokenizer"])
+def test_they_end_with_the_same_weights(found, name):
+    first, second = (process[name] for process in found)
+    assert first == second
+    assert found[0][f"{name} state"] == found[1][f"{name} state"]
+
+
+@pytest.mark.slow
+def test_together_they_train_what_one_trains(folder, tmp_path):
+    alone = open_run(two.generator(), tmp_path)
+    alone.run()
+    [ours], [theirs] = checkpoints(tmp_path)[-1:], checkpoints(folder / "generator")[-1:]
+    before, after = (checkpoint.load_tensors(run, "model") for run in (ours, theirs))
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, atol=2e-5, rtol=1e-3)
+    logs = [
+        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (tmp_path, folder / "generator")
+    ]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+    assert len(Pipeline.from_pretrained(folder / "generator")("3")) == 1
+
+
+@pytest.mark.slow
+def test_one_of_them_speaks(folder):
+    lines = [line for line in (folder / "said").read_text().splitlines() if "step 4 of 4" in line]
+    assert len(lines) == 1
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_shared(tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text(tiny_runs.DIGITS.replace("batch_size = 4", "batch_size = 5"))
+    done = start("-m", "setar.cli", "train", config, "--out", tmp_path / "run")
+    assert done.returncode != 0
+    assert "`batch_size` (=5) must be a multiple of the processes (=2)" in done.stderr

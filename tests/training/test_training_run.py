@@ -1,0 +1,350 @@
+"""Runs: what config files say, training from Python, and going on with a run."""
+
+import dataclasses
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+import setar
+import tiny_runs
+from setar import registry
+from setar.config import CONFIGS, shipped_configs, table
+from setar.models.fmt import PRESETS
+from setar.recipes.orders import ORDERS
+from setar.recipes.recipe import Recipe
+from setar.run_folder import SETTINGS, checkpoints
+from setar.tokenizers.multiscale import MultiScaleVQ
+from setar.training.generator import GeneratorRun
+from setar.training.run import make_run, open_run, read_run
+from setar.training.tokenizer import TokenizerRun
+
+DIGITS = tomllib.loads(tiny_runs.DIGITS)
+
+GENERATOR = """
+task = "generator"
+recipe = "random-16-random"
+data.source = "digits"
+"""
+TOKENIZER = """
+task = "tokenizer"
+data.source = "emoji"
+"""
+
+
+# Config files
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_every_config_of_the_package_reads(name):
+    run = read_run(CONFIGS / f"{name}.toml", [])
+    assert isinstance(run, TokenizerRun if "tokenizer" in name else GeneratorRun)
+    text = (CONFIGS / f"{name}.toml").read_text()
+    assert f"configs/{name}.toml" in text, "its first lines give the command"
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_settings_say_all_that_a_run_is(name):
+    run = read_run(CONFIGS / f"{name}.toml", [])
+    assert make_run(json.loads(json.dumps(table(run))), "settings.json") == run
+
+
+def test_defaults(read):
+    run = read(GENERATOR)
+    assert isinstance(run, GeneratorRun)
+    assert (run.tokenizer, run.model.preset, run.optimizer.learning_rate) == ("pixels", "B", 1e-4)
+    assert read(TOKENIZER).tokenizer.shape.codebook_size == 16384
+
+
+def test_overrides(read):
+    run = read(
+        GENERATOR, "loop.steps=7", "recipe=ar", "optimizer.learning_rate=1", "model.preset=tiny",
+        "optimizer.betas=[0.5, 0.6]", "data.flips=true", 'sampling.recipe="random-4-cosine"',
+    )  # fmt: skip
+    assert (run.loop.steps, run.model.preset) == (7, "tiny")
+    assert run.recipe == Recipe.parse("ar")
+    assert (run.optimizer.learning_rate, run.optimizer.betas) == (1.0, (0.5, 0.6))
+    assert run.data.flips
+    assert run.sampling.recipe == Recipe.parse("random-4-cosine")
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        (GENERATOR, "loop.step=7", "loop: unknown key `step`; did you mean 'steps'?"),
+        (GENERATOR, "receipt=ar", "unknown key `receipt`; did you mean 'recipe'?"),
+        (GENERATOR, "tokenizer.channels=8", "tokenizer"),
+        (GENERATOR, "recipe=rndom-16-random", "recipe: unknown order 'rndom'; did you mean"),
+        (GENERATOR, "recipe=random-16-cosin", "cosine"),
+        (GENERATOR, "sampling.recipe=nothing", "sampling.recipe: unknown recipe 'nothing'"),
+        (GENERATOR, "model.preset=XXL", f"known: {', '.join(PRESETS)}"),
+        (GENERATOR, "loop.steps=0", "at least 1"),
+        (GENERATOR, "loop.steps=2.5", "loop.steps"),
+        (GENERATOR, "loop.steps=many", "loop.steps"),
+        (GENERATOR, "loop.precision=float8", "loop.precision"),
+        (GENERATOR, "optimizer.learning_rate=nan", "finite"),
+        (GENERATOR, "sampling.settings.top_p=2", "top_p"),
+        (GENERATOR, "data=7", "data"),
+        (GENERATOR, "self_correction=1.5", "from 0 to 1"),
+        (GENERATOR, "self_correction=0.3", "`self_correction` is for families"),
+        (TOKENIZER, "recipe=ar", "unknown key `recipe`"),
+        (TOKENIZER, "loss.adversarial=-1", "at least 0"),
+        (TOKENIZER, "tokenizer.channels=12", "multiple of 8"),
+        (TOKENIZER, "task=tokeniser", "unknown `task` 'tokeniser'; did you mean 'tokenizer'?"),
+        (TOKENIZER, 'task=["tokenizer"]', "unknown `task` ['tokenizer']; "),
+        (TOKENIZER, "task.name=tokenizer", "is a value, not a table"),
+        (TOKENIZER, "loop.steps", "key=value"),
+        ('task = "generator"\nrecipe = "ar"', "loop.steps=1", "missing key `data`"),
+        ("", "loop.steps=1", "unknown `task` None; known: tokenizer, generator"),
+        ("task = ", "loop.steps=1", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_one_line(read, text, override, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        read(text, override)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ValueError, match=r"cannot read the config nowhere/run\.toml"):
+        read_run(Path("nowhere/run.toml"), [])
+
+
+# Plugins
+
+ORDER = """
+import setar
+import torch
+
+@setar.register_order("backwards")
+def backwards(height, width):
+    return torch.arange(height * width).flip(0)
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Writes a file with an order of its own, which is forgotten after the test."""
+    for owner, name in ((ORDERS, "_entries"), (ORDERS, "_plugins"), (registry, "_files")):
+        monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
+
+    def write(folder=tmp_path):
+        folder.mkdir(exist_ok=True)
+        (folder / "own_order.py").write_text(ORDER)
+        return "own_order.py"
+
+    return write
+
+
+def test_a_plugin_lies_beside_the_config(plugin, read, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = read(GENERATOR, f"plugins=['{plugin()}']", "recipe=backwards-4-uniform")
+    assert run.plugins == ("own_order.py",)
+    assert run.recipe.order == "backwards"
+
+
+def test_or_in_the_working_directory(plugin, read, tmp_path, monkeypatch):
+    file = plugin(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    run = read(GENERATOR, f"plugins=['{file}']", "recipe=backwards-4-uniform")
+    assert run.recipe.order == "backwards"
+
+
+def test_a_run_and_its_models_remember_their_plugins(plugin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = {"plugins": [plugin()], "recipe": "backwards-4-uniform"}
+    values = {**DIGITS, **own, "sampling": {"recipe": own["recipe"]}}
+    last = setar.train(values, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / SETTINGS).read_text())["plugins"] == own["plugins"]
+    assert json.loads((last / "config.json").read_text())["plugins"] == own["plugins"]
+    assert setar.train(values, tmp_path / "run", resume=True) == last
+
+
+def test_a_run_whose_plugin_lies_beside_its_config_goes_on_from_elsewhere(
+    plugin, read, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    words = (tiny_runs.DIGITS, f"plugins=['{plugin()}']", "recipe=backwards-4-uniform")
+    setar.train(read(*words, "loop.steps=1"), tmp_path / "run")
+    last = setar.train(read(*words, "loop.steps=2"), tmp_path / "run", resume=True)
+    assert last.name == "step-00000002"
+
+
+@pytest.mark.parametrize(
+    ("plugins", "message"),
+    [
+        ("own.py", "settings: `plugins` must be a list of Python files, not 'own.py'"),
+        ([3], "settings: `plugins` must be a list of Python files, not [3]"),
+        (["nowhere.py"], "there is no plugin file nowhere.py"),
+    ],
+)
+def test_wrong_plugins(plugins, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_run({**DIGITS, "plugins": plugins}, "settings")
+
+
+# Training from Python
+
+
+def with_steps(steps):
+    return {**DIGITS, "loop": {**DIGITS["loop"], "steps": steps}}
+
+
+def test_a_run_gives_a_model(tmp_path):
+    last = setar.train(DIGITS, tmp_path / "new" / "run")
+    assert last == tmp_path / "new" / "run" / "checkpoints" / "step-00000004"
+    for folder in (last, tmp_path / "new" / "run"):
+        assert len(setar.Pipeline.from_pretrained(folder)("3")) == 1
+
+
+def test_resumed_as_if_never_stopped(tmp_path):
+    setar.train(with_steps(2), tmp_path / "parts", resume=True)
+    parts = setar.train(make_run(DIGITS, ""), tmp_path / "parts", resume=True)
+    whole = setar.train(DIGITS, str(tmp_path / "whole"))
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (parts, whole)]
+    assert weights[0] == weights[1]
+    log = (tmp_path / "parts" / "metrics.jsonl").read_text()
+    assert setar.train(DIGITS, tmp_path / "parts", resume=True) == parts
+    assert (tmp_path / "parts" / "metrics.jsonl").read_text() == log
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    setar.train(with_steps(1), tmp_path)
+    with pytest.raises(ValueError, match="has checkpoints already"):
+        setar.train(DIGITS, tmp_path)
+    message = "was started with recipe = 'random-8-random', not 'raster-N-uniform'"
+    with pytest.raises(ValueError, match=message):
+        setar.train({**DIGITS, "recipe": "ar"}, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {**DIGITS["model"], "heads": 4}}, "model.heads = None, not 4"),
+        ({"loop": {**DIGITS["loop"], "seed": 3}}, "loop.seed = 0, not 3"),
+        ({"sampling": {}}, "sampling.recipe = 'random-4-cosine', not 'random-16-cosine'"),
+    ],
+)
+def test_a_resumed_run_has_the_settings_that_it_was_started_with(tmp_path, change, message):
+    setar.train(with_steps(1), tmp_path)
+    before = (tmp_path / SETTINGS).read_bytes()
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path} was started with {message}: ")):
+        setar.train({**with_steps(2), **change}, tmp_path, resume=True)
+    assert (tmp_path / SETTINGS).read_bytes() == before
+
+
+def test_a_run_goes_on_that_is_older_than_a_setting(tmp_path):
+    setar.train(with_steps(2), tmp_path)
+    file = tmp_path / SETTINGS
+    values = json.loads(file.read_text())
+    del values["self_correction"], values["sampling"]["settings"]["smoothing"], values["plugins"]
+    file.write_text(json.dumps(values))
+    assert setar.train(DIGITS, tmp_path, resume=True).name == "step-00000004"
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"task": "tokeniser"}, "settings: unknown `task` 'tokeniser'; did you mean 'tokenizer'?"),
+        ({"recipee": "ar"}, "did you mean 'recipe'"),
+        ({"loop": {"steps": 0}}, "at least 1"),
+    ],
+)
+def test_wrong_settings(tmp_path, changes, rule):
+    with pytest.raises(ValueError, match=re.escape(rule)):
+        setar.train({**DIGITS, **changes}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_opening_a_run_draws_from_its_seed_alone(tmp_path):
+    run = make_run(DIGITS, "settings")
+    weights = []
+    for name in ("one", "two"):
+        torch.rand(len(weights) + 1)
+        weights.append(open_run(run, tmp_path / name).result.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+# Runs of version 0.1
+
+OLD_MODEL = {
+    "family": "fmt", "preset": "tiny", "width": 16, "heads": None, "encoder_layers": 1,
+    "decoder_layers": 1, "layers": None, "dropout": None, "class_dropout": None,
+}  # fmt: skip
+"""As it was written: every key that some family knows, null where it was not given."""
+
+
+def old_settings(folder, **changes):
+    """Make the settings of a run's folder those that version 0.1 would have written."""
+    values = json.loads((folder / SETTINGS).read_text()) | changes
+    del values["plugins"]
+    (folder / SETTINGS).write_text(json.dumps(values, indent=2))
+
+
+def test_an_old_model_table_with_nulls_reads():
+    old = make_run({**DIGITS, "model": OLD_MODEL}, "settings.json")
+    assert old == make_run(DIGITS, "settings.json")
+
+
+def test_an_old_generator_goes_on(tmp_path):
+    setar.train(with_steps(2), tmp_path / "parts")
+    old_settings(tmp_path / "parts", model=OLD_MODEL)
+    parts = setar.train(DIGITS, tmp_path / "parts", resume=True)
+    whole = setar.train(DIGITS, tmp_path / "whole")
+    assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert json.loads((tmp_path / "parts" / SETTINGS).read_text())["model"] == DIGITS["model"] | {
+        "family": "fmt"
+    }
+
+
+def test_an_old_generator_goes_on_as_it_was(tmp_path):
+    setar.train(with_steps(2), tmp_path)
+    old_settings(tmp_path, model=OLD_MODEL)
+    changed = {**DIGITS, "model": {**DIGITS["model"], "heads": 4}}
+    with pytest.raises(ValueError, match=r"was started with model.heads = None, not 4"):
+        setar.train(changed, tmp_path, resume=True)
+
+
+OLD_TASK = tiny_runs.FOLDER_MULTISCALE.replace(
+    'task = "tokenizer"', 'task = "multiscale-tokenizer"'
+).replace('family = "multiscale"\n', "")
+
+
+def test_the_old_task_of_a_multi_scale_tokenizer_reads(read):
+    assert "multiscale-tokenizer" in OLD_TASK
+    assert "family" not in OLD_TASK
+    old, new = (
+        read(text, "data.source=pictures") for text in (OLD_TASK, tiny_runs.FOLDER_MULTISCALE)
+    )
+    assert old == new
+    assert type(old.tokenizer.create()) is MultiScaleVQ
+    assert table(old)["task"] == "tokenizer"
+    least = {"task": "multiscale-tokenizer", "data": {"source": "emoji"}}
+    assert make_run(least, "settings").tokenizer.shape.scales[-1] == 16
+
+
+def test_an_old_multi_scale_tokenizer_goes_on(read, tmp_path):
+    source = f"data.source='{tiny_runs.save_pictures(tmp_path / 'pictures')}'"
+    run = read(OLD_TASK, source, "loop.steps=4")
+    first = dataclasses.replace(run, loop=dataclasses.replace(run.loop, steps=2))
+    setar.train(first, tmp_path / "parts")
+    tokenizer = json.loads((tmp_path / "parts" / SETTINGS).read_text())["tokenizer"]
+    del tokenizer["family"]
+    old_settings(tmp_path / "parts", task="multiscale-tokenizer", tokenizer=tokenizer)
+    for text in (OLD_TASK, tiny_runs.FOLDER_MULTISCALE):
+        last = setar.train(read(text, source, "loop.steps=4"), tmp_path / "parts", resume=True)
+    whole = setar.train(run, tmp_path / "whole")
+    assert last == checkpoints(tmp_path / "parts")[-1]
+    ours, theirs = (folder / "tokenizer.safetensors" for folder in (last, whole))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_an_old_task_with_a_wrong_tokenizer_is_refused_in_one_line():
+    old = {"task": "multiscale-tokenizer", "data": {"source": "emoji"}, "tokenizer": 3}
+    with pytest.raises(ValueError, match=r"\A[^\n]*tokenizer must be a table, not 3\Z"):
+        make_run(old, "settings")
