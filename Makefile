@@ -1,5 +1,5 @@
 # make demo: install and generate.   make test: every test.   make check: the fast loop.
-# make experiments: every figure of docs/results.md.
+# make lint: style and types alone.  make experiments: every figure of docs/results.md.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # The version that is tested; installed first, so that no range below asks for another one.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check experiments clean
+.PHONY: demo test lint check experiments clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -16,10 +16,12 @@ demo: $(VENV)/installed
 test: $(VENV)/developing
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-check: $(VENV)/developing
+lint: $(VENV)/developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
 
 # Trains some hundred small models: hours the first time, seconds after that.
