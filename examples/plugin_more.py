@@ -32,6 +32,9 @@ class ClassTokens(Condition):
         self.classes = config.classes
         self.table = nn.Embedding(config.classes + 1, self.length * width)
 
+    def example(self, count: int):
+        return torch.arange(count) % self.classes
+
     def embed(self, condition: Tensor):
         return self.table(self.dropped(condition)).unflatten(1, (self.length, self.width))
 

@@ -280,4 +280,4 @@ def test_a_tokenizer_without_an_encoder(pipes):
 
     pipe = Pipeline(pipes["fmt"].model, DecoderAlone(None), CLASSES, sampled_as("ar"))
     message = refused(pipe.edit, picture(), CORNER, "cat")
-    assert "(DecoderAlone) cannot encode" in message
+    assert "the tokenizer DecoderAlone cannot encode" in message

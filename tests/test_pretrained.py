@@ -196,10 +196,12 @@ def test_a_folder_says_which_plugin_it_needs(tmp_path, plugin, monkeypatch):
     assert read_config(tmp_path / "own") == describe_tokenizer(tokenizer)
     monkeypatch.setattr(registry, "_files", {})
     (tmp_path / "own" / "own_tokenizers.py").write_text("raise AssertionError('was run')")
+    known = {name: kind for name, kind in TOKENIZERS._entries.items() if name != "own-pixels"}
+    monkeypatch.setattr(TOKENIZERS, "_entries", known)
     needs = r"\A[^\n]*own needs the plugin 'own_tokenizers.py': [^\n]*--plugin FILE[^\n]*\Z"
-    for read in (read_config, load_tokenizer):
-        with pytest.raises(ValueError, match=needs):
-            read(tmp_path / "own")
+    with pytest.raises(ValueError, match=needs):
+        load_tokenizer(tmp_path / "own")
+    assert read_config(tmp_path / "own")["plugins"] == ["own_tokenizers.py"]
 
 
 @pytest.mark.parametrize("plugins", ["own.py", 3, {}])

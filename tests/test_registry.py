@@ -27,6 +27,7 @@ def as_before(monkeypatch):
     monkeypatch.setattr(ORDERS, "_plugins", dict(ORDERS._plugins))
     monkeypatch.setattr(registry, "_files", dict(registry._files))
     monkeypatch.setattr(registry, "_installed", set(registry._installed))
+    monkeypatch.setattr(registry, "_failures", [])
     monkeypatch.setattr(registry, "_looked", registry._looked)
 
 
@@ -71,6 +72,7 @@ def test_a_file_is_run_once(plugin):
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
         (CODE.format(name="Wrong Name"), "must be lower-case words joined by hyphens"),
         (
             CODE.format(name="raster"),
@@ -122,9 +124,16 @@ def test_an_installed_plugin_is_loaded_when_a_name_is_not_known(plugin, tmp_path
     require_plugins(["a-package"], "a model")
 
 
-def test_an_installed_plugin_that_fails_is_named(monkeypatch):
-    installed(monkeypatch, EntryPoint("broken", "nowhere_at_all", registry.GROUP))
-    with pytest.raises(ValueError, match=r"\Athe plugin broken \(nowhere_at_all\) failed: [^\n]+"):
+def test_an_installed_plugin_that_fails_is_named_and_spoils_nothing(plugin, tmp_path, monkeypatch):
+    plugin("good_package.py", CODE.format(name="good"))
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = EntryPoint("broken", "nowhere_at_all", registry.GROUP)
+    installed(monkeypatch, broken, EntryPoint("good", "good_package", registry.GROUP))
+    assert Recipe.parse("good-4-uniform")
+    with pytest.raises(
+        ValueError,
+        match=r"\Aunknown order [^\n]*the plugin broken \(nowhere_at_all\) failed: [^\n]*\Z",
+    ):
         Recipe.parse("not-known-4-uniform")
 
 
@@ -152,3 +161,20 @@ def test_the_nearest_names():
     assert did_you_mean("zzz", map(str, range(1000))).endswith("39, ...")
     assert quoted("ä\n") == r"'\xe4\n'"
     assert len(quoted("ä" * 100_000)) < 70
+
+
+def test_what_a_lazy_entry_registers_is_its_plugins(plugin, tmp_path, monkeypatch):
+    plugin("lazy_things.py", CODE.format(name="lazy"))
+    code = "from setar.recipes.orders import ORDERS\nORDERS.add('lazy', 'lazy_things:order')"
+    plugin("lazy_package.py", code)
+    monkeypatch.syspath_prepend(tmp_path)
+    installed(monkeypatch, EntryPoint("lazy-package", "lazy_package", registry.GROUP))
+    assert Recipe.parse("lazy-4-uniform")
+    assert ORDERS.plugin_of("lazy") == "lazy-package"
+    assert ORDERS.plugin_of("raster") == ""
+
+
+def test_a_link_keeps_the_name_that_the_user_gave(plugin, tmp_path):
+    (tmp_path / "link.py").symlink_to(plugin())
+    assert load_plugin(tmp_path / "link.py") == "link.py"
+    require_plugins(["link.py"], "a model")

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from random_weights import randomise
-from setar.models.var import VARConfig, VARTransformer, square
+from setar.models.var import VARConfig, VARTransformer, scale_recipe, square
 
 VOCABULARY, CLASSES, DIM = 24, 5, 6
 SQUARE, WIDE = square(1, 2, 3), ((1, 2), (2, 4), (3, 5))
@@ -18,6 +18,10 @@ class FakePyramid:
         self.scales = scales
         generator = torch.Generator().manual_seed(3)
         self.table = torch.randn(VOCABULARY, DIM, generator=generator)
+
+    @property
+    def pyramid(self):
+        return self
 
     def accumulate(self, latents, codes, scale):
         maps = self.table[codes].mT.unflatten(2, self.scales[scale])
@@ -36,6 +40,12 @@ class FakePyramid:
 
     def correct(self, features, wrong, where):
         raise NotImplementedError("it cannot encode")
+
+
+def scale_plan(scales, batch=1):
+    """The plan of `scale_recipe` for ``batch`` images on a grid of one row."""
+    tokens = sum(rows * columns for rows, columns in scales)
+    return scale_recipe(scales).plan((1, tokens), batch)
 
 
 def random_var(scales=SQUARE, **changes):

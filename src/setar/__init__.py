@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from setar.evaluation.metrics import register_metric
     from setar.models.decoder_only import DecoderOnlyTransformer
     from setar.models.fmt import FullyMaskedTransformer
     from setar.models.var import VARTransformer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from setar.recipes.recipe import Recipe, SetPlan
     from setar.recipes.schedules import register_schedule
     from setar.registry import load_plugin
+    from setar.sampling.guidance import register_guidance
     from setar.tokenizers.multiscale import MultiScaleVQ
     from setar.tokenizers.vqgan import VQGAN
     from setar.training.run import train
@@ -31,6 +33,8 @@ _PUBLIC = {
     "VARTransformer": "setar.models.var",
     "VQGAN": "setar.tokenizers.vqgan",
     "load_plugin": "setar.registry",
+    "register_guidance": "setar.sampling.guidance",
+    "register_metric": "setar.evaluation.metrics",
     "register_order": "setar.recipes.orders",
     "register_schedule": "setar.recipes.schedules",
     "train": "setar.training.run",
@@ -46,6 +50,8 @@ __all__ = [
     "SetPlan",
     "VARTransformer",
     "load_plugin",
+    "register_guidance",
+    "register_metric",
     "register_order",
     "register_schedule",
     "train",

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from setar import checkpoint
 from setar.config import build, table
-from setar.data.base import DATASETS
 from setar.models.base import FAMILIES, Generator
 from setar.models.condition import CONDITIONS
 from setar.pictures.masks import Task, hide, prepare
@@ -22,7 +21,7 @@ from setar.pretrained import locate, plugins_of, read_config
 from setar.recipes.orders import ORDERS
 from setar.recipes.recipe import Recipe
 from setar.recipes.schedules import RESERVED, SCHEDULES
-from setar.registry import did_you_mean
+from setar.registry import did_you_mean, require_plugins
 from setar.sampling.edit import check_continuation, free_cells
 from setar.sampling.generate import SetDone, check_smoothing, generate, noise_and_plan
 from setar.sampling.guidance import GUIDANCE, Guidance
@@ -119,14 +118,18 @@ class Pipeline:
         """
         folder = locate(source)
         config = read_config(folder, ("model", "tokenizer"))
+        require_plugins(config["plugins"], folder)
         missing = {"model", "tokenizer", "classes"} - config.keys()
         if missing:
             raise ValueError(f"{folder} is no generator: config.json lacks {sorted(missing)}")
+        names = config["classes"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{folder}: `classes` of config.json must be a list of names")
         model = checkpoint.load_module(folder, "model", config["model"], FAMILIES)
         tokenizer = checkpoint.load_module(folder, "tokenizer", config["tokenizer"], TOKENIZERS)
         defaults = build(SamplingDefaults, config.get("sampling", {}), str(folder), "sampling")
-        defaults, data = defaults.changed(sampling or {}), str(config.get("data", ""))
-        return cls(model.to(device), tokenizer.to(device), config["classes"], defaults, data)
+        defaults, data = defaults.changed(sampling or {}), str(config.get("data") or "")
+        return cls(model.to(device), tokenizer.to(device), names, defaults, data)
 
     def describe(self) -> dict[str, Any]:
         """The content of ``config.json``."""
@@ -139,7 +142,6 @@ class Pipeline:
             (TOKENIZERS, tokenizer["family"]),
             (ORDERS, recipe.order),
             (GUIDANCE, guidance.schedule),
-            (DATASETS, self.data.partition(":")[0]),
             *((SCHEDULES, name) for name in {recipe.schedule} - {*RESERVED}),
         ]
         return {
@@ -246,7 +248,7 @@ class Pipeline:
         if not chosen.guidance.off and self.model.config.class_dropout == 0:
             raise ValueError(
                 "this model was trained with `class_dropout` = 0 and knows no 'no class': "
-                f"guidance (={chosen.guidance.scale:g}) must be 1"
+                f"guidance (={chosen.guidance.scale:g}) must be {chosen.guidance.neutral:g}"
             )
         free = None if given is None else self._planned(given, len(ids))
         device = next(self.model.parameters()).device
@@ -314,11 +316,6 @@ class Pipeline:
         """
         if rounds < 1:
             raise ValueError(f"`rounds` (={rounds}) must be at least 1")
-        if not self.tokenizer.can_encode:
-            raise ValueError(
-                f"the tokenizer of this model ({type(self.tokenizer).__name__}) cannot encode: "
-                "it has only a decoder, and editing needs the image's codes"
-            )
         class_id = self.class_id(class_)
         pixels = torch.from_numpy(np.asarray(task.image).copy()).permute(2, 0, 1)
         hidden = torch.from_numpy(np.asarray(task.mask) > 0)

@@ -52,22 +52,24 @@ def read_config(folder: Path, parts: tuple[str, ...] = ()) -> dict[str, Any]:
     """The ``config.json`` of a model folder whose ``parts`` (weights) are undamaged.
 
     Raises:
-        ValueError: it is no model folder, damaged, or needs a plugin that is not loaded.
+        ValueError: it is no model folder, or damaged.
     """
     config = checkpoint.verify(folder, parts)
     plugins = config.get("plugins", [])
     if not isinstance(plugins, list) or not all(isinstance(name, str) for name in plugins):
         raise ValueError(f"{folder}/{CONFIG}: `plugins` must be a list of names")
-    require_plugins(plugins, folder)
-    return config
+    return {**config, "plugins": plugins}
 
 
 def load_tokenizer(source: str | Path, device: str = "cpu") -> Tokenizer:
     """The tokenizer of any such model; ValueError if it has none or is damaged."""
     folder = locate(source)
-    entry = read_config(folder, ("tokenizer",)).get("tokenizer")
+    config = read_config(folder, ("tokenizer",))
+    entry = config.get("tokenizer")
     if entry is None:
         raise ValueError(f"{folder} has no tokenizer")
+    if isinstance(entry, dict) and entry.get("family") not in TOKENIZERS:
+        require_plugins(config["plugins"], folder)
     return checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS).to(device)
 
 

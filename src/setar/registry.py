@@ -15,8 +15,10 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
+from threading import RLock
 from typing import Any, Generic, TypeVar
 
 Entry = TypeVar("Entry")
@@ -34,21 +36,26 @@ class Table(Generic[Entry]):
     Args:
         kind: what an entry is, for messages.
         entries: those of this package.
+        of: the class of entries, where a decorator of the table's room makes them; else they are
+            classes or functions.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str] | None = None) -> None:
-        self.kind = kind
+    def __init__(
+        self, kind: str, entries: Mapping[str, str] | None = None, of: type | None = None
+    ) -> None:
+        self.kind, self.of = kind, of
         self._entries: dict[str, Any] = dict(entries or {})
         self._plugins: dict[str, str] = {}
 
     def find(self, name: Any) -> Entry:
         """The entry of this name; ValueError, with the nearest one, if there is none."""
         if not isinstance(name, str) or name not in self:
-            hint = did_you_mean(name, self)
+            hint = "; ".join([did_you_mean(name, self), *_failures])
             raise ValueError(f"unknown {self.kind} {quoted(name)}; {hint}")
         if isinstance(self._entries[name], str):
             module, _, attribute = self._entries[name].partition(":")
-            found = getattr(importlib.import_module(module), attribute)
+            with _running_as(self.plugin_of(name)):
+                found = getattr(importlib.import_module(module), attribute)
             # A decorator in that module may have registered something else under the name.
             if isinstance(self._entries[name], str):
                 self._entries[name] = found
@@ -64,7 +71,9 @@ class Table(Generic[Entry]):
         return decorate
 
     def add(self, name: str, entry: Any) -> None:
-        """Register an entry; running the same definition again (a notebook cell) replaces it.
+        """Register an entry, or ``"module:name"``, where it is.
+
+        Running the same definition again (a notebook cell) replaces it.
 
         Raises:
             ValueError: the name is malformed, or belongs to something else.
@@ -74,19 +83,27 @@ class Table(Generic[Entry]):
                 f"{self.kind} name {quoted(name)} must be lower-case words joined by hyphens, "
                 f"like my-{self.kind.split()[-1]}"
             )
+        fits = callable(entry) if self.of is None else isinstance(entry, self.of)
+        if not (fits or isinstance(entry, str)):
+            raise ValueError(
+                f"{self.kind} {name!r} is a {type(entry).__name__}: register it with the decorator "
+                f"for a {self.kind} (see CONTRIBUTING.md)"
+            )
         if name in self._entries and _home(self._entries[name]) != _home(entry):
             home = _home(self._entries[name])
             raise ValueError(f"{self.kind} {name!r} is already registered by {home}")
         self._entries[name] = entry
         # A plugin's imports may be the first to load a module of this package.
         own = _home(entry).startswith("setar.")
-        self._plugins[name] = _running[-1] if _running and not own else ""
+        if _running and not own:
+            self._plugins[name] = _running[-1]
 
     def name_of(self, entry: Any) -> str:
         """The name of an entry; ValueError if it has none."""
-        for name, known in self._entries.items():
-            if known is entry or _home(known) == _home(entry):
-                return name
+        for same in (lambda known: known is entry, lambda known: _home(known) == _home(entry)):
+            for name, known in self._entries.items():
+                if same(known):
+                    return name
         raise ValueError(f"{_home(entry)} is no {self.kind}; {did_you_mean('', self)}")
 
     def plugin_of(self, name: str) -> str:
@@ -134,8 +151,14 @@ _files: dict[str, Path] = {}
 _installed: set[str] = set()
 """The entry points that were loaded."""
 
+_failures: list[str] = []
+"""What went wrong with installed plugins: said when a name is not known."""
+
 _looked = False
 """Whether the installed plugins were looked for."""
+
+_loading = RLock()
+"""Held while plugins are loaded: other threads wait for what they register."""
 
 
 def load_plugin(file: str | Path) -> str:
@@ -147,22 +170,23 @@ def load_plugin(file: str | Path) -> str:
     Raises:
         ValueError: there is no such file, another one of this name was loaded, or it fails.
     """
-    path, shown = Path(file).resolve(), " ".join(str(file).split())
+    path, name = Path(file).resolve(), Path(file).name
+    shown = " ".join(str(file).split())
     if not path.is_file():
         raise ValueError(f"there is no plugin file {shown}")
-    if path.name in _files and _files[path.name] != path:
-        raise ValueError(f"{path} and {_files[path.name]} are both called {path.name}")
-    if path.name not in _files:
-        name = f"setar_plugin_{path.stem}"
-        spec = importlib.util.spec_from_file_location(name, path)
+    if name in _files and _files[name] != path:
+        raise ValueError(f"{path} and {_files[name]} are both called {name}")
+    if name not in _files:
+        module_name = f"setar_plugin_{Path(file).stem}"
+        spec = importlib.util.spec_from_file_location(module_name, path)
         if spec is None or spec.loader is None:
             raise ValueError(f"the plugin {shown} must be a Python file, ending in .py")
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # where dataclasses and pickles look their module up
+        sys.modules[module_name] = module  # where dataclasses and pickles look their module up
         loader = spec.loader
-        _run(path.name, shown, lambda: loader.exec_module(module))
-        _files[path.name] = path
-    return path.name
+        _run(name, shown, lambda: loader.exec_module(module))
+        _files[name] = path
+    return name
 
 
 def load_plugins(files: Iterable[str], beside: Path | None = None) -> None:
@@ -196,23 +220,36 @@ def require_plugins(names: Iterable[str], source: object) -> None:
 
 
 def _load_installed() -> bool:
-    """Load the installed plugins, once; True."""
+    """Load the installed plugins, once; True. One that fails does not keep others from working."""
     global _looked
-    if not _looked:
-        _looked = True
-        for point in entry_points(group=GROUP):
-            _run(point.name, f"{point.name} ({point.value})", point.load)
-            _installed.add(point.name)
+    with _loading:
+        if not _looked:
+            _looked = True
+            for point in entry_points(group=GROUP):
+                try:
+                    _run(point.name, f"{point.name} ({point.value})", point.load)
+                    _installed.add(point.name)
+                except ValueError as error:
+                    _failures.append(str(error))
     return True
 
 
 def _run(name: str, shown: str, code: Callable[[], object]) -> None:
     """Run a plugin's code; whatever it raises becomes a ValueError of one line."""
-    _running.append(name)
     try:
-        code()
-    except Exception as error:
+        with _running_as(name):
+            code()
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split()) or "no reason given"
         raise ValueError(f"the plugin {shown} failed: {type(error).__name__}: {reason}") from error
-    finally:
-        _running.pop()
+
+
+@contextmanager
+def _running_as(plugin: str) -> Iterator[None]:
+    """What is registered inside is this plugin's; with an empty name, nobody's in particular."""
+    with _loading:
+        _running.extend([plugin] if plugin else [])
+        try:
+            yield
+        finally:
+            del _running[len(_running) - bool(plugin) :]

@@ -11,31 +11,32 @@ from setar.models.base import FAMILIES
 from setar.models.condition import make_condition
 from setar.recipes.recipe import Recipe
 
-LENGTHS = {"class": 1}
-"""How many tokens a condition must have; others are tested with three."""
-
 each_condition = pytest.mark.parametrize("name", [*CONDITIONS])
-takes_a_prefix = [name for name in FAMILIES if name not in ("var",)]
 
 
 def config(name, **changes):
-    tiny = FAMILIES.find("fmt").presets["tiny"]
-    length = LENGTHS.get(name, 3)
-    return dataclasses.replace(tiny, condition=name, condition_length=length, **changes)
+    """A shape with three tokens of the condition, or with one if it cannot have more."""
+    tiny = dataclasses.replace(FAMILIES.find("fmt").presets["tiny"], condition=name, **changes)
+    several = dataclasses.replace(tiny, condition_length=3)
+    try:
+        make_condition(several, 16)
+    except ValueError:
+        return tiny
+    return several
 
 
 @each_condition
 def test_conditions_become_tokens_and_some_become_none_in_training(name):
     torch.manual_seed(0)
     condition = make_condition(config(name, class_dropout=0.5), 16)
-    labels = torch.arange(4).repeat(50)
+    labels = condition.example(4).repeat_interleave(50, 0)
     null = condition.null(labels)
     assert null.shape == labels.shape
     condition.eval()
     tokens, none = condition.embed(labels), condition.embed(null)
     assert tokens.shape == (200, condition.length, 16)
     assert torch.equal(condition.embed(labels), tokens)
-    assert differ(tokens[0], tokens[1])
+    assert differ(tokens[0], tokens[50])
     condition.train()
     dropped = (condition.embed(labels) == none).all(2).all(1)
     # 200 draws of 1/2: outside of 60..140 once in 10^8.
@@ -45,11 +46,11 @@ def test_conditions_become_tokens_and_some_become_none_in_training(name):
 
 
 @each_condition
-@pytest.mark.parametrize("family", takes_a_prefix)
+@pytest.mark.parametrize("family", [*FAMILIES])
 def test_every_path_reads_the_prefix_alike(name, family):
-    length = LENGTHS.get(name, 3)
+    length = config(name).condition_length if FAMILIES.find(family).takes_prefix else 1
     model = make(family, condition=name, condition_length=length)
-    codes, labels = codes_for(model, 2), torch.tensor([1, 4])
+    codes, labels = codes_for(model, 2), model.condition.example(2)
     generators = [torch.Generator().manual_seed(i) for i in range(2)]
     plan = Recipe.parse(model.config.recipe).sampling_plan(model.config.grid, generators)
     whole = model(codes, labels, plan)
@@ -63,10 +64,13 @@ def test_every_path_reads_the_prefix_alike(name, family):
         torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-5)
 
 
-@each_condition
-def test_a_length_that_it_cannot_have_is_refused(name):
-    if name in LENGTHS:
-        with pytest.raises(ValueError, match="`condition_length`"):
-            make_condition(dataclasses.replace(config(name), condition_length=2), 16)
-    with pytest.raises(ValueError, match="`condition_length`"):
-        dataclasses.replace(FAMILIES.find("var").presets["tiny"], condition_length=2)
+def test_a_length_that_it_cannot_have_is_refused():
+    tiny = FAMILIES.find("fmt").presets["tiny"]
+    with pytest.raises(ValueError, match=r"`condition_length` \(=2\) must be 1"):
+        make_condition(dataclasses.replace(tiny, condition_length=2), 16)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if not FAMILIES.find(f).takes_prefix])
+def test_a_family_that_reads_no_prefix_refuses_one(family):
+    with pytest.raises(ValueError, match=r"`condition_length` \(=2\) must be 1 for [^\n]*\Z"):
+        make(family, condition="class-tokens", condition_length=2)

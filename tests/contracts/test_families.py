@@ -336,6 +336,14 @@ def test_a_family_that_leaves_a_word_out_says_so_at_once():
     with pytest.raises(ValueError, match="the family Silent must say its `editing`"):
         Silent(GeneratorConfig())
 
+    class Misspelt(Silent):
+        editing = "kept_first"
+
+    with pytest.raises(
+        ValueError, match="must be one of kept-first, suffix, own, not 'kept_first'"
+    ):
+        Misspelt(GeneratorConfig())
+
 
 def test_random_weights_are_random():
     """All tests above would pass for a model whose logits are all 0."""

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entries import GUIDANCE, ORDERS, SCHEDULES
+from setar.recipes.orders import register_order
 from setar.recipes.recipe import Recipe
-from setar.sampling.guidance import Guidance, Progress
+from setar.sampling.guidance import Guidance, Progress, register_guidance
 
 grids = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
@@ -56,3 +57,18 @@ def test_a_guidance_schedule_is_off_where_it_says(name, steps, data):
         assert not strong.off
         assert 1 <= strong.at(moment) <= 4
         assert Guidance(3.0, name, interval=(1.0, 1.0)).at(moment) == 1
+
+
+def test_recipes_with_a_name_of_their_own_keep_it():
+    with pytest.raises(ValueError, match="order name 'ar' is short for raster-N-uniform"):
+        register_order("ar")(lambda height, width: torch.arange(height * width))
+
+
+@pytest.mark.parametrize("wrong", [None, "2", float("nan"), float("inf")])
+def test_a_guidance_schedule_gives_a_finite_number(wrong, monkeypatch):
+    monkeypatch.setattr(GUIDANCE, "_entries", dict(GUIDANCE._entries))
+    register_guidance("broken")(lambda guidance, at: wrong)
+    with pytest.raises(
+        ValueError, match=r"\Aguidance schedule 'broken' must give a number[^\n]*\Z"
+    ):
+        Guidance(2.0, "broken").at(Progress(0, 1, 4, 1, 4))

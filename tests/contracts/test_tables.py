@@ -43,6 +43,10 @@ def test_a_name_belongs_to_one_thing(kind):
     def other():
         pass
 
+    if table.of is not None:
+        with pytest.raises(ValueError, match="register it with the decorator"):
+            table.add("of-another-kind", other)
+        other = table.find([*table][1])
     with pytest.raises(ValueError, match="is already registered by"):
         table.add(name, other)
     for malformed in ("", "Upper", "two words", "-x", "x" * 41, "1x", None):
@@ -68,3 +72,17 @@ def test_a_lazy_entry_is_imported_when_it_is_found(tmp_path, monkeypatch):
     assert table.name_of(kind) == "thing"
     with pytest.raises(ValueError, match="is no thing"):
         table.name_of(int)
+
+
+def test_classes_of_one_factory_are_told_apart():
+    def made():
+        class Made:
+            pass
+
+        return Made
+
+    table: Table[type] = Table("thing")
+    first, second = made(), made()
+    table.add("first", first)
+    table.add("second", second)
+    assert [table.name_of(kind) for kind in (first, second)] == ["first", "second"]

@@ -74,7 +74,7 @@ def test_heldout_pictures_are_shown_if_there_are_any():
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"labels": torch.zeros(4).long()}, "5 pictures have 4 `labels`"),
+        ({"labels": torch.zeros(4).long()}, r"`labels` must be int64 \[5\]"),
         ({"names": ("a",)}, "5 pictures have 1 `names`"),
         ({"captions": [["a"]] * 6}, "5 pictures have 6 `captions`"),
     ],
@@ -89,3 +89,15 @@ def test_a_data_set_of_ones_own(monkeypatch):
     DATASETS.add("fives", lambda split: dataset(names=[split] * 5))
     assert open_data("fives").names[0] == "train"
     assert open_data("fives:heldout").names[0] == "heldout"
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.tensor([0, 1, 2, 0, 1]), torch.tensor([0, 1, -1, 0, 1]), torch.zeros(5)]
+)
+def test_labels_are_indices_into_the_classes(labels):
+    with pytest.raises(ValueError, match=r"\A`labels` must be [^\n]+\Z"):
+        dataset(labels=labels)
+
+
+def test_classes_are_a_tuple_whatever_is_given():
+    assert dataset(classes=["a", "b"]).classes == ("a", "b")

@@ -110,6 +110,21 @@ def test_without_the_plugin_one_line_says_what_is_missing(place):
     assert (code, error) == (2, "setar: there is no plugin file missing.py\n")
 
 
+def test_a_run_folder_never_runs_code_that_it_names(place, tmp_path):
+    settings = json.loads((place / "runs/plugin/settings.json").read_text())
+    evil = tmp_path / "evil.py"
+    evil.write_text("print('code of a run folder was run')")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "settings.json").write_text(json.dumps({**settings, "plugins": [str(evil)]}))
+    words = ("train", EXAMPLES / "plugin.toml", *QUICK, "--out", run, "--resume")
+    command = [sys.executable, "-m", "setar.cli", *map(str, words)]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "needs the plugin 'evil.py'" in done.stderr
+    assert "was run" not in done.stdout
+
+
 def test_the_commit_that_brought_it_changed_nothing_of_the_package():
     """What a plugin needs is public: it imports no name that begins with an underscore."""
     for file in EXAMPLES.glob("plugin*.py"):

@@ -16,7 +16,7 @@ from setar import checkpoint
 from setar.config import build
 from setar.importers import var
 from setar.models.base import FAMILIES
-from setar.models.var import VARConfig, VARTransformer, scale_plan, square
+from setar.models.var import VARConfig, VARTransformer, square
 from setar.pipeline import Pipeline
 from setar.pretrained import save_tokenizer
 from setar.recipes.recipe import Recipe
@@ -24,6 +24,7 @@ from setar.sampling.guidance import Guidance
 from setar.sampling.settings import SamplingDefaults, SamplingSettings
 from setar.tokenizers.base import TOKENIZERS
 from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ
+from tiny_var import scale_plan
 
 SMALL = VARConfig(
     vocabulary=24,
@@ -82,6 +83,10 @@ assert_same_weights = partial(foreign_files.assert_same_weights, foreign_name=va
 
 class GoldenPyramid:
     """The inputs of one image, whatever its codes."""
+
+    @property
+    def pyramid(self) -> "GoldenPyramid":
+        return self
 
     def __init__(self, inputs: Tensor, config: VARConfig) -> None:
         self.scales, self.inputs, self.sizes = config.scales, inputs, config.sizes

@@ -12,7 +12,6 @@ from setar.models.var import (
     SCALES_512,
     VARConfig,
     VARTransformer,
-    scale_plan,
     scale_recipe,
     square,
 )
@@ -27,6 +26,7 @@ from tiny_var import (
     FakePyramid,
     random_codes,
     random_var,
+    scale_plan,
 )
 
 # Sizes

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from random_weights import differ
-from setar.models.var import VARConfig, VARTransformer, scale_plan, scale_recipe
+from setar.models.var import VARConfig, VARTransformer, scale_recipe
 from setar.models.var_decoding import CachedDecoding
 from setar.recipes.recipe import Recipe
 from setar.sampling.generate import generate, noise_and_plan
@@ -21,6 +21,7 @@ from tiny_var import (
     random_codes,
     random_generator,
     random_var,
+    scale_plan,
 )
 
 

@@ -28,7 +28,7 @@ def var_vqvae(
     file: Annotated[Path, typer.Argument(help="vae_ch160v4096z32.pth")],
     out: Out,
     scales: Annotated[
-        str, typer.Option(help="Grids of tokens; 1,2,3,4,6,9,13,18,24,32 for 512 pixels.")
+        str, typer.Option(help="Sizes of the token maps; 1,2,3,4,6,9,13,18,24,32 for 512 pixels.")
     ] = "1,2,3,4,5,6,8,10,13,16",
 ) -> None:
     """Import the multi-scale tokenizer of VAR."""

@@ -49,8 +49,13 @@ class Dataset:
         for name, values in {"names": self.names, "captions": self.captions}.items():
             if values and len(values) != len(self):
                 raise ValueError(f"{len(self)} pictures have {len(values)} `{name}`")
-        if len(self.labels) != len(self):
-            raise ValueError(f"{len(self)} pictures have {len(self.labels)} `labels`")
+        object.__setattr__(self, "classes", tuple(self.classes))
+        labels = self.labels
+        if not len(self) or labels.dtype != torch.int64 or labels.shape != (len(self),):
+            found = f"{labels.dtype} {list(labels.shape)}"
+            raise ValueError(f"`labels` must be int64 [{len(self)}], at least one, not {found}")
+        if not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
+            raise ValueError(f"`labels` must be indices into the {len(self.classes)} classes")
 
     def __len__(self) -> int:
         return len(self.images)

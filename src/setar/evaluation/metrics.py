@@ -18,6 +18,7 @@ The general ones are always measured; a data set names those of its `Dataset.rep
 ``setar evaluate --metrics`` others.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -80,6 +81,7 @@ METRICS: Table[Metric] = Table(
         "emoji-samples": "setar.evaluation.emoji:sample_figures",
         "digits-read": "setar.evaluation.digits:digits_read",
     },
+    of=Metric,
 )
 """Every metric by its name; those of other files need a line here."""
 
@@ -99,6 +101,9 @@ _Function = TypeVar("_Function", bound=Callable[[Evidence], Mapping[str, Any]])
 def register_metric(name: str, heading: str = "figures") -> Callable[[_Function], _Function]:
     """Decorator: make ``function(evidence)``, which returns figures by name, a metric."""
 
+    if heading == "settings":
+        raise ValueError("the heading 'settings' is taken by what figures depend on")
+
     def register(function: _Function) -> _Function:
         METRICS.add(name, Metric(function, heading))
         return function
@@ -109,9 +114,22 @@ def register_metric(name: str, heading: str = "figures") -> Callable[[_Function]
 def measure(evidence: Evidence, metrics: Sequence[str] = GENERAL) -> dict[str, dict[str, Any]]:
     """Tables of figures by heading; ValueError if there is no metric of a name."""
     tables: dict[str, dict[str, Any]] = {}
-    for metric in [METRICS.find(name) for name in dict.fromkeys(metrics)]:
-        if figures := metric.function(evidence):
-            tables.setdefault(metric.heading, {}).update(figures)
+    found = [(name, METRICS.find(name)) for name in dict.fromkeys(metrics)]
+    for name, metric in found:
+        given = metric.function(evidence)
+        if not isinstance(given, Mapping):
+            raise ValueError(f"the metric {name!r} must give figures by name, not {given!r:.60}")
+        for figure, value in given.items():
+            figures = tables.setdefault(metric.heading, {})
+            if figure in figures:
+                raise ValueError(f"the metric {name!r} gives {figure!r}, which is there already")
+            try:
+                json.dumps({figure: value})
+            except TypeError as error:
+                kind = type(value).__name__
+                reason = f"the metric {name!r} gives a {kind} as {figure!r}: it must be a number"
+                raise ValueError(reason) from error
+            figures[figure] = value
     return tables
 
 

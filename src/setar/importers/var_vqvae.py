@@ -56,7 +56,7 @@ def import_var_vqvae(file: Path, out: Path, scales: Sequence[Scale] = SCALES_256
     Args:
         file: theirs.
         out: a model folder.
-        scales: grids of tokens, coarse to fine; the last one times 16 is the size of the images.
+        scales: sizes of the token maps, coarse to fine; the last one times 16 is the images' size.
 
     Returns:
         The tokenizer, as `convert` makes it.

@@ -7,7 +7,7 @@ A new family is one file with a `GeneratorConfig` and a `Generator`, and a line 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +146,8 @@ class Generator(nn.Module, Generic[ConfigKind]):
     attentions: ClassVar[tuple[str, ...]] = ("causal",)
     """The kinds of attention that it can be sampled with; ``full`` looks at all known tokens anew
     at every step, as in MAR."""
+    takes_prefix: ClassVar[bool] = True
+    """Whether its condition may be several tokens."""
     takes_soft_codes: ClassVar[bool] = False
     """Whether it reads mixtures of codes."""
     self_correcting: ClassVar[bool] = False
@@ -159,8 +161,19 @@ class Generator(nn.Module, Generic[ConfigKind]):
         for word in ("Config", "presets", "editing"):
             if not hasattr(self, word):
                 raise ValueError(f"the family {type(self).__name__} must say its `{word}`")
+        if self.editing not in get_args(Editing):
+            known = ", ".join(get_args(Editing))
+            raise ValueError(
+                f"the `editing` of the family {type(self).__name__} must be one of {known}, "
+                f"not {self.editing!r}"
+            )
         self.config = config
         self.condition = make_condition(config, config.width)
+        if self.condition.length != 1 and not self.takes_prefix:
+            raise ValueError(
+                f"`condition_length` (={self.condition.length}) must be 1 for "
+                f"{type(self).__name__}, which reads no prefix"
+            )
 
     def forward(self, codes: Tensor, condition: Tensor, plan: SetPlan) -> Tensor:
         """Predict every set from the sets before it, all at once (training).
@@ -223,7 +236,7 @@ class Generator(nn.Module, Generic[ConfigKind]):
         """
 
     def after_mistakes(
-        self, features: Tensor, condition: Tensor, wrong: Tensor, where: Tensor
+        self, features: Tensor, condition: Tensor, wrong: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Predict from codes with mistakes (training with self-correction).
 
@@ -231,7 +244,7 @@ class Generator(nn.Module, Generic[ConfigKind]):
             features: float32 ``[B, C, rows, columns]``, of images, by the tokenizer.
             condition: of each image, ``[B, ...]``.
             wrong: int64 ``[B, N]``, codes to put in the place of the right ones.
-            where: bool ``[B, N]``, where they are put.
+            mask: bool ``[B, N]``, where they are put.
 
         Returns:
             Float32 logits ``[B, N, V]``, and the codes ``[B, N]`` that they should predict: those

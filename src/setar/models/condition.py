@@ -3,7 +3,7 @@
 A new kind of condition is a subclass of `Condition` and a line in `CONDITIONS`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,15 @@ class Condition(nn.Module):
     def __init__(self, config: "GeneratorConfig", width: int) -> None:
         super().__init__()
         self.length, self.width, self.drop = config.condition_length, width, config.class_dropout
+
+    @classmethod
+    def facts(cls, data: Any) -> dict[str, Any]:
+        """Fields of a generator's config that follow from a data set (`setar.data.base`)."""
+        return {"classes": len(data.classes)}
+
+    def example(self, count: int) -> Tensor:
+        """Conditions ``[count, ...]`` to try it with, most of them different."""
+        raise NotImplementedError
 
     def embed(self, condition: Tensor) -> Tensor:
         """Conditions ``[B, ...]`` to tokens ``[B, length, width]``; drops some while training."""
@@ -60,6 +69,10 @@ class ClassEmbedding(Condition):
             )
         self.classes = config.classes
         self.table = nn.Embedding(config.classes + 1, width)
+
+    def example(self, count: int) -> Tensor:
+        """The classes in turn."""
+        return torch.arange(count) % self.classes
 
     def embed(self, condition: Tensor) -> Tensor:
         """Labels ``[B]`` to one token each, ``[B, 1, width]``; drops labels while training."""

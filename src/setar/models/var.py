@@ -56,13 +56,6 @@ def scale_recipe(scales: Scales) -> Recipe:
     return Recipe("raster", "explicit", sizes=tuple(rows * columns for rows, columns in scales))
 
 
-def scale_plan(scales: Scales, batch: int = 1) -> SetPlan:
-    """The plan of `scale_recipe` for ``batch`` images on a grid of one row."""
-    recipe = scale_recipe(scales)
-    assert recipe.sizes is not None
-    return recipe.plan((1, sum(recipe.sizes)), batch)
-
-
 @dataclass(frozen=True)
 class VARConfig(GeneratorConfig):
     """Shape of a VAR transformer; the defaults are VAR-d16 for ImageNet."""
@@ -103,11 +96,6 @@ class VARConfig(GeneratorConfig):
             )
         if not (0 <= self.drop_path < 1 and self.gate_start >= 0):
             raise ValueError("0 <= `drop_path` < 1 and `gate_start` >= 0 must hold")
-        if self.condition_length != 1:
-            raise ValueError(
-                f"`condition_length` (={self.condition_length}) must be 1 for a VAR, whose blocks "
-                "the condition modulates"
-            )
 
     def fitted(
         self, tokenizer: TokenizerFacts, condition: Mapping[str, Any], grid: tuple[int, int]
@@ -214,6 +202,7 @@ class VARTransformer(Generator[VARConfig]):
 
     Config, presets = VARConfig, PRESETS
     editing = "own"
+    takes_prefix = False  # the condition modulates the blocks
     takes_soft_codes = True
     self_correcting = True
 
@@ -236,14 +225,19 @@ class VARTransformer(Generator[VARConfig]):
         self._pyramid: tuple[Pyramid, ...] = ()  # a tuple hides the tokenizer's weights from ours
 
     def attach(self, tokenizer: Any) -> None:
-        """Read codes through the pyramid of this tokenizer; ValueError if it has other scales."""
-        if tokenizer.scales is None:
+        """Read codes through the pyramid of this tokenizer, from now on.
+
+        Raises:
+            ValueError: it has none, or other scales.
+        """
+        pyramid: Pyramid | None = tokenizer.pyramid
+        if pyramid is None:
             raise ValueError("a VAR needs a multi-scale tokenizer")
         if tokenizer.scales != self.config.scales:
             raise ValueError(
                 f"the tokenizer has the scales {tokenizer.scales}, the model {self.config.scales}"
             )
-        self._pyramid = (tokenizer,)
+        self._pyramid = (pyramid,)
 
     @property
     def pyramid(self) -> Pyramid:
@@ -267,11 +261,11 @@ class VARTransformer(Generator[VARConfig]):
         return self.predict_maps(inputs, condition)
 
     def after_mistakes(
-        self, features: Tensor, condition: Tensor, wrong: Tensor, where: Tensor
+        self, features: Tensor, condition: Tensor, wrong: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Predict every map from maps with mistakes before it; see `Generator.after_mistakes`."""
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-            inputs, targets = self.pyramid.correct(features, wrong, where)
+            inputs, targets = self.pyramid.correct(features, wrong, mask)
         return self.predict_maps(inputs, condition), targets
 
     def compile(self, *args: Any, **kwargs: Any) -> None:

@@ -46,11 +46,11 @@ class Pyramid(Protocol):
         """
         ...
 
-    def correct(self, features: Tensor, wrong: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    def correct(self, features: Tensor, wrong: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs that hold mistakes, and the codes ``[B, L]`` that make up for those before them.
 
         Of the features ``[B, C, rows, columns]`` of images; the codes ``wrong`` ``[B, L]`` stand
-        in the inputs where the bool ``where`` ``[B, L]`` says so.
+        in the inputs where the bool ``mask`` ``[B, L]`` says so.
         """
         ...
 

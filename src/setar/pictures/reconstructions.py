@@ -34,8 +34,6 @@ def stages(tokenizer: Tokenizer, images: Tensor) -> list[Tensor]:
         ValueError: the tokenizer cannot encode, or has no grid for pictures of this size.
     """
     grid = tokenizer.grid(*images.shape[-2:])
-    if not tokenizer.can_encode:
-        raise ValueError(f"a {type(tokenizer).__name__} has only a decoder: it cannot reconstruct")
     parts = []
     for batch in images.split(BATCH):
         codes = encode_images(tokenizer, batch).to(device_of(tokenizer))

@@ -31,6 +31,9 @@ from setar.registry import Table, quoted
 MAX_TOKENS = 2**20
 """The largest number of tokens of a grid (1024 x 1024)."""
 
+SHORT_NAMES = {"ar": "raster-N-uniform", "mar": "random-2-masked"}
+"""Recipes with a name of their own, which no order may have."""
+
 _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 
@@ -93,7 +96,7 @@ class Order:
         return _checked(self.name, order, (batch, tokens))
 
 
-ORDERS: Table[Order] = Table("order")
+ORDERS: Table[Order] = Table("order", of=Order)
 """Every order by its name; one of a file of its own needs a line here."""
 
 
@@ -118,6 +121,9 @@ def register_order(
     Raises:
         ValueError: the name is malformed or belongs to another function.
     """
+
+    if name in SHORT_NAMES:
+        raise ValueError(f"order name {name!r} is short for {SHORT_NAMES[name]}")
 
     def register(function: _Function) -> _Function:
         ORDERS.add(name, Order(name, function, per_image or uses_sizes, uses_sizes, sizes))

@@ -19,12 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from setar.recipes.orders import MAX_TOKENS, ORDERS, check_grid
+from setar.recipes.orders import MAX_TOKENS, ORDERS, SHORT_NAMES, check_grid
 from setar.recipes.schedules import RESERVED, SCHEDULES, Schedule
 from setar.registry import did_you_mean, quoted
-
-SHORT_NAMES = {"ar": "raster-N-uniform", "mar": "random-2-masked"}
-"""Recipes with a name of their own."""
 
 MAX_TEXT = 4096
 """The longest recipe text, in characters."""

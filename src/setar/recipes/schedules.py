@@ -60,7 +60,7 @@ class Schedule:
         return _checked(self.name, sizes, tokens, (batch, sets))
 
 
-SCHEDULES: Table[Schedule] = Table("schedule")
+SCHEDULES: Table[Schedule] = Table("schedule", of=Schedule)
 """Every schedule by its name; one of a file of its own needs a line here."""
 
 RESERVED = ("explicit", "own")

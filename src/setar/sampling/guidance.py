@@ -48,7 +48,7 @@ class GuidanceSchedule(NamedTuple):
     """The `Guidance.scale` that means the plain conditional model at every step."""
 
 
-GUIDANCE: Table[GuidanceSchedule] = Table("guidance schedule")
+GUIDANCE: Table[GuidanceSchedule] = Table("guidance schedule", of=GuidanceSchedule)
 """Every guidance schedule by its name; one of a file of its own needs a line here."""
 
 _Function = TypeVar("_Function", bound="Callable[[Guidance, Progress], float]")
@@ -96,14 +96,24 @@ class Guidance:
     @property
     def off(self) -> bool:
         """Whether the scale is 1 at every step, so that the unconditional pass is not needed."""
-        return self.scale == GUIDANCE.find(self.schedule).off
+        return self.scale == self.neutral
+
+    @property
+    def neutral(self) -> float:
+        """The `scale` that turns it off."""
+        return GUIDANCE.find(self.schedule).off
 
     def at(self, progress: Progress) -> float:
         """The scale s of a step."""
         low, high = self.interval
         if not low <= progress.done / progress.total <= high:
             return 1.0
-        return GUIDANCE.find(self.schedule).function(self, progress)
+        found = GUIDANCE.find(self.schedule).function(self, progress)
+        if not isinstance(found, int | float) or not math.isfinite(found):
+            raise ValueError(
+                f"guidance schedule {self.schedule!r} must give a number, not {found!r}"
+            )
+        return found
 
 
 @register_guidance("constant")

@@ -97,6 +97,11 @@ class Tokenizer(nn.Module, Generic[ConfigKind]):
         return None
 
     @property
+    def pyramid(self) -> Any:
+        """What a VAR reads codes through (`setar.models.var_decoding.Pyramid`); None without."""
+        return None
+
+    @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width in pixels of its images; None if it takes several sizes."""
         return None
@@ -181,6 +186,9 @@ def encode_images(tokenizer: Tokenizer, images: Any, progress: bool = False) -> 
 
     ``images`` has a length and gives uint8 ``[B, 3, H, W]`` for a tensor of B indices.
     """
+    if not tokenizer.can_encode:
+        name = type(tokenizer).__name__
+        raise ValueError(f"the tokenizer {name} cannot encode pictures: it has only a decoder")
     return through(tokenizer.encode, images, device_of(tokenizer), progress)
 
 

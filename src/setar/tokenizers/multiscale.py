@@ -83,8 +83,8 @@ class MultiScaleConfig(AutoencoderConfig):
     codebook_size: int = 4096
     codebook_dim: int = 32
     scales: tuple[int | tuple[int, int], ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-    """Grids of tokens, coarse to fine: sides of squares, or (rows, columns). The last one is the
-    size of the features, so it fixes the size of the images."""
+    """Sizes of the token maps, coarse to fine: sides of squares, or (rows, columns). The last one
+    is the size of the features, so it fixes the size of the images."""
     phis: int = 4
     """Convolutions after upsampling; neighbouring scales share one, see `phi_map`."""
     cosine: bool = False
@@ -277,6 +277,11 @@ class MultiScaleVQ(AutoencoderTokenizer[MultiScaleConfig]):
         return self.codebook.scales
 
     @property
+    def pyramid(self) -> "MultiScaleVQ":
+        """Itself: it has `next_inputs`, `accumulate` and `correct`, for soft codes too."""
+        return self
+
+    @property
     def tokens(self) -> int:
         """Tokens of an image over all scales (L)."""
         return sum(math.prod(size) for size in self.scales)
@@ -352,7 +357,7 @@ class MultiScaleVQ(AutoencoderTokenizer[MultiScaleConfig]):
         return latents, self.codebook.pool(latents, scale + 1)
 
     @torch.no_grad()
-    def correct(self, features: Tensor, wrong: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    def correct(self, features: Tensor, wrong: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What a transformer reads and should answer after mistakes (self-correction).
 
         As `encode` and `next_inputs`, but some codes are wrong, and those after them make up for
@@ -361,11 +366,11 @@ class MultiScaleVQ(AutoencoderTokenizer[MultiScaleConfig]):
         Args:
             features: ``[B, D, h, w]`` of images.
             wrong: int64 ``[B, L]``, other codes.
-            where: bool ``[B, L]``, which of them take the place of right ones.
+            mask: bool ``[B, L]``, which of them take the place of right ones.
 
         Returns:
             the inputs ``[B, L - h_1 w_1, D]`` and the right codes ``[B, L]``.
         """
-        steps = self.codebook.steps(features.float(), (wrong, where))
+        steps = self.codebook.steps(features.float(), (wrong, mask))
         _, right, sums = zip(*steps, strict=True)
         return self._shrunk(sums, len(features)), torch.cat(right, dim=1)

@@ -15,11 +15,12 @@ from setar import checkpoint
 from setar.config import build, table
 from setar.data.base import Dataset
 from setar.models.base import FAMILIES, Generator, GeneratorConfig
+from setar.models.condition import CONDITIONS
 from setar.pictures.sheets import tile
 from setar.pipeline import Pipeline
 from setar.pretrained import load_tokenizer
 from setar.recipes.recipe import Recipe
-from setar.registry import quoted
+from setar.registry import did_you_mean, quoted
 from setar.sampling.settings import SamplingDefaults
 from setar.tokenizers.base import TOKENIZERS, Tokenizer, device_of, encode_images, through
 from setar.training.data import DataConfig
@@ -28,7 +29,7 @@ from setar.training.loop import Exported, LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
 
 SHOWN = 64
-"""Pictures in a sample grid."""
+"""Pictures in a sheet of samples."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,15 @@ class ModelConfig:
             if not isinstance(preset, str) or preset not in kind.presets:
                 known = ", ".join(kind.presets)
                 raise ValueError(f"{family!r} has no preset {quoted(preset)}; known: {known}")
-            for key in changes.keys() & {*kind.Config.TOKENIZER_FACTS}:
-                raise ValueError(f"`{key}` follows from tokenizer and data")
+            follows = {*kind.Config.TOKENIZER_FACTS}
+            known_keys = ["family", "preset", *(table(kind.presets[preset]).keys() - follows)]
+            for key in changes:
+                if key in follows:
+                    raise ValueError(f"`{key}` follows from tokenizer and data")
+                if key not in known_keys:
+                    hint = did_you_mean(key, known_keys)
+                    raise ValueError(f"unknown key `{str(key)[:80]}`; {hint}")
+            CONDITIONS.find(changes.get("condition", kind.presets[preset].condition))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         shape = build(kind.Config, {**table(kind.presets[preset]), **changes}, where)
@@ -76,7 +84,8 @@ class ModelConfig:
 
     def create(self, tokenizer: Tokenizer, data: Dataset, grid: tuple[int, int]) -> Generator:
         """A freshly initialised model for these codes; ValueError if the tokenizer does not fit."""
-        shape = self.shape.fitted(tokenizer, {"classes": len(data.classes)}, grid)
+        facts = CONDITIONS.find(self.shape.condition).facts(data)
+        shape = self.shape.fitted(tokenizer, facts, grid)
         return FAMILIES.find(self.family)(shape)
 
 

@@ -221,11 +221,12 @@ class Trainer:
                     values = self._numbers(metrics)
                     if report:
                         report.write(self.step, self.seconds, self.images_per_second, values)
-                if report and (last or (loop.sample_every and self.step % loop.sample_every == 0)):
-                    self._draw(report)
+                # Saved before it is drawn: what cannot be sampled was still learned.
                 if last or self.step % loop.checkpoint_every == 0:
                     self._numbers(metrics)
                     self.save()
+                if report and (last or (loop.sample_every and self.step % loop.sample_every == 0)):
+                    self._draw(report)
 
     def _step(self, step: int) -> Metrics:
         """One update of every network; the same whatever happened before in this process."""

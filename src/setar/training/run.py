@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from setar.config import build, read_toml, table
-from setar.registry import did_you_mean, load_plugins, quoted
+from setar.registry import did_you_mean, load_plugins, quoted, require_plugins
 from setar.run_folder import SETTINGS, checkpoints
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
@@ -57,13 +57,16 @@ def read_run(path: Path, overrides: list[str]) -> Run:
     return make_run(read_toml(path, overrides), str(path), path.parent)
 
 
-def make_run(values: Mapping[str, Any], source: str, beside: Path | None = None) -> Run:
+def make_run(
+    values: Mapping[str, Any], source: str, beside: Path | None = None, load: bool = True
+) -> Run:
     """The settings of nested tables; its plugins are loaded first.
 
     Args:
         values: the tables.
         source: where they come from, for messages.
         beside: the folder in which plugins are looked for before the working directory.
+        load: False only asks for plugins, as of a folder whose code must not run.
 
     Raises:
         ValueError: something is wrong.
@@ -81,7 +84,10 @@ def make_run(values: Mapping[str, Any], source: str, beside: Path | None = None)
     plugins = values.get("plugins", [])
     if not isinstance(plugins, list | tuple) or not all(isinstance(name, str) for name in plugins):
         raise ValueError(f"{source}: `plugins` must be a list of Python files, not {plugins!r:.60}")
-    load_plugins(plugins, beside)
+    if load:
+        load_plugins(plugins, beside)
+    else:
+        require_plugins([Path(name).name for name in plugins], source)
     return build(RUNS[task], values, source)
 
 
@@ -114,8 +120,16 @@ def check_settings(run: Run, folder: Path) -> None:
     if not file.is_file():
         return
     # Through `make_run`, so that a setting that came later has its default.
-    started = make_run(json.loads(file.read_text(encoding="utf-8")), str(file))
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} must hold a JSON object")
+    started = make_run(values, str(file), load=False)
     before, now = _flat(table(started)), _flat(table(run))
+    for settings in (before, now):  # a plugin is known by its file's name, wherever that lies
+        settings["plugins"] = [Path(name).name for name in settings["plugins"]]
     free = {f"loop.{key}" for key in FREE}
     for key in sorted((before.keys() | now.keys()) - free):
         if before.get(key) != now.get(key):
