@@ -21,8 +21,9 @@ from setar.registry import did_you_mean
 
 Config = TypeVar("Config")
 
-CONFIGS = Path(__file__).parent / "configs"
-"""The configs that come with the package."""
+_INSTALLED = Path(__file__).parent / "configs"
+CONFIGS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "configs"
+"""The configs that come with the package; in a checkout they lie beside `src`."""
 
 
 def shipped_configs() -> list[str]:
