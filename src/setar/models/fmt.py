@@ -10,6 +10,11 @@
 The encoder reads what is known; the decoder asks for the tokens at given positions. Every mask is
 the comparison of clocks in `setar.recipes.clocks`, and since clocks never decrease along the
 sequence, keys and values can be cached set by set.
+
+Blocks, initialisation and dropout are LlamaGen's, as the paper says. Two things it does not say,
+and LlamaGen has not: the encoder's output is normalised (`encoder_norm`) before the decoder reads
+it, as in every encoder whose blocks normalise their input; and the decoder's position embeddings
+get the dropout that LlamaGen gives to token embeddings, in whose place they are.
 """
 
 from dataclasses import dataclass
@@ -220,7 +225,7 @@ class RecomputedDecoding:
         return self.ask(torch.cat([self.positions, positions], 1), asks)[:, -count:]
 
     def ask(self, positions: Tensor, asks: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` at ``positions`` ``[B, n]``; their clocks are ``asks`` ``[n]``."""
+        """Float32 logits ``[B, n, V]`` at ``positions`` ``[B, n]``, asking at clocks ``[n]``."""
         model = self.model
         rotation = model.prefixed(model.rotation(self.positions))
         x = model.embed(self.condition, self.codes)
