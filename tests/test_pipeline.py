@@ -249,10 +249,11 @@ def test_defaults_apply_where_nothing_else_is_said(pipe):
 
 def test_recipes_and_scales_come_as_text_or_objects(pipe):
     text = pipe.sample_codes("cat", recipe="next-scale", guidance=3)
-    objects = pipe.sample_codes(
-        "cat", recipe=Recipe.parse("next-scale"), guidance=Guidance(3.0, "constant")
-    )
-    assert torch.equal(text, objects)
+    scaled = dataclasses.replace(DEFAULTS.guidance, scale=3.0)
+    objects = pipe.sample_codes("cat", recipe=Recipe.parse("next-scale"), guidance=scaled)
+    assert torch.equal(text, objects), "a number keeps the model's own schedule"
+    constant = pipe.sample_codes("cat", recipe="next-scale", guidance=Guidance(3.0))
+    assert not torch.equal(text, constant), "a Guidance takes its place"
 
 
 def test_temperature_zero_leaves_nothing_to_chance(pipe):

@@ -1,14 +1,24 @@
 """Where models come from: this package, a folder, or the Hugging Face hub."""
 
 import os
+from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from setar import checkpoint
 from setar.checkpoint import CONFIG
-from setar.registry import Table, did_you_mean, require_plugins
+from setar.device import find_device
+from setar.registry import Table, did_you_mean, quoted, require_plugins
 from setar.run_folder import checkpoints, is_run
 from setar.tokenizers.base import TOKENIZERS, Tokenizer
+
+Result = TypeVar("Result")
+
+TRIES = 20
+"""How often a model is read that is replaced meanwhile: each try takes the newest one there is."""
 
 SHIPPED = Path(__file__).parent / "weights"
 """Model folders inside the package, by name."""
@@ -19,7 +29,7 @@ def shipped() -> list[str]:
     return sorted(folder.parent.name for folder in SHIPPED.glob(f"[!.]*/{CONFIG}"))
 
 
-def locate(source: str | Path) -> Path:
+def locate(source: str | PathLike[str]) -> Path:
     """The model folder of a shipped name, a model folder, a training run's folder or a hub id.
 
     A run's folder stands for its newest checkpoint; ``owner/name`` is downloaded from the hub once.
@@ -27,6 +37,8 @@ def locate(source: str | Path) -> Path:
     Raises:
         ValueError: there is no such model.
     """
+    if not isinstance(source, str | PathLike):
+        raise ValueError(f"a model is named by text or a path, not {quoted(source)}")
     folder = Path(source)
     # os.path answers False where pathlib raises: names too long, folders one may not enter.
     if os.path.isfile(folder / CONFIG):
@@ -61,16 +73,53 @@ def read_config(folder: Path, parts: tuple[str, ...] = ()) -> dict[str, Any]:
     return {**config, "plugins": plugins}
 
 
-def load_tokenizer(source: str | Path, device: str = "cpu") -> Tokenizer:
-    """The tokenizer of any such model; ValueError if it has none or is damaged."""
-    folder = locate(source)
-    config = read_config(folder, ("tokenizer",))
+def read_newest(source: str | PathLike[str], read: Callable[[Path], Result]) -> Result:
+    """What ``read`` makes of the model folder of a source, though it may be replaced meanwhile.
+
+    A run that is being trained deletes its older checkpoints, and a model that is saved again takes
+    the place of the one before. What was lost in the middle is read again from the newer one.
+
+    Raises:
+        ValueError: there is no such model, or it cannot be read.
+    """
+    for _ in range(TRIES):
+        folder = locate(source)
+        before = _identity(folder)
+        try:
+            return read(folder)
+        except ValueError:
+            if _identity(folder) == before:
+                raise
+    raise ValueError(f"{source} was replaced {TRIES} times while it was read")
+
+
+def _identity(folder: Path) -> object:
+    """What changes if another folder takes the place of this one; None if there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def load_tokenizer(source: str | PathLike[str], device: str | torch.device = "cpu") -> Tokenizer:
+    """The tokenizer of any such model, on a device (``auto``: a GPU if there is one).
+
+    Raises:
+        ValueError: there is no such model or device, it has no tokenizer, or is damaged.
+    """
+    place = find_device(device)
+    return read_newest(source, _read_tokenizer).to(place)
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    config = read_config(folder)
     entry = config.get("tokenizer")
     if entry is None:
         raise ValueError(f"{folder} has no tokenizer")
     if isinstance(entry, dict) and entry.get("family") not in TOKENIZERS:
         require_plugins(config["plugins"], folder)
-    return checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS).to(device)
+    return checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS)
 
 
 def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -79,7 +128,7 @@ def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"tokenizer": entry, "plugins": plugins_of((TOKENIZERS, entry["family"]))}
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: str | PathLike[str]) -> None:
     """Write a model folder of a tokenizer alone."""
     weights = {"tokenizer": tokenizer.state_dict()}
     checkpoint.save(Path(folder), describe_tokenizer(tokenizer), weights)

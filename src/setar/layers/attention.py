@@ -42,13 +42,14 @@ def attend(
     """Softmax attention of ``[B, heads, L, head_dim]`` to M keys and values, to the same shape.
 
     On a CPU it is always computed in float32: the backward pass of PyTorch's fused kernel takes
-    four times as long in bfloat16, which is what autocast would choose.
+    four times as long in bfloat16, which is what autocast would choose. The result has the dtype of
+    the values.
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, mask, scale=scale)
     with torch.autocast("cpu", enabled=False):
         parts = (query.float(), key.float(), value.float())
-        return F.scaled_dot_product_attention(*parts, mask, scale=scale)
+        return F.scaled_dot_product_attention(*parts, mask, scale=scale).to(value.dtype)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

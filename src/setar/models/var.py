@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from setar.layers.attention import KVCache
 from setar.layers.blocks import AdaLNBlock, Offset, modulated_norm
 from setar.models.base import (
+    MAX_LAYERS,
     Generator,
     GeneratorConfig,
     Scales,
@@ -35,8 +36,10 @@ from setar.models.base import (
     check_sizes,
 )
 from setar.models.var_decoding import CachedDecoding, Pyramid, RecomputedDecoding
+from setar.numbers import as_real, as_whole
 from setar.recipes.clocks import CONDITION, visible
 from setar.recipes.recipe import Recipe, SetPlan
+from setar.registry import quoted
 
 
 def square(*sides: int) -> Scales:
@@ -82,19 +85,24 @@ class VARConfig(GeneratorConfig):
     TOKENIZER_FACTS = ("vocabulary", "classes", "code_dim", "scales")
 
     def __post_init__(self) -> None:
-        sides = [side for scale in self.scales for side in scale]
-        if min(sides, default=0) < 1 or any(len(scale) != 2 for scale in self.scales):
+        pairs = [scale for scale in self.scales if isinstance(scale, tuple) and len(scale) == 2]
+        sides = [as_whole(side) or 0 for pair in pairs for side in pair]
+        if len(pairs) != len(self.scales) or min(sides, default=0) < 1:
             raise ValueError(
-                f"`scales` (={self.scales}) must be (rows, columns) of at least 1 each"
+                f"`scales` (={quoted(self.scales)}) must be (rows, columns) of at least 1 each"
             )
+        if len(self.scales) > MAX_LAYERS:
+            raise ValueError(f"`scales` (={len(self.scales)} maps) must be at most {MAX_LAYERS}")
         object.__setattr__(self, "grid", (1, self.tokens))
         super().__post_init__()
-        check_sizes(self, "code_dim", "layers")
+        check_sizes(self, "code_dim")
+        check_sizes(self, "layers", most=MAX_LAYERS)
         if self.width % self.heads:
             raise ValueError(
                 f"`width` (={self.width}) must be a multiple of `heads` (={self.heads})"
             )
-        if not (0 <= self.drop_path < 1 and self.gate_start >= 0):
+        drop_path, gate_start = as_real(self.drop_path), as_real(self.gate_start)
+        if drop_path is None or gate_start is None or not 0 <= drop_path < 1 or gate_start < 0:
             raise ValueError("0 <= `drop_path` < 1 and `gate_start` >= 0 must hold")
 
     def fitted(
@@ -303,7 +311,8 @@ class VARTransformer(Generator[VARConfig]):
 
     def embed(self, inputs: Tensor, start: int) -> Tensor:
         """Input ``[B, n, width]`` of the pyramid's ``[B, n, C]``, from token ``start`` on."""
-        return self.words(inputs) + self._place(start, start + inputs.shape[1])
+        words = self.words(inputs.to(self.words.weight.dtype))  # the pyramid's are float32
+        return words + self._place(start, start + inputs.shape[1])
 
     def modulate(self, condition: Tensor) -> list[Tensor]:
         """What the condition ``[B, 1, width]`` does to each block: ``[B, 1, 6 * width]``."""

@@ -13,6 +13,9 @@ from tqdm import tqdm
 
 from setar.registry import Table
 
+MAX_CODES = 2**20
+"""The largest number of different codes; the largest published one is 2**18."""
+
 BATCH = 64
 """Images that go through a tokenizer at once."""
 
@@ -201,7 +204,10 @@ def through(
     It gets float ``[B, 3, H, W]`` in [-1, 1] on ``device``; ``images`` are as of `encode_images`.
     """
     batches = tqdm(
-        torch.arange(len(images)).split(BATCH), "encoding", disable=not progress, unit="batch"
+        torch.arange(len(images), device="cpu").split(BATCH),
+        "encoding",
+        disable=not progress,
+        unit="batch",
     )
     return torch.cat([encode(to_float(images[items]).to(device)).cpu() for items in batches])
 
@@ -216,4 +222,4 @@ def decode_codes(tokenizer: Tokenizer, codes: Tensor, grid: tuple[int, int]) -> 
 
 def device_of(tokenizer: Tokenizer) -> torch.device:
     """Where its weights are; the CPU if it has none."""
-    return next(tokenizer.parameters(), torch.empty(0)).device
+    return next((weight.device for weight in tokenizer.parameters()), torch.device("cpu"))

@@ -23,18 +23,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from setar.numbers import as_whole, whole
+from setar.recipes.orders import MAX_TOKENS
+from setar.registry import quoted
 from setar.tokenizers.autoencoder import AutoencoderConfig, AutoencoderTokenizer, latent_size
 from setar.tokenizers.base import Quantized, Quantizer
 
 Scale = int | tuple[int, int]
 """Rows and columns of one scale; one number means a square."""
 
+MAX_SCALES = 256
+"""Far more than any published tokenizer's fourteen."""
+
 
 def scale_sizes(scales: Sequence[Scale]) -> tuple[tuple[int, int], ...]:
     """Rows and columns of every scale; ValueError unless each one is larger than the one before."""
-    sizes = tuple((scale, scale) if isinstance(scale, int) else scale for scale in scales)
+    if not isinstance(scales, Sequence) or isinstance(scales, str) or len(scales) > MAX_SCALES:
+        raise ValueError(f"`scales` (={quoted(scales)}) must list at most {MAX_SCALES} sizes")
+    given = [scale if isinstance(scale, tuple | list) else (scale, scale) for scale in scales]
+    sizes = tuple(tuple(as_whole(side) or 0 for side in size) for size in given)
     if not sizes or any(len(size) != 2 or min(size) < 1 for size in sizes):
-        raise ValueError(f"`scales` (={scales}) must list sides, or (rows, columns), of at least 1")
+        raise ValueError(
+            f"`scales` (={quoted(scales)}) must list sides, or (rows, columns), of at least 1"
+        )
+    if sum(map(math.prod, sizes)) > MAX_TOKENS:
+        raise ValueError(
+            f"`scales` (={quoted(scales)}) must not hold more than {MAX_TOKENS} tokens"
+        )
     for before, after in pairwise(sizes):
         if after == before or after[0] < before[0] or after[1] < before[1]:
             raise ValueError(
@@ -64,7 +79,8 @@ def phi_map(scales: int, phis: int) -> list[int]:
     """The phi of each scale: scales and phis are spread over 0..1, the nearest phi is taken.
 
     Four phis stand at 3, 13, 23 and 33 of 36, as published; others in the middle of equal parts. A
-    tie goes to the later phi. VAR leaves ties to float rounding; with four phis this is the same:
+    tie goes to the later phi; VAR leaves ties to float rounding, so the importer writes down what
+    is not the same there. Of more phis than scales some have no scale.
 
     >>> phi_map(10, 4)
     [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
@@ -89,12 +105,18 @@ class MultiScaleConfig(AutoencoderConfig):
     """Convolutions after upsampling; neighbouring scales share one, see `phi_map`."""
     cosine: bool = False
     """Compare directions only; VAR's ``using_znorm``."""
+    phi_of_scale: tuple[int, ...] | None = None
+    """The phi of each scale, from 0; None spreads them evenly, see `phi_map`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.phis <= len(scale_sizes(self.scales)):
+        scales = len(scale_sizes(self.scales))
+        whole("phis", self.phis, 1, MAX_SCALES, "more would be of no use")
+        chosen = self.phi_of_scale
+        if chosen is not None and (len(chosen) != scales or not {*chosen} <= {*range(self.phis)}):
             raise ValueError(
-                f"`phis` (={self.phis}) must be from 1 to the number of scales, {len(self.scales)}"
+                f"`phi_of_scale` (={quoted(chosen)}) must be a number from 0 to {self.phis - 1} "
+                f"for each of the {scales} scales"
             )
 
 
@@ -121,8 +143,9 @@ class Phi(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, input: Tensor) -> Tensor:
-        """``[B, D, h, w]`` to the same shape."""
-        return 0.5 * input + 0.5 * super().forward(input)
+        """Float32 ``[B, D, h, w]`` to the same shape, whatever the dtype of the weights."""
+        bias = None if self.bias is None else self.bias.float()
+        return 0.5 * input + 0.5 * self._conv_forward(input, self.weight.float(), bias)
 
 
 class MultiScaleCodebook(Quantizer):
@@ -135,7 +158,8 @@ class MultiScaleCodebook(Quantizer):
         # Near zero, so that an untrained code adds nothing to what the other scales still lack.
         nn.init.uniform_(self.table.weight, -1 / config.codebook_size, 1 / config.codebook_size)
         self.phis = nn.ModuleList(Phi(config.codebook_dim) for _ in range(config.phis))
-        self.phi_of_scale = phi_map(len(self.scales), config.phis)
+        chosen = config.phi_of_scale
+        self.phi_of_scale = phi_map(len(self.scales), config.phis) if chosen is None else [*chosen]
         self.size, self.scale_count = config.codebook_size, len(self.scales)
 
     @property
