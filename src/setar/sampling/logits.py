@@ -57,7 +57,7 @@ def probabilities(
 
 
 def is_distribution(logits: Tensor) -> Tensor:
-    """Whether every row ``[..., V]`` has a softmax: no NaN, no infinity, and not all minus infinity.
+    """Whether every row ``[..., V]`` has a softmax: no NaN, and a largest number that is finite.
 
     Minus infinity is a code that cannot be. The answer is a bool of one element on the device.
     """
