@@ -162,7 +162,11 @@ def _listed(folder: Path, parts: Collection[str] | None) -> dict[str, Any]:
 
 def load_tensors(folder: Path, part: str) -> dict[str, Tensor]:
     """The state dict of one part of a verified folder."""
-    file = Path(folder) / f"{part}.safetensors"
+    return read_tensors(Path(folder) / f"{part}.safetensors")
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ValueError if it cannot be read."""
     with _reading(file, "cannot be read"):
         return load_file(file)
 

@@ -235,8 +235,9 @@ class Pipeline:
                 ids = ", ".join(map(str, found[:5]))
                 raise ValueError(f"several classes are called {quoted(name)}: give an id, {ids}")
             return found[0]
-        digits = isinstance(name, str) and name.isdecimal()
-        number = int(name[:20]) if digits else as_whole(name)  # 20 digits are too many already
+        number = as_whole(name)
+        if isinstance(name, str) and name.isdecimal():
+            number = int(name[:20])  # so many are too many already
         if number is not None:
             if 0 <= number < len(self.classes):
                 return number

@@ -40,9 +40,13 @@ def scale_sizes(scales: Sequence[Scale]) -> tuple[tuple[int, int], ...]:
     """Rows and columns of every scale; ValueError unless each one is larger than the one before."""
     if not isinstance(scales, Sequence) or isinstance(scales, str) or len(scales) > MAX_SCALES:
         raise ValueError(f"`scales` (={quoted(scales)}) must list at most {MAX_SCALES} sizes")
-    given = [scale if isinstance(scale, tuple | list) else (scale, scale) for scale in scales]
-    sizes = tuple(tuple(as_whole(side) or 0 for side in size) for size in given)
-    if not sizes or any(len(size) != 2 or min(size) < 1 for size in sizes):
+    sizes: list[tuple[int, int]] = []
+    for scale in scales:
+        pair = scale if isinstance(scale, tuple | list) else (scale, scale)
+        rows, columns, *more = (*(as_whole(side) or 0 for side in pair), 0, 0)
+        if len(more) == 2 and min(rows, columns) > 0:
+            sizes.append((rows, columns))
+    if not sizes or len(sizes) < len(scales):
         raise ValueError(
             f"`scales` (={quoted(scales)}) must list sides, or (rows, columns), of at least 1"
         )
@@ -56,7 +60,7 @@ def scale_sizes(scales: Sequence[Scale]) -> tuple[tuple[int, int], ...]:
                 "every scale must be larger than the one before, "
                 f"but {_shown(after)} follows {_shown(before)}"
             )
-    return sizes
+    return tuple(sizes)
 
 
 def parse_scales(text: str) -> tuple[Scale, ...]:
