@@ -4,6 +4,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -478,7 +479,10 @@ def _listed(value: Any, rule: str) -> list[Any]:
     if isinstance(value, str) or as_whole(value) is not None:
         return [value]
     if isinstance(value, Iterable) and not isinstance(value, bytes) and getattr(value, "ndim", 1):
-        return list(value)
+        found = list(islice(value, MAX_IMAGES + 1))
+        if len(found) <= MAX_IMAGES:
+            return found
+        raise ValueError(f"a call makes at most {MAX_IMAGES} images, all held in memory")
     raise ValueError(f"{rule}, not {type(value).__name__}")
 
 

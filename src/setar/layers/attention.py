@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from setar.layers.rope import rotate
+from setar.layers.steady import SteadyLinear
 
 
 class KVCache:
@@ -146,12 +147,12 @@ class CosineAttention(nn.Module):
     def __init__(self, width: int, heads: int, l2_norm: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = SteadyLinear(width, 3 * width, bias=False)
         self.query_bias = nn.Parameter(torch.zeros(width))
         self.value_bias = nn.Parameter(torch.zeros(width))
         self.log_scale = nn.Parameter(torch.full((heads,), math.log(4))) if l2_norm else None
         self.scale = 1.0 if l2_norm else 0.25 * (width // heads) ** -0.5
-        self.output = nn.Linear(width, width)
+        self.output = SteadyLinear(width, width)
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import AdaLNBlock, Offset, modulated_norm
+from setar.layers.steady import SteadyLinear
 from setar.models.base import (
     MAX_LAYERS,
     Generator,
@@ -218,17 +219,17 @@ class VARTransformer(Generator[VARConfig]):
         super().__init__(config)
         width, layers = config.width, config.layers
         self.start_positions = nn.Embedding(config.sizes[0], width)
-        self.words = nn.Linear(config.code_dim, width)
+        self.words = SteadyLinear(config.code_dim, width)
         self.levels = nn.Embedding(len(config.scales), width)
         self.positions = nn.Embedding(config.tokens, width)
         shared = config.shared_adaln
-        self.shared_modulation = nn.Linear(width, 6 * width) if shared else nn.Identity()
+        self.shared_modulation = SteadyLinear(width, 6 * width) if shared else nn.Identity()
         self.blocks = nn.ModuleList(
             AdaLNBlock(width, config.heads, shared, drop_path, config.l2_norm)
             for drop_path in torch.linspace(0, config.drop_path, layers, device="cpu").tolist()
         )
-        self.head_modulation = nn.Linear(width, 2 * width)
-        self.head = nn.Linear(width, config.vocabulary)
+        self.head_modulation = SteadyLinear(width, 2 * width)
+        self.head = SteadyLinear(width, config.vocabulary)
         self._initialise()
         self._pyramid: tuple[Pyramid, ...] = ()  # a tuple hides the tokenizer's weights from ours
 

@@ -203,20 +203,18 @@ def through(
 
     It gets float ``[B, 3, H, W]`` in [-1, 1] on ``device``; ``images`` are as of `encode_images`.
     """
-    batches = tqdm(
-        torch.arange(len(images), device="cpu").split(BATCH),
-        "encoding",
-        disable=not progress,
-        unit="batch",
-    )
-    return torch.cat([encode(to_float(images[items]).to(device)).cpu() for items in batches])
+    indices = torch.arange(len(images), device="cpu")
+    batches = tqdm(indices.split(BATCH), "encoding", disable=not progress, unit="batch")
+    with torch.autocast(device.type, enabled=False):  # whatever the caller has set
+        return torch.cat([encode(to_float(images[items]).to(device)).cpu() for items in batches])
 
 
 @torch.inference_mode()
 def decode_codes(tokenizer: Tokenizer, codes: Tensor, grid: tuple[int, int]) -> Tensor:
     """Pictures uint8 ``[n, 3, H, W]``, on the CPU, of many codes ``[n, N]``."""
     device = device_of(tokenizer)
-    parts = [tokenizer.decode(part.to(device), grid) for part in codes.split(BATCH)]
+    with torch.autocast(device.type, enabled=False):  # whatever the caller has set
+        parts = [tokenizer.decode(part.to(device), grid) for part in codes.split(BATCH)]
     return torch.cat([to_uint8(part).cpu() for part in parts])
 
 

@@ -203,7 +203,10 @@ class MultiScaleCodebook(Quantizer):
         """Codes of a scale ``[B, h_k w_k]`` to what they add to f-hat, float32 ``[B, D, h, w]``."""
         vectors = self.vectors(codes).mT.unflatten(2, self.scales[scale])
         vectors = F.interpolate(vectors, size=self.scales[-1], mode="bicubic")
-        return self.phis[self.phi_of_scale[scale]](vectors)
+        # One image alone is convolved by another kernel than several, so that its last digits, and
+        # in rare cases its next token, would not be those that it has in a batch.
+        pair = vectors.expand(2, -1, -1, -1) if len(vectors) == 1 else vectors
+        return self.phis[self.phi_of_scale[scale]](pair)[: len(vectors)]
 
     def sums(self, codes: Tensor) -> Iterator[Tensor]:
         """Algorithm 2: f-hat ``[B, D, h, w]`` after each scale of ``codes`` ``[B, L]``."""
