@@ -395,10 +395,10 @@ def test_what_is_no_number_gets_the_rule(pipe, name, value):
         ({"cache": 1}, "cache"),
         ({"smoothing": "no"}, "smoothing"),
         ({"given": [1, 2]}, "`given` must be a tensor, not list"),
-        ({"given": torch.zeros(1, 16)}, "`given` must be whole numbers"),
+        ({"given": torch.zeros(1, 16)}, "must be whole numbers [images, 16]"),
         ({"given": torch.full((1, 16), 32)}, "`given` (=32..32) must be from -1 to 31"),
         ({"given": torch.full((1, 16), -2)}, "`given` (=-2..-2) must be from -1 to 31"),
-        ({"given": torch.tensor(3)}, "`given` must be whole numbers"),
+        ({"given": torch.tensor(3)}, "must be whole numbers [images, 16]"),
     ],
     ids=lambda value: repr(value)[:40],
 )

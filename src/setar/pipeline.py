@@ -422,10 +422,8 @@ class Pipeline:
         soft = codes.is_floating_point()
         shape = (len(codes), tokens, *[vocabulary] * soft) if codes.ndim else ()
         if codes.dtype == torch.bool or codes.is_complex() or not shape or codes.shape != shape:
-            raise ValueError(
-                f"`{name}` must be whole numbers of the shape [images, {tokens}], not "
-                f"{codes.dtype} {list(codes.shape)}"
-            )
+            found = f"of shape {list(codes.shape)}, {str(codes.dtype).removeprefix('torch.')}"
+            raise ValueError(f"`{name}` ({found}) must be whole numbers [images, {tokens}]")
         if codes.numel() and not soft:
             low, high = (int(edge) for edge in codes.aminmax())
             if low < least or high >= vocabulary:

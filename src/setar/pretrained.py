@@ -1,9 +1,12 @@
 """Where models come from: this package, a folder, or the Hugging Face hub."""
 
 import os
+import time
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +23,9 @@ Result = TypeVar("Result")
 TRIES = 20
 """How often a model is read that is replaced meanwhile: each try takes the newest one there is."""
 
+PATIENCE = 30
+"""Seconds without a byte after which the hub is given up."""
+
 SHIPPED = Path(__file__).parent / "weights"
 """Model folders inside the package, by name."""
 
@@ -33,6 +39,7 @@ def locate(source: str | PathLike[str]) -> Path:
     """The model folder of a shipped name, a model folder, a training run's folder or a hub id.
 
     A run's folder stands for its newest checkpoint; ``owner/name`` is downloaded from the hub once.
+    A hub that sends nothing for `PATIENCE` seconds is given up.
 
     Raises:
         ValueError: there is no such model.
@@ -44,7 +51,8 @@ def locate(source: str | PathLike[str]) -> Path:
     if os.path.isfile(folder / CONFIG):
         return folder
     if is_run(folder):
-        if found := checkpoints(folder):
+        # A run in training may replace its only checkpoint while the folder is listed.
+        if found := checkpoints(folder) or checkpoints(folder):
             return found[-1]
         raise ValueError(f"the run {folder} has no checkpoint yet")
     name = str(source)
@@ -140,11 +148,50 @@ def plugins_of(*entries: tuple[Table[Any], str]) -> list[str]:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    """The folder of a model on the hub, downloaded if it is not there yet.
 
+    Some versions of the hub's client wait for ever for a host that says nothing, so it works in a
+    thread that is left behind once nothing more arrives.
+    """
+    from huggingface_hub import constants
+
+    found: Queue[Path | Exception] = Queue()
+    Thread(target=lambda: found.put(_fetch(name)), daemon=True).start()
+    arriving = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
+    size, last = 0, time.monotonic()
+    while time.monotonic() < last + PATIENCE:
+        try:
+            result = found.get(timeout=0.2)
+        except Empty:
+            before, size = size, _size(arriving)
+            last = time.monotonic() if size != before else last
+            continue
+        if isinstance(result, Path):
+            return result
+        reason = (str(result).splitlines() or [type(result).__name__])[0]
+        raise ValueError(f"no folder {name!r} here, nor a model on the hub: {reason}") from result
+    if isinstance(kept := _fetch(name, local_files_only=True), Path):
+        return kept
+    raise ValueError(
+        f"no folder {name!r} here, and the hub ({constants.ENDPOINT}) has sent nothing for "
+        f"{PATIENCE} seconds"
+    )
+
+
+def _fetch(name: str, **options: Any) -> Path | Exception:
+    """The folder of a model on the hub, or why there is none."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.md"]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"no folder {name!r} here, nor a model on the hub: {reason}") from error
+        return Path(snapshot_download(name, allow_patterns=wanted, **options))
+    except Exception as error:  # whatever the client raises, it becomes one line
+        return error
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files of a folder, 0 if there is none."""
+    try:
+        return sum(file.stat().st_size for file in folder.iterdir())
+    except OSError:
+        return 0

@@ -185,7 +185,7 @@ def test_logits_that_are_no_numbers_name_the_weight(family):
     broken.model.condition.table.weight[2, 0] = torch.nan
     assert len(broken("cat")) == 1, "another class does not meet it"
     for options in ({}, {"temperature": 0.0}, {"top_k": 3, "top_p": 0.5}, {"cache": False}):
-        with pytest.raises(ValueError, match="holds NaN, in the weights 'condition.table.weight'"):
+        with pytest.raises(ValueError, match="holds NaN, in the weights 'condition"):
             broken.sample_codes("sun", **options)
     with torch.inference_mode():
         broken.model.head.weight[0] = torch.inf
