@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -199,17 +199,26 @@ def load_module(
 
 def check_header(file: Path, module: nn.Module) -> None:
     """ValueError unless a safetensors file holds what a module needs; only its header is read."""
-    own = module.state_dict()
-    with _reading(file, "is damaged"), safe_open(file, "pt") as tensors:
-        found = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
-        shapes = {name: tuple(part.get_shape()) for name, part in found.items()}
-        dtypes = {name: part.get_dtype() for name, part in found.items()}
+    own, found = module.state_dict(), _header(file)
+    shapes = {name: shape for name, (shape, _) in found.items()}
     _match({name: tuple(value.shape) for name, value in own.items()}, shapes, str(file))
-    for name, dtype in dtypes.items():
+    for name, (_, dtype) in found.items():
         floats = own[name].is_floating_point()
         if dtype not in (FLOATS if floats else WHOLES):
             kind = "floats" if floats else "whole numbers"
-            raise ValueError(f"{file}: {name!r} must hold {kind}, not {dtype}")
+            raise ValueError(f"{file}: {name!r} must hold {kind}, not {quoted(dtype)}")
+
+
+def _header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of a safetensors file; ValueError if it has no header."""
+    with _reading(file, "is damaged") as length, file.open("rb") as stream:
+        text = stream.read(8 + length)[8:]
+    try:
+        entries = json.loads(text.decode("utf-8"))
+        entries.pop("__metadata__", None)
+        return {name: (tuple(e["shape"]), str(e["dtype"])) for name, e in entries.items()}
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged: its header is no table of tensors") from error
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -272,14 +281,14 @@ def _regular(file: Path) -> Path:
 
 
 @contextmanager
-def _reading(file: Path, problem: str) -> Iterator[None]:
-    """Errors of a safetensors file as one line; its header is of a bearable size."""
+def _reading(file: Path, problem: str) -> Iterator[int]:
+    """Errors of a safetensors file as one line; yields the length of its header, if bearable."""
     try:
         with _regular(file).open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
         if length > MAX_HEADER:
             raise ValueError(f"{file} {problem}: its header has {length} bytes")
-        yield
+        yield length
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{file} {problem}: {' '.join(str(error).split())}") from error
 

@@ -37,8 +37,8 @@ MAX_CLASSES = 2**20
 """Classes; ImageNet has 21841 at most."""
 MAX_WIDTH = 2**16
 """Numbers in a token or in the vector of a code; the widest language models have 2**14."""
-MAX_LAYERS = 1024
-"""Blocks of a network; the deepest published ones have about a hundred."""
+MAX_LAYERS = 128
+"""Blocks of a network; the deepest published language models have 126."""
 MAX_PREFIX = 2**14
 """Tokens of a condition; texts have at most some thousand."""
 

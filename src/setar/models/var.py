@@ -42,6 +42,9 @@ from setar.recipes.clocks import CONDITION, visible
 from setar.recipes.recipe import Recipe, SetPlan
 from setar.registry import quoted
 
+MAX_SCALES = 256
+"""Far more than the ten of the published models."""
+
 
 def square(*sides: int) -> Scales:
     """Scales of as many rows as columns."""
@@ -92,8 +95,8 @@ class VARConfig(GeneratorConfig):
             raise ValueError(
                 f"`scales` (={quoted(self.scales)}) must be (rows, columns) of at least 1 each"
             )
-        if len(self.scales) > MAX_LAYERS:
-            raise ValueError(f"`scales` (={len(self.scales)} maps) must be at most {MAX_LAYERS}")
+        if len(self.scales) > MAX_SCALES:
+            raise ValueError(f"`scales` must be at most {MAX_SCALES}, not {len(self.scales)}")
         object.__setattr__(self, "grid", (1, self.tokens))
         super().__post_init__()
         check_sizes(self, "code_dim")

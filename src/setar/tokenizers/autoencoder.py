@@ -25,7 +25,7 @@ MAX_CHANNELS = 2**14
 """Of any layer, and numbers in a code's vector; published tokenizers have at most 1024."""
 MAX_LEVELS = 12
 """The coarsest one is then 2048 times smaller than the image."""
-MAX_BLOCKS = 64
+MAX_BLOCKS = 16
 """Of a level; published tokenizers have at most four."""
 
 
