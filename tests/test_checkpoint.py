@@ -374,9 +374,7 @@ class TestHostile:
         with pytest.raises(ValueError, match=r"does not list tokenizer.safetensors\Z"):
             checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS)
 
-    @pytest.mark.parametrize(
-        "name", ["../vq/config.json", "a/../config.json", "", ".", "/etc/hosts"]
-    )
+    @pytest.mark.parametrize("name", ["../vq/config.json", "a/../config.json", "", ".", "/etc"])
     def test_a_manifest_that_points_elsewhere(self, folder, name):
         manifest = json.loads((folder / "manifest.json").read_text())
         manifest["sha256"][name] = "0"
@@ -450,7 +448,7 @@ class TestHostile:
         monkeypatch.setattr(checkpoint, "_sha256", die)
         monkeypatch.setattr(checkpoint, "load_file", die)
         huge = {**entry, "channels": 2**14, "multipliers": [1] * 12, "blocks": 16}
-        with pytest.raises(ValueError, match="lacks the tensor|has the shape"):
+        with pytest.raises(ValueError, match=r"lacks the tensor|has the shape"):
             checkpoint.load_module(folder, "tokenizer", huge, TOKENIZERS)
         name, size = "codebook.weight", 2**36
         with file.open("wb") as stream:

@@ -14,6 +14,8 @@ from foreign_files import assert_same_weights
 from random_weights import random_fmt, randomise
 from setar import checkpoint
 from setar.importers import foreign
+from setar.importers.var import WRAPPERS as WRAPPERS_OF_VAR
+from setar.importers.var_vqvae import WRAPPERS as WRAPPERS_OF_ITS_TOKENIZER
 from setar.pipeline import Pipeline
 from setar.pretrained import load_tokenizer
 from setar.sampling.settings import SamplingDefaults
@@ -142,6 +144,15 @@ def test_the_same_tensor_twice(tmp_path):
     torch.save({"a": torch.ones(1), "_orig_mod.a": torch.zeros(1)}, tmp_path / "vq.pt")
     with pytest.raises(ValueError, match=r"vq.pt: it holds the same tensors twice"):
         read(tmp_path / "vq.pt")
+
+
+def test_a_checkpoint_of_vars_training(tmp_path):
+    """Both its networks are in one file."""
+    var, vqvae = {"a": torch.ones(1)}, {"b": torch.ones(1)}
+    trainer = {"config": {"depth": 16}, "var_wo_ddp": var, "vae_local": vqvae, "var_opt": {}}
+    torch.save({"epoch": 3, "iter": 0, "trainer": trainer, "args": {}}, tmp_path / "ar-ckpt.pth")
+    assert [*foreign.read(tmp_path / "ar-ckpt.pth", WRAPPERS_OF_VAR)] == ["a"]
+    assert [*foreign.read(tmp_path / "ar-ckpt.pth", WRAPPERS_OF_ITS_TOKENIZER)] == ["b"]
 
 
 def test_wrappers_inside_wrappers(state, tmp_path):

@@ -119,12 +119,11 @@ def test_top_p_where_the_dialects_differ():
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.floats(-6, 6, width=32), min_size=1, max_size=40), st.floats(0.01, 0.999))
+@given(st.lists(st.integers(-48, 48), min_size=1, unique=True), st.floats(0.01, 0.999))
 def test_top_p_agrees_with_both_dialects_elsewhere(logits, top_p):
-    row = torch.tensor(logits)
+    row = torch.tensor(logits) / 8  # all different: among equals their place in the list decides
     sums = row.double().softmax(-1).sort(descending=True).values.cumsum(-1)
     assume(min(abs(float(s) - top_p) for s in sums) > 1e-5)
-    assume(len({*logits}) == len(logits))  # among equals it is by their place in the list
     kept = probabilities(row, top_p=top_p) > 0
     possible = row.softmax(-1) > 0
     assert torch.equal(kept, llamagen(row, top_p) & possible)

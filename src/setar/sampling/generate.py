@@ -48,10 +48,9 @@ def noise_and_plan(
     tokens, kind = grid[0] * grid[1], {"dtype": torch.float32, "device": "cpu"}
     noise = torch.stack([torch.rand(tokens, generator=one, **kind) for one in generators])
     schedule = torch.Generator().manual_seed(schedule_seed)
-    with torch.device("cpu"):  # whatever default the caller has set
-        if free is not None:
-            return noise, edit_plan(recipe, grid, free, generators, schedule)
-        return noise, recipe.sampling_plan(grid, generators, schedule)
+    if free is not None:
+        return noise, edit_plan(recipe, grid, free, generators, schedule)
+    return noise, recipe.sampling_plan(grid, generators, schedule)
 
 
 @torch.inference_mode()
