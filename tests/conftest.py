@@ -24,6 +24,16 @@ def run(monkeypatch, capsys):
 
 
 @pytest.fixture
+def float64_by_default():
+    """What a user may have set for computations of his own."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def refused(run):
     """The one line on standard error of a command that ends with exit code 2."""
 

@@ -1,9 +1,14 @@
+import json
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from setar import checkpoint
@@ -218,7 +223,7 @@ class TestLoadStrictly:
         (tmp_path / "x.safetensors").write_bytes(b"\x10" * 40)
         for part in ("x", "absent"):
             with pytest.raises(
-                ValueError, match=rf"\Acannot read [^\n]*{part}.safetensors[^\n]*\Z"
+                ValueError, match=rf"\A[^\n]*{part}.safetensors cannot be read[^\n]*\Z"
             ):
                 checkpoint.load_tensors(tmp_path, part)
 
@@ -340,3 +345,181 @@ def test_only_the_wanted_parts_are_checked(tmp_path):
     assert checkpoint.verify(tmp_path / "m", ("model",)) == {"x": 1}
     with pytest.raises(ValueError, match=r"extra.safetensors is damaged"):
         checkpoint.verify(tmp_path / "m", ("model", "extra"))
+
+
+def with_sums(folder: Path) -> Path:
+    """Make the manifest of what is there, as whoever wrote the files could have."""
+    files = [file for file in folder.iterdir() if file.name != "manifest.json"]
+    sums = {file.name: sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+    (folder / "manifest.json").write_text(json.dumps({"sha256": sums}))
+    return folder
+
+
+def header(entries: dict, data: bytes = b"") -> bytes:
+    """A safetensors file with this header."""
+    text = json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+class TestHostile:
+    """Files that nobody wrote by mistake; a checksum does not help, it is theirs as well."""
+
+    def test_a_part_that_the_manifest_does_not_list(self, folder):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        del manifest["sha256"]["tokenizer.safetensors"]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        entry = checkpoint.verify(folder)["tokenizer"]
+        with pytest.raises(ValueError, match=r"does not list tokenizer.safetensors\Z"):
+            checkpoint.verify(folder, ["tokenizer"])
+        with pytest.raises(ValueError, match=r"does not list tokenizer.safetensors\Z"):
+            checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS)
+
+    @pytest.mark.parametrize("name", ["../vq/config.json", "a/../config.json", "", ".", "/etc"])
+    def test_a_manifest_that_points_elsewhere(self, folder, name):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["sha256"][name] = "0"
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(ValueError, match=r"\A[^\n]*(is no file in it|no regular file)\Z"):
+            checkpoint.verify(folder)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    @pytest.mark.parametrize("name", ["config.json", "manifest.json", "tokenizer.safetensors"])
+    def test_what_is_no_regular_file_is_not_opened(self, folder, name):
+        """Whoever reads a pipe waits for ever."""
+        entry = checkpoint.verify(folder)["tokenizer"]
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        for read in (
+            lambda: checkpoint.verify(folder, ["tokenizer"]),
+            lambda: checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS),
+        ):
+            with pytest.raises(ValueError, match=rf"{name} is no regular file\Z"):
+                read()
+
+    def test_links_are_followed(self, folder, tmp_path, tokenizer):
+        """The cache of the hub consists of them."""
+        (tmp_path / "blobs").mkdir()
+        for file in list(folder.iterdir()):
+            file.rename(tmp_path / "blobs" / file.name)
+            file.symlink_to(tmp_path / "blobs" / file.name)
+        assert_equal(read(folder, "tokenizer"), tokenizer)
+
+    def test_a_config_of_any_size_is_not_read(self, folder):
+        with (folder / "config.json").open("wb") as stream:
+            stream.truncate(2**40)  # a hole
+        with pytest.raises(ValueError, match=r"has 1099511627776 bytes; at most \d+ are read\Z"):
+            checkpoint.read_json(folder / "config.json")
+
+    @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "9" * 5000])
+    def test_numbers_that_json_does_not_have(self, folder, number):
+        (folder / "config.json").write_text(f'{{"a": {number}}}')
+        with pytest.raises(ValueError, match="is not valid JSON"):
+            checkpoint.read_json(folder / "config.json")
+
+    @pytest.mark.parametrize("length", [2**24 + 1, 10**8, 2**63, 2**64 - 1])
+    def test_a_header_of_any_length(self, folder, length):
+        file, entry = folder / "tokenizer.safetensors", checkpoint.verify(folder)["tokenizer"]
+        file.write_bytes(length.to_bytes(8, "little") + b"{" * 100)
+        for call in (
+            lambda: checkpoint.load_module(with_sums(folder), "tokenizer", entry, TOKENIZERS),
+            lambda: checkpoint.read_tensors(file),
+        ):
+            with pytest.raises(ValueError, match=rf"\A[^\n]*its header has {length} bytes\Z"):
+                call()
+
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.complex64, torch.bool])
+    def test_weights_that_are_no_floats(self, folder, tokenizer, dtype):
+        state = {name: value.clone() for name, value in tokenizer.state_dict().items()}
+        state["codebook.weight"] = state["codebook.weight"].to(dtype)
+        save_file(state, folder / "tokenizer.safetensors")
+        with pytest.raises(ValueError, match=r"'codebook.weight' must hold floats, not '\w+'\Z"):
+            read(with_sums(folder), "tokenizer")
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_other_floats_become_float32(self, folder, tokenizer, dtype):
+        state = {name: value.to(dtype) for name, value in tokenizer.state_dict().items()}
+        save_file(state, folder / "tokenizer.safetensors")
+        loaded = read(with_sums(folder), "tokenizer")
+        assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+
+    def test_shapes_are_compared_before_anything_is_read(self, folder, monkeypatch):
+        """A config of a huge model beside a small file, and the other way round."""
+        file, entry = folder / "tokenizer.safetensors", checkpoint.verify(folder)["tokenizer"]
+        monkeypatch.setattr(checkpoint, "_sha256", die)
+        monkeypatch.setattr(checkpoint, "load_file", die)
+        huge = {**entry, "channels": 2**14, "multipliers": [1] * 12, "blocks": 16}
+        with pytest.raises(ValueError, match=r"lacks the tensor|has the shape"):
+            checkpoint.load_module(folder, "tokenizer", huge, TOKENIZERS)
+        name, size = "codebook.weight", 2**36
+        with file.open("wb") as stream:
+            stream.write(
+                header({name: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}})
+            )
+            stream.truncate(stream.tell() + size)
+        with pytest.raises(ValueError, match="lacks the tensor"):
+            checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS)
+
+    def test_a_family_that_computes_with_its_weights_is_made_as_well(self, tmp_path):
+        """A plugin need not know of tensors without content."""
+        kinds: Table[type[nn.Module]] = Table("counter")
+
+        @kinds.register("counter")
+        class Counter(PixelLevels):
+            def __init__(self, config: PixelLevelsConfig) -> None:
+                super().__init__(config)
+                self.register_buffer("count", torch.tensor(3))
+                self.double = 2 * self.count.item()
+
+        checkpoint.save(tmp_path / "c", {}, {"x": {"count": torch.tensor(5)}})
+        loaded = checkpoint.load_module(tmp_path / "c", "x", {"family": "counter"}, kinds)
+        assert (loaded.count, loaded.double) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header({"a": {"dtype": "F32", "shape": [10**30], "data_offsets": [0, 4]}}),
+        header({"codebook.weight": {"dtype": ["F32"], "shape": [32, 8], "data_offsets": [0, 0]}}),
+        header({"codebook.weight": {"dtype": "F32", "shape": 3}}),
+        header({"codebook.weight": 3}),
+        header({"codebook.weight": {}}),
+        header([]),
+        b"",
+        b"\x02",
+        b"\x02" + bytes(7) + b"[]",
+        (10**6).to_bytes(8, "little") + b"[" * 10**6,
+    ],
+    ids=range(10),
+)
+def test_headers_that_are_none(folder, content):
+    entry = checkpoint.verify(folder)["tokenizer"]
+    (folder / "tokenizer.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"\A[^\n]{1,400}\Z"):
+        checkpoint.load_module(with_sums(folder), "tokenizer", entry, TOKENIZERS)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory, tokenizer) -> tuple[Path, bytes]:
+    """A model folder and the right bytes of its weights."""
+    folder = tmp_path_factory.mktemp("damaged") / "m"
+    write(folder, tokenizer=tokenizer)
+    return folder, (folder / "tokenizer.safetensors").read_bytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_damage_of_weights_is_one_line(damaged, data):
+    """Bytes changed and cut, and the checksum made anew."""
+    folder, right = damaged
+    raw = bytearray(right)
+    for place in data.draw(st.lists(st.integers(0, 9000), max_size=3)):
+        raw[place] = data.draw(st.integers(0, 255))
+    end = data.draw(st.sampled_from([len(raw), len(raw), 0, 7, 8, 100, len(raw) - 1]))
+    (folder / "tokenizer.safetensors").write_bytes(raw[:end])
+    message = ""
+    try:
+        read(with_sums(folder), "tokenizer")
+    except ValueError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert len(message) < 1000

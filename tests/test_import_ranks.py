@@ -18,7 +18,8 @@ from setar.models.condition import CONDITIONS
 from setar.tokenizers.base import TOKENIZERS
 
 RANKS = [
-    {"registry", "device", "moved"},
+    {"registry", "moved"},
+    {"device", "numbers"},
     {"config"},
     {"recipes", "layers", "data", "text", "features"},
     {"models", "tokenizers"},

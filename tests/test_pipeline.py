@@ -2,17 +2,20 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from random_weights import random_fmt
 from setar import checkpoint, registry
+from setar.device import find_device
 from setar.models.fmt import PRESETS
 from setar.pictures.sheets import to_pil
 from setar.pipeline import Pipeline
-from setar.pretrained import save_tokenizer
+from setar.pretrained import load_tokenizer, save_tokenizer
 from setar.recipes.orders import ORDERS
 from setar.recipes.recipe import Recipe
 from setar.sampling.guidance import Guidance
@@ -249,10 +252,11 @@ def test_defaults_apply_where_nothing_else_is_said(pipe):
 
 def test_recipes_and_scales_come_as_text_or_objects(pipe):
     text = pipe.sample_codes("cat", recipe="next-scale", guidance=3)
-    objects = pipe.sample_codes(
-        "cat", recipe=Recipe.parse("next-scale"), guidance=Guidance(3.0, "constant")
-    )
-    assert torch.equal(text, objects)
+    scaled = dataclasses.replace(DEFAULTS.guidance, scale=3.0)
+    objects = pipe.sample_codes("cat", recipe=Recipe.parse("next-scale"), guidance=scaled)
+    assert torch.equal(text, objects), "a number keeps the model's own schedule"
+    constant = pipe.sample_codes("cat", recipe="next-scale", guidance=Guidance(3.0))
+    assert not torch.equal(text, constant), "a Guidance takes its place"
 
 
 def test_temperature_zero_leaves_nothing_to_chance(pipe):
@@ -323,6 +327,158 @@ def test_unknown_classes(pipe, name, rule):
 )
 def test_wrong_arguments_are_refused_in_one_line(pipe, options, rule):
     assert rule in refused(pipe, **{"classes": "cat", **options})
+
+
+NOT_WHOLE = [None, 1.5, True, "1", b"1", torch.tensor(1.0), np.bool_(True), object()]
+
+
+@pytest.mark.parametrize("name", ["count", "batch_size", "seed"])
+@pytest.mark.parametrize("value", NOT_WHOLE, ids=lambda value: repr(value)[:20])
+def test_what_is_no_whole_number_gets_the_rule(pipe, name, value):
+    assert "whole number" in refused(pipe.sample_codes, "cat", **{name: value})
+    assert "whole number" in refused(pipe.redraw, None, "cat", rounds=value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1.5, True, b"cat", [None], [1.0], [True], [["cat"]], np.float32(1), torch.tensor([1.0])],
+    ids=lambda value: repr(value)[:20],
+)
+def test_what_is_no_class_gets_the_rule(pipe, value):
+    assert "a class is a name or a whole number" in refused(pipe, value)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array, torch.tensor, int])
+def test_whole_numbers_of_any_kind(pipe, kind):
+    right = pipe.sample_codes(["dog", "dog"], seed=[5, 6])
+    assert torch.equal(pipe.sample_codes(kind(1), seed=kind(5), count=kind(2)), right)
+    listed = pipe.sample_codes([kind(1)] * 2, seed=[kind(5), kind(6)], batch_size=kind(1))
+    assert torch.equal(listed, right)
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, list, tuple, iter])
+def test_lists_of_any_kind(pipe, kind):
+    right = pipe.sample_codes(["dog", "cat"], seed=[5, 9])
+    assert torch.equal(pipe.sample_codes(kind([1, 0]), seed=kind([5, 9])), right)
+
+
+def test_names_of_numpy(pipe):
+    right = pipe.sample_codes(["dog", "cat"])
+    assert torch.equal(pipe.sample_codes(np.array(["dog", "cat"])), right)
+
+
+def test_settings_of_numpy(pipe):
+    right = pipe.sample_codes("cat", guidance=3.0, temperature=0.5, top_k=7, top_p=0.75)
+    other = {"guidance": torch.tensor(3.0), "top_k": np.int32(7), "top_p": torch.tensor(0.75)}
+    found = pipe.sample_codes("cat", temperature=np.float32(0.5), **other)
+    assert torch.equal(found, right)
+
+
+@pytest.mark.parametrize("name", ["guidance", "temperature", "top_k", "top_p", "min_p", "power"])
+@pytest.mark.parametrize(
+    "value", [True, "2", [1.0], float("nan"), np.ones(2), 1j, object()], ids=repr
+)
+def test_what_is_no_number_gets_the_rule(pipe, name, value):
+    refused(pipe.sample_codes, "cat", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"count": 10**10}, "must be at most 1048576: a call makes at most 1048576 images"),
+        ({"classes": [0] * 5, "count": 300_000}, "must be at most 209715"),
+        ({"batch_size": 10**10}, "must be at most 65536"),
+        ({"seed": range(10**9)}, "a call makes at most 1048576 images"),
+        ({"classes": itertools.repeat("cat")}, "a call makes at most 1048576 images"),
+        ({"on_set": 3}, "`on_set` must be a function, not 3"),
+        ({"recipe": 3}, "recipe 3 must be text"),
+        ({"cache": 1}, "cache"),
+        ({"smoothing": "no"}, "smoothing"),
+        ({"given": [1, 2]}, "`given` must be a tensor, not list"),
+        ({"given": torch.zeros(1, 16)}, "must be whole numbers [images, 16]"),
+        ({"given": torch.full((1, 16), 32)}, "`given` (=32..32) must be from -1 to 31"),
+        ({"given": torch.full((1, 16), -2)}, "`given` (=-2..-2) must be from -1 to 31"),
+        ({"given": torch.tensor(3)}, "must be whole numbers [images, 16]"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_limits_are_told_at_once(pipe, options, rule):
+    assert rule in refused(pipe.sample_codes, **{"classes": "cat", **options})
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        None,
+        [[0] * 16],
+        torch.zeros(1, 15).long(),
+        torch.zeros(16).long(),
+        torch.full((1, 16), 32),
+        torch.full((1, 16), -1),
+        torch.zeros(1, 16),
+        torch.zeros(1, 16).bool(),
+    ],
+    ids=lambda value: str(getattr(value, "shape", value)),
+)
+def test_what_are_no_codes_cannot_be_decoded(pipe, codes):
+    assert "`codes`" in refused(pipe.decode, codes)
+
+
+@pytest.mark.parametrize("source", [None, 3, b"emoji", True, ["emoji"]])
+def test_what_names_no_model(source, tmp_path):
+    refused(Pipeline.from_pretrained, source)
+    refused(load_tokenizer, source)
+
+
+def test_what_names_no_folder_or_device(pipe, tmp_path):
+    for folder in (None, 3, b"m"):
+        refused(pipe.save_pretrained, folder)
+    refused(pipe.save_pretrained, tmp_path / "m", card=3)
+    assert not (tmp_path / "m").exists()
+    pipe.save_pretrained(tmp_path / "m")
+    for device in ("cuda:99", "toaster", "meta", None, 3, ""):
+        assert "device" in refused(Pipeline.from_pretrained, tmp_path / "m", device)
+        assert "device" in refused(load_tokenizer, tmp_path / "m", device)
+    for sampling in (3, "top_k", [1]):
+        assert "`sampling`" in refused(Pipeline.from_pretrained, tmp_path / "m", "cpu", sampling)
+    auto = Pipeline.from_pretrained(tmp_path / "m", "auto")
+    assert next(auto.model.parameters()).device.type == find_device("auto").type
+
+
+def test_a_name_of_two_classes_is_ambiguous(pipe):
+    """As "crane", bird and machine, is in ImageNet."""
+    twice = Pipeline(pipe.model, pipe.tokenizer, ["cat", "crane", "dog", "crane", "7"])
+    assert refused(twice, "crane") == "several classes are called 'crane': give an id, 1, 3"
+    assert torch.equal(twice.sample_codes(3), twice.sample_codes("3"))
+
+
+@pytest.mark.parametrize(
+    ("names", "rule"),
+    [
+        (None, "must be a list of names, not None"),
+        ("abcde", "must be a list of names, not 'abcde'"),
+        ({"a": 1}, "must be a list of names"),
+        ([], "from 1 to 1048576 names, not 0"),
+        (["a", "b", "c", "d", 5], "5 is none"),
+        (["a", "b", "c", "d", "x" * 100_000], "from 1 to 255 characters, not 100000"),
+        (["a", "b", "c", "d", ""], "from 1 to 255 characters, not 0"),
+        (["a", "b", "c", "d", "e\x1b[31m"], "holds a character that is no text"),
+        (["a", "b", "c", "d", "e\n"], "holds a character that is no text"),
+        (["a", "b", "c", "d", "\ud800"], "holds a character that is no text"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_class_names_are_names(pipe, tmp_path, names, rule):
+    assert rule in refused(Pipeline, pipe.model, pipe.tokenizer, names)
+    config = {**pipe.describe(), "classes": names}
+    states = {"model": pipe.model.state_dict(), "tokenizer": pipe.tokenizer.state_dict()}
+    checkpoint.save(tmp_path / "m", config, states)
+    assert rule in refused(Pipeline.from_pretrained, tmp_path / "m")
+
+
+def test_names_in_any_script(pipe):
+    names = ["Кошка", "犬", "گربه\u200cها", "👩\u200d🔬", "a b, c"]
+    assert Pipeline(pipe.model, pipe.tokenizer, names).class_id("犬") == 1
 
 
 def test_a_training_plan_of_another_grid_does_not_matter(grey):

@@ -179,8 +179,14 @@ def test_codes_outside_are_those_of_the_image(pipes):
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
-        (torch.full((16,), -1), "`given` (of shape [16]) must be [3 or 1, 16]"),
-        (torch.full((1, 15), -1), "`given` (of shape [1, 15]) must be [3 or 1, 16]"),
+        (
+            torch.full((16,), -1),
+            "(of shape [16], int64) must be whole numbers [images, 16]",
+        ),
+        (
+            torch.full((1, 15), -1),
+            "must be whole numbers [images, 16]",
+        ),
         (torch.full((2, 16), -1), "`given` (of shape [2, 16]) must be [3 or 1, 16]"),
         (torch.zeros(1, 16).long(), "`given` must be -1 at the same tokens of all images, at"),
         (-torch.eye(16)[:3].long(), "`given` must be -1 at the same tokens of all images, at"),

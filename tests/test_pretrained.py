@@ -1,5 +1,11 @@
 """Where models are looked for, in which order, and what is said when there is none; tokenizers."""
 
+import itertools
+import shutil
+import socket
+import threading
+import time
+
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -11,9 +17,11 @@ from setar.pretrained import (
     load_tokenizer,
     locate,
     read_config,
+    read_newest,
     save_tokenizer,
     shipped,
 )
+from setar.run_folder import checkpoint_folder
 from setar.tokenizers.base import TOKENIZERS
 from setar.tokenizers.multiscale import PRESETS, MultiScaleVQ
 
@@ -133,6 +141,117 @@ def test_a_failing_hub_is_one_line(weights, monkeypatch, failure):
 @pytest.mark.parametrize("source", ["a b/c", "-/-", "owner/" + "x" * 100])
 def test_the_hub_refuses_malformed_ids_in_one_line(weights, source):
     assert "nor a model on the hub" in refused(source)
+
+
+@pytest.fixture
+def silent(monkeypatch, tmp_path):
+    """A hub that accepts connections and never answers."""
+    monkeypatch.setattr("setar.pretrained.PATIENCE", 1)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+        yield server
+
+
+def test_a_silent_hub_is_given_up(weights, silent):
+    began = time.monotonic()
+    assert "has sent nothing for 1 seconds" in refused("owner/name")
+    assert time.monotonic() - began < 5
+    silent.settimeout(5)
+    silent.accept()  # it was asked
+
+
+def test_what_was_downloaded_before_is_taken_then(weights, silent, tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    kept = tmp_path / "cache" / "models--owner--name"
+    (kept / "snapshots" / commit).mkdir(parents=True)
+    (kept / "snapshots" / commit / "config.json").write_text("{}")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+    assert locate("owner/name") == kept / "snapshots" / commit
+
+
+def test_a_slow_hub_is_waited_for(weights, monkeypatch, tmp_path):
+    """As long as something arrives."""
+    monkeypatch.setattr("setar.pretrained.PATIENCE", 0.5)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    def download(name, allow_patterns):
+        blobs = tmp_path / "models--owner--name" / "blobs"
+        blobs.mkdir(parents=True)
+        for count in range(6):
+            (blobs / "part").write_bytes(b"x" * count)
+            time.sleep(0.25)
+        return tmp_path
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert locate("owner/name") == tmp_path
+
+
+# A model that is replaced while it is read
+
+
+def test_a_checkpoint_that_vanishes_is_read_again(tmp_path):
+    """Another one is there by then."""
+    run = tmp_path / "run"
+    first, second = (run / "checkpoints" / f"step-{step:08d}" for step in (1, 2))
+    save_vqgan(first)
+    looked = []
+
+    def read(folder):
+        looked.append(folder)
+        if folder == first:
+            save_vqgan(second)
+            shutil.rmtree(first)
+        return checkpoint.verify(folder)
+
+    assert "tokenizer" in read_newest(run, read)
+    assert looked == [first, second]
+
+
+def test_what_stays_wrong_is_read_once(tmp_path):
+    folder, looked = save_vqgan(tmp_path / "vq"), []
+
+    def read(found):
+        looked.append(found)
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        read_newest(folder, read)
+    assert looked == [folder]
+
+
+def test_a_model_that_is_always_replaced_ends(tmp_path):
+    folder = save_vqgan(tmp_path / "vq")
+
+    def read(found):
+        save_vqgan(folder)
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="was replaced 20 times while it was read"):
+        read_newest(folder, read)
+
+
+def test_a_run_in_training_can_always_be_read(tmp_path):
+    """Its one checkpoint is replaced all the time."""
+    run, step, stop = tmp_path / "run", itertools.count(1), threading.Event()
+    folders = [save_vqgan(checkpoint_folder(run, next(step)))]
+
+    def train():
+        while not stop.is_set():
+            folders.append(save_vqgan(checkpoint_folder(run, next(step))))
+            shutil.rmtree(folders[-2])
+
+    writer = threading.Thread(target=train)
+    writer.start()
+    try:
+        for _ in range(10):
+            assert load_tokenizer(run).vocabulary == 24
+    finally:
+        stop.set()
+        writer.join()
+    assert len(folders) > 3
 
 
 # Tokenizers on disk; folders of generators are tested with the pipeline

@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +22,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from setar.config import build, table
-from setar.registry import Table
+from setar.device import float32_by_default
+from setar.registry import Table, quoted
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
+
+MAX_JSON = 2**26
+"""Bytes of a config or manifest that are read: a million class names fit."""
+
+MAX_HEADER = 2**24
+"""Bytes of a safetensors header that are read: a hundred thousand tensors fit."""
+
+FLOATS, WHOLES = {"F64", "F32", "F16", "BF16"}, {"I64", "I32", "I16", "I8", "U8", "BOOL"}
+"""What safetensors calls the dtypes that stand for floats and for whole numbers."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -36,8 +48,17 @@ def describe(module: Any, kinds: Table[Any]) -> dict[str, Any]:
     return {"family": kinds.name_of(type(module)), **table(module.config)}
 
 
-def create(entry: Any, kinds: Table[type[Module]], source: str = CONFIG) -> Module:
-    """A freshly initialised module from its entry in ``config.json``; ValueError if it is wrong."""
+def create(
+    entry: Any, kinds: Table[type[Module]], source: str = CONFIG, device: str = "cpu"
+) -> Module:
+    """A freshly initialised module from its entry in ``config.json``.
+
+    Its weights are float32 whatever torch's default is; on the device ``meta`` it has none, only
+    their names and shapes.
+
+    Raises:
+        ValueError: the entry is wrong.
+    """
     if not isinstance(entry, Mapping):
         raise ValueError(f"{source}: a module's entry must be a JSON object, not {entry!r:.60}")
     values = dict(entry)
@@ -45,7 +66,12 @@ def create(entry: Any, kinds: Table[type[Module]], source: str = CONFIG) -> Modu
         kind: Any = kinds.find(values.pop("family", None))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    return kind(build(kind.Config, values, source))
+    config = build(kind.Config, values, source)
+    with float32_by_default(), torch.device(device):
+        try:
+            return kind(config)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
 
 
 def save(
@@ -105,58 +131,115 @@ def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]
         parts: check only these parts (and the config); None checks every file.
 
     Raises:
-        ValueError: the folder is no model folder, or a file is missing or damaged.
+        ValueError: the folder is no model folder, a file is missing, damaged or no regular one, or
+            a part is not in the manifest.
     """
     folder = Path(folder)
+    for name, expected in _listed(folder, parts).items():
+        if _sha256(folder / name) != expected:
+            raise ValueError(
+                f"{folder / name} is damaged: its SHA-256 is not the one in {MANIFEST}"
+            )
+    return read_json(folder / CONFIG)
+
+
+def _listed(folder: Path, parts: Collection[str] | None) -> dict[str, Any]:
+    """The checksums of the config and of some parts, all of which are there; as `verify`."""
     sums = read_json(folder / MANIFEST).get("sha256")
     if not isinstance(sums, dict):
         raise ValueError(f"{folder / MANIFEST} has no table `sha256`")
-    if CONFIG not in sums:
-        raise ValueError(f"{folder / MANIFEST} does not list {CONFIG}")
-    wanted = None if parts is None else {CONFIG, *(f"{part}.safetensors" for part in parts)}
-    for name, expected in sums.items():
-        if wanted is not None and name not in wanted:
-            continue
-        file = folder / name
-        if not file.is_file():
+    wanted = [CONFIG, *(sums if parts is None else (f"{part}.safetensors" for part in parts))]
+    for name in wanted:
+        if name not in sums:
+            raise ValueError(f"{folder / MANIFEST} does not list {name}")
+        if Path(name).name != name:
+            raise ValueError(f"{folder / MANIFEST} lists {quoted(name)}, which is no file in it")
+        if not (folder / name).exists():
             raise ValueError(f"{folder} lacks {name}, which its {MANIFEST} lists")
-        if _sha256(file) != expected:
-            raise ValueError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}")
-    return read_json(folder / CONFIG)
+        _regular(folder / name)
+    return {name: sums[name] for name in wanted}
 
 
 def load_tensors(folder: Path, part: str) -> dict[str, Tensor]:
     """The state dict of one part of a verified folder."""
-    file = Path(folder) / f"{part}.safetensors"
-    try:
+    return read_tensors(Path(folder) / f"{part}.safetensors")
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ValueError if it cannot be read."""
+    with _reading(file, "cannot be read"):
         return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"cannot read {file}: {' '.join(str(error).split())}") from error
 
 
 def load_module(
     folder: Path, part: str, entry: Mapping[str, Any], kinds: Table[type[Module]]
 ) -> Module:
-    """Make the module of ``entry``, load its weights strictly, in float32 and evaluation mode."""
-    module = create(entry, kinds, f"{folder}/{CONFIG}: {part}")
+    """Make the module of ``entry`` with its weights in float32, in evaluation mode.
+
+    Names, shapes and dtypes are compared before the weights are read, and so is the checksum.
+
+    Raises:
+        ValueError: the entry is wrong, or the file does not have just its weights, whole.
+    """
+    folder = Path(folder)
+    source = f"{folder}/{CONFIG}: {part}"
+    _listed(folder, [part])
+    try:
+        shape = create(entry, kinds, source, "meta")
+    except RuntimeError:  # a family of a plugin may compute with its weights
+        shape = create(entry, kinds, source)
+    check_header(folder / f"{part}.safetensors", shape)
+    verify(folder, [part])
     tensors = load_tensors(folder, part)
     state = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    module = create(entry, kinds, source)
     load_strictly(module, state, f"{folder}/{part}.safetensors")
     return module.eval().requires_grad_(False)
 
 
+def check_header(file: Path, module: nn.Module) -> None:
+    """ValueError unless a safetensors file holds what a module needs; only its header is read."""
+    own, found = module.state_dict(), _header(file)
+    shapes = {name: shape for name, (shape, _) in found.items()}
+    _match({name: tuple(value.shape) for name, value in own.items()}, shapes, str(file))
+    for name, (_, dtype) in found.items():
+        floats = own[name].is_floating_point()
+        if dtype not in (FLOATS if floats else WHOLES):
+            kind = "floats" if floats else "whole numbers"
+            raise ValueError(f"{file}: {name!r} must hold {kind}, not {quoted(dtype)}")
+
+
+def _header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of a safetensors file; ValueError if it has no header."""
+    with _reading(file, "is damaged") as length, file.open("rb") as stream:
+        text = stream.read(8 + length)[8:]
+    try:
+        entries = json.loads(text.decode("utf-8"))
+        entries.pop("__metadata__", None)
+        return {name: (tuple(e["shape"]), str(e["dtype"])) for name, e in entries.items()}
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged: its header is no table of tensors") from error
+
+
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load a state dict whose names and shapes must match; ValueError names the first mismatch."""
-    own = module.state_dict()
-    for name in [*own, *state]:
-        if name not in state:
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    _match(own, {name: tuple(value.shape) for name, value in state.items()}, source)
+    module.load_state_dict(dict(state))
+
+
+def _match(
+    own: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: str
+) -> None:
+    """ValueError naming the first tensor that is missing, unknown or of another shape."""
+    for name in [*own, *found]:
+        if name not in found:
             raise ValueError(f"{source} lacks the tensor {name!r}")
         if name not in own:
-            raise ValueError(f"{source} has a tensor {name!r} that the model does not know")
-        if own[name].shape != state[name].shape:
-            shapes = f"{tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+            raise ValueError(f"{source} has a tensor {quoted(name)} that the model does not know")
+        if own[name] != found[name]:
+            shapes = f"{found[name]} instead of {own[name]}"
             raise ValueError(f"{source}: {name!r} has the shape {shapes}")
-    module.load_state_dict(dict(state))
 
 
 def half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -165,11 +248,20 @@ def half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file of a model folder; ValueError if it is missing or no object."""
+    """The object in a JSON file of a model folder.
+
+    Raises:
+        ValueError: it is missing, no regular file, too large, or holds something else.
+    """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        size = _regular(file).stat().st_size
+        if size > MAX_JSON:
+            raise ValueError(f"{file} has {size} bytes; at most {MAX_JSON} are read")
+        text = file.read_bytes()
     except OSError as error:
         raise ValueError(f"{file.parent} is no model folder: it has no {file.name}") from error
+    try:
+        content = json.loads(text.decode("utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not valid JSON") from error
     if not isinstance(content, dict):
@@ -177,8 +269,32 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _regular(file: Path) -> Path:
+    """The same; ValueError if it is a device, a pipe or a folder, OSError if it is not there."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise ValueError(f"{file} is no regular file")
+    return file
+
+
+@contextmanager
+def _reading(file: Path, problem: str) -> Iterator[int]:
+    """Errors of a safetensors file as one line; yields the length of its header, if bearable."""
+    try:
+        with _regular(file).open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+        if length > MAX_HEADER:
+            raise ValueError(f"{file} {problem}: its header has {length} bytes")
+        yield length
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file} {problem}: {' '.join(str(error).split())}") from error
+
+
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
+    with _regular(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -21,6 +21,9 @@ from setar.registry import did_you_mean
 
 Config = TypeVar("Config")
 
+MAX_MESSAGE = 500
+"""Characters of a message about a config: values in it may be of any length."""
+
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIGS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "configs"
 """The configs that come with the package; in a checkout they lie beside `src`."""
@@ -64,7 +67,10 @@ def read_toml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
+    """A message on one line, of bearable length, and without what would move a cursor."""
+    text = " ".join(str(message).split())
+    shown = text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}..."
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)
 
 
 def _apply(tables: dict[str, Any], override: str) -> None:

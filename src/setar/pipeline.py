@@ -1,10 +1,13 @@
 """`setar.Pipeline`: a generator with its tokenizer and its classes, the object that users hold."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -13,20 +16,35 @@ from torch import Tensor
 
 from setar import checkpoint
 from setar.config import build, table
-from setar.models.base import FAMILIES, Generator
+from setar.device import find_device
+from setar.models.base import FAMILIES, MAX_CLASSES, Generator
 from setar.models.condition import CONDITIONS
+from setar.numbers import as_whole, whole
 from setar.pictures.masks import Task, hide, prepare
 from setar.pictures.sheets import to_pil
-from setar.pretrained import locate, plugins_of, read_config
+from setar.pretrained import plugins_of, read_config, read_newest
 from setar.recipes.orders import ORDERS
 from setar.recipes.recipe import Recipe
 from setar.recipes.schedules import RESERVED, SCHEDULES
-from setar.registry import did_you_mean, require_plugins
+from setar.registry import did_you_mean, quoted, require_plugins
 from setar.sampling.edit import check_continuation, free_cells
 from setar.sampling.generate import SetDone, check_smoothing, generate, noise_and_plan
 from setar.sampling.guidance import GUIDANCE, Guidance
 from setar.sampling.settings import SamplingDefaults
 from setar.tokenizers.base import TOKENIZERS, Tokenizer, decode_codes, encode_images, to_uint8
+
+MAX_IMAGES = 2**20
+"""The most images of one call, about a million: their codes are all held in memory."""
+
+MAX_BATCH = 2**16
+"""The most images that go through a model at once: their logits are all held in memory."""
+
+MAX_NAME = 255
+"""The most characters of a class name: as many as a folder's may have."""
+
+
+UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Kinds of characters that no class name holds: controls, halves of characters, line ends."""
 
 
 class PartialImages:
@@ -60,7 +78,7 @@ class PartialImages:
         known = (self._codes >= 0).unflatten(1, grid).cpu()
         height, width = pixels.shape[-2] // grid[0], pixels.shape[-1] // grid[1]
         shown = known.repeat_interleave(height, 1).repeat_interleave(width, 2)[:, None]
-        grey = torch.tensor(225, dtype=torch.uint8)
+        grey = torch.tensor(225, dtype=torch.uint8, device="cpu")
         return [self.finish(picture) for picture in to_pil(torch.where(shown, pixels, grey))]
 
 
@@ -89,6 +107,7 @@ class Pipeline:
         defaults: SamplingDefaults | None = None,
         data: str = "",
     ) -> None:
+        check_names(classes)
         if len(classes) != model.config.classes:
             raise ValueError(f"{len(classes)} class names for {model.config.classes} classes")
         if tokenizer.vocabulary != model.config.vocabulary:
@@ -103,33 +122,51 @@ class Pipeline:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, device: str = "cpu", sampling: Mapping[str, Any] | None = None
+        cls,
+        source: str | PathLike[str],
+        device: str | torch.device = "cpu",
+        sampling: Mapping[str, Any] | None = None,
     ) -> "Pipeline":
         """Load a shipped model by name, a model folder, a training run, or a hub id.
 
         Args:
             source: which.
-            device: where it shall compute.
+            device: where it shall compute; ``auto`` is a GPU if there is one.
             sampling: changes of its defaults, as of `SamplingDefaults.changed`.
 
         Raises:
             ValueError: there is no such model, its files are wrong or damaged, it needs a plugin
-                (`setar.load_plugin`), or a change is wrong.
+                (`setar.load_plugin`), this machine has no such device, or a change is wrong.
         """
-        folder = locate(source)
-        config = read_config(folder, ("model", "tokenizer"))
-        require_plugins(config["plugins"], folder)
+        place = find_device(device)
+        if not isinstance(sampling, Mapping | None):
+            raise ValueError(f"`sampling` must be a dict of settings, not {quoted(sampling)}")
+        pipe = read_newest(source, cls._read)
+        pipe.defaults = pipe.defaults.changed(sampling or {})
+        check_smoothing(pipe.model, pipe.defaults.settings)
+        pipe.model.to(place)
+        pipe.tokenizer.to(place)
+        return pipe
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Pipeline":
+        """The pipeline of a model folder, on the CPU."""
+        config = read_config(folder)
         missing = {"model", "tokenizer", "classes"} - config.keys()
         if missing:
             raise ValueError(f"{folder} is no generator: config.json lacks {sorted(missing)}")
-        names = config["classes"]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"{folder}: `classes` of config.json must be a list of names")
+        require_plugins(config["plugins"], folder)
+        defaults = build(SamplingDefaults, config.get("sampling", {}), str(folder), "sampling")
+        names, data = config["classes"], config.get("data") or ""
+        if not isinstance(data, str):
+            raise ValueError(f"{folder}: `data` of config.json must be a name, not {quoted(data)}")
+        try:
+            check_names(names)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
         model = checkpoint.load_module(folder, "model", config["model"], FAMILIES)
         tokenizer = checkpoint.load_module(folder, "tokenizer", config["tokenizer"], TOKENIZERS)
-        defaults = build(SamplingDefaults, config.get("sampling", {}), str(folder), "sampling")
-        defaults, data = defaults.changed(sampling or {}), str(config.get("data") or "")
-        return cls(model.to(device), tokenizer.to(device), names, defaults, data)
+        return cls(model, tokenizer, names, defaults, data)
 
     def describe(self) -> dict[str, Any]:
         """The content of ``config.json``."""
@@ -153,14 +190,22 @@ class Pipeline:
             "plugins": plugins_of(*used),
         }
 
-    def save_pretrained(self, folder: str | Path, half: bool = False, card: str = "") -> None:
+    def save_pretrained(
+        self, folder: str | PathLike[str], half: bool = False, card: str = ""
+    ) -> None:
         """Write a model folder that `from_pretrained` reads.
 
         Args:
             folder: where; a model that is there already is replaced.
             half: store weights as float16.
             card: text of a ``README.md`` (the model card).
+
+        Raises:
+            ValueError: an argument is wrong, or something is there already that is no model.
         """
+        if not isinstance(folder, str | PathLike) or not isinstance(card, str):
+            wrong = quoted(card if isinstance(folder, str | PathLike) else folder)
+            raise ValueError(f"a folder is named by text or a path, a card is text, not {wrong}")
         states = {"model": self.model.state_dict(), "tokenizer": self.tokenizer.state_dict()}
         if half:
             states = {name: checkpoint.half(state) for name, state in states.items()}
@@ -175,23 +220,35 @@ class Pipeline:
     @cached_property
     def size(self) -> tuple[int, int]:
         """Width and height of its pictures, in pixels."""
-        height, width = self.decode(torch.zeros(1, math.prod(self.grid)).long()).shape[-2:]
+        codes = torch.zeros(1, math.prod(self.grid), dtype=torch.int64, device="cpu")
+        height, width = self.decode(codes).shape[-2:]
         return width, height
 
-    def class_id(self, name: str | int) -> int:
-        """The id of a class given by name or id; ValueError if there is none."""
-        if not isinstance(name, str | int):
-            raise ValueError(f"a class is a name or a whole number, not {type(name).__name__}")
-        if name in self.classes:
-            return self.classes.index(name)
-        if isinstance(name, int) or name.isdecimal():
-            if 0 <= int(name) < len(self.classes):
-                return int(name)
+    def class_id(self, name: str | SupportsIndex) -> int:
+        """The id of a class given by name or id.
+
+        Raises:
+            ValueError: there is none, or several have this name.
+        """
+        if isinstance(name, str) and name in self.classes:
+            found = [index for index, known in enumerate(self.classes) if known == name]
+            if len(found) > 1:
+                ids = ", ".join(map(str, found[:5]))
+                raise ValueError(f"several classes are called {quoted(name)}: give an id, {ids}")
+            return found[0]
+        number = as_whole(name)
+        if isinstance(name, str) and name.isdecimal():
+            number = int(name[:20])  # so many are too many already
+        if number is not None:
+            if 0 <= number < len(self.classes):
+                return number
             raise ValueError(f"class id {str(name)[:60]} is not in 0..{len(self.classes) - 1}")
+        if not isinstance(name, str):
+            raise ValueError(f"a class is a name or a whole number, not {type(name).__name__}")
         raise ValueError(f"unknown class {name[:60]!r}; {did_you_mean(name, self.classes, 3)}")
 
     def __call__(
-        self, classes: str | int | Sequence[str | int], **options: Any
+        self, classes: str | SupportsIndex | Iterable[str | SupportsIndex], **options: Any
     ) -> list[Image.Image]:
         """Generate images; class by class, as PIL images.
 
@@ -206,11 +263,11 @@ class Pipeline:
 
     def sample_codes(
         self,
-        classes: str | int | Sequence[str | int],
+        classes: str | SupportsIndex | Iterable[str | SupportsIndex],
         *,
         recipe: str | Recipe | None = None,
         guidance: float | Guidance | None = None,
-        seed: int | Sequence[int] = 0,
+        seed: SupportsIndex | Iterable[SupportsIndex] = 0,
         count: int = 1,
         on_set: Callable[[PartialImages], None] | None = None,
         batch_size: int = 64,
@@ -220,11 +277,14 @@ class Pipeline:
         """Generate ``count`` images of each class, class by class, as codes.
 
         Args:
-            classes: a class name or id, or several.
+            classes: a class name or id, or several. Whole numbers here and below may be numpy's
+                or torch's, and lists of them arrays.
             recipe: any sampling recipe, whatever the model was trained with.
-            guidance: a constant scale, or a `Guidance`.
+            guidance: a scale, which changes as the model's own guidance does; or a `Guidance`.
             seed: image i uses seed + i; or one seed for each image. A seed gives the same image in
-                any batch (except the set sizes of a random schedule, which the whole call shares).
+                any batch up to rounding: float32 sums of few rows may end in another digit than
+                those of many, and a token changes whose draw lies that near to an edge. (Set sizes
+                of a random schedule are shared by the whole call.)
             count: images per class.
             on_set: called after each set of each batch with the partial images.
             batch_size: images generated at once.
@@ -239,11 +299,17 @@ class Pipeline:
         Raises:
             ValueError: an argument is wrong.
         """
-        names = [classes] if isinstance(classes, str | int) else list(classes)
-        if not names or count < 1 or batch_size < 1:
-            raise ValueError("there must be a class, and `count` and `batch_size` at least 1")
+        names = _listed(classes, "a class is a name or a whole number")
+        if not names:
+            raise ValueError("there must be a class")
+        most = max(1, MAX_IMAGES // len(names))
+        why = f"a call makes at most {MAX_IMAGES} images, all held in memory"
+        count = whole("count", count, 1, most, why)
+        batch_size = whole("batch_size", batch_size, 1, MAX_BATCH, "images of a batch are one step")
         ids = [class_id for class_id in map(self.class_id, names) for _ in range(count)]
         seeds = _seeds(seed, len(ids))
+        if on_set is not None and not callable(on_set):
+            raise ValueError(f"`on_set` must be a function, not {quoted(on_set)}")
         chosen = self.defaults.changed({"recipe": recipe, "guidance": guidance, **settings})
         if not chosen.guidance.off and self.model.config.class_dropout == 0:
             raise ValueError(
@@ -252,6 +318,7 @@ class Pipeline:
             )
         free = None if given is None else self._planned(given, len(ids))
         device = next(self.model.parameters()).device
+        own_precision = torch.autocast(device.type, enabled=False)  # whatever the caller has set
         made = []
         for first in range(0, len(ids), batch_size):
             batch = slice(first, first + batch_size)
@@ -260,7 +327,8 @@ class Pipeline:
             asked = torch.tensor(ids[batch], device=device)
             how = (chosen.guidance, chosen.settings, self._teller(on_set, first))
             kept = None if given is None else given.expand(len(ids), -1)[batch]
-            made.append(generate(self.model, asked, plan, noise, *how, kept))
+            with own_precision:
+                made.append(generate(self.model, asked, plan, noise, *how, kept))
         return torch.cat(made)
 
     def edit(
@@ -314,8 +382,9 @@ class Pipeline:
                 recipe; a VAR and a decoder-only model have their own recipe only, and the latter
                 can only make the last tokens in raster order.
         """
-        if rounds < 1:
-            raise ValueError(f"`rounds` (={rounds}) must be at least 1")
+        rounds = whole("rounds", rounds, 1, 100, "two are enough")
+        if not isinstance(task, Task):
+            raise ValueError(f"a task is a picture and a mask, prepared, not {type(task).__name__}")
         class_id = self.class_id(class_)
         pixels = torch.from_numpy(np.asarray(task.image).copy()).permute(2, 0, 1)
         hidden = torch.from_numpy(np.asarray(task.mask) > 0)
@@ -337,8 +406,30 @@ class Pipeline:
         return to_pil(pictures)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes ``[B, N]``, or soft ones, to pictures uint8 ``[B, 3, H, W]`` on the CPU."""
+        """Codes ``[B, N]``, or soft ones, to pictures uint8 ``[B, 3, H, W]`` on the CPU.
+
+        Raises:
+            ValueError: these are no codes of this model.
+        """
+        self._check_codes("codes", codes)
         return decode_codes(self.tokenizer, codes, self.grid)
+
+    def _check_codes(self, name: str, codes: Tensor, least: int = 0) -> None:
+        """ValueError unless these are codes ``[B, N]`` from ``least`` on, or soft ones."""
+        tokens, vocabulary = math.prod(self.grid), self.tokenizer.vocabulary
+        if not isinstance(codes, Tensor):
+            raise ValueError(f"`{name}` must be a tensor, not {type(codes).__name__}")
+        soft = codes.is_floating_point()
+        shape = (len(codes), tokens, *[vocabulary] * soft) if codes.ndim else ()
+        if codes.dtype == torch.bool or codes.is_complex() or not shape or codes.shape != shape:
+            found = f"of shape {list(codes.shape)}, {str(codes.dtype).removeprefix('torch.')}"
+            raise ValueError(f"`{name}` ({found}) must be whole numbers [images, {tokens}]")
+        if codes.numel() and not soft:
+            low, high = (int(edge) for edge in codes.aminmax())
+            if low < least or high >= vocabulary:
+                raise ValueError(
+                    f"`{name}` (={low}..{high}) must be from {least} to {vocabulary - 1}"
+                )
 
     def _teller(
         self, on_set: Callable[[PartialImages], None] | None, first: int
@@ -350,6 +441,7 @@ class Pipeline:
 
     def _planned(self, given: Tensor, images: int) -> Tensor | None:
         """Which tokens ``[N]`` to plan around those given; None if the model plans all of them."""
+        self._check_codes("given", given, -1)
         tokens = math.prod(self.grid)
         if given.shape not in ((1, tokens), (images, tokens)):
             raise ValueError(
@@ -363,11 +455,47 @@ class Pipeline:
         return free if self.model.editing == "kept-first" else None
 
 
-def _seeds(seed: int | Sequence[int], images: int) -> list[int]:
-    seeds = [seed + i for i in range(images)] if isinstance(seed, int) else list(seed)
+def check_names(names: Any) -> None:
+    """ValueError unless these are class names: texts that can be printed on one line."""
+    if not isinstance(names, Sequence) or isinstance(names, str | bytes):
+        raise ValueError(f"`classes` must be a list of names, not {quoted(names)}")
+    if not 1 <= len(names) <= MAX_CLASSES:
+        raise ValueError(f"`classes` must be from 1 to {MAX_CLASSES} names, not {len(names)}")
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"`classes` must be a list of names; {quoted(name)} is none")
+        if not 1 <= len(name) <= MAX_NAME:
+            raise ValueError(
+                f"a class name must have from 1 to {MAX_NAME} characters, not {len(name)}"
+            )
+        if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
+            raise ValueError(f"the class name {quoted(name)} holds a character that is no text")
+
+
+def _listed(value: Any, rule: str) -> list[Any]:
+    """One thing, or several, as a list; ValueError with the rule if it is neither."""
+    if isinstance(value, str) or as_whole(value) is not None:
+        return [value]
+    if isinstance(value, Iterable) and not isinstance(value, bytes) and getattr(value, "ndim", 1):
+        found = list(islice(value, MAX_IMAGES + 1))
+        if len(found) <= MAX_IMAGES:
+            return found
+        raise ValueError(f"a call makes at most {MAX_IMAGES} images, all held in memory")
+    raise ValueError(f"{rule}, not {type(value).__name__}")
+
+
+def _seeds(seed: Any, images: int) -> list[int]:
+    """A seed for each image."""
+    if (first := as_whole(seed)) is not None:
+        seeds = range(first, first + images)
+    else:
+        seeds = _listed(seed, "a seed is a whole number, or there is one for each image")
     if len(seeds) != images:
         raise ValueError(f"{len(seeds)} seeds for {images} images; give one seed or one per image")
-    for value in seeds:
-        if not isinstance(value, int) or not 0 <= value < 2**63:
-            raise ValueError(f"a seed (={value}) must be a whole number from 0 to 2**63 - 1")
-    return seeds
+    found = [as_whole(value) for value in seeds]
+    for value, number in zip(seeds, found, strict=True):
+        if number is None or not 0 <= number < 2**63:
+            raise ValueError(
+                f"a seed (={quoted(value)}) must be a whole number from 0 to 2**63 - 1"
+            )
+    return [number for number in found if number is not None]

@@ -1,14 +1,30 @@
 """Where models come from: this package, a folder, or the Hugging Face hub."""
 
 import os
+import time
+from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any, TypeVar
+
+import torch
 
 from setar import checkpoint
 from setar.checkpoint import CONFIG
-from setar.registry import Table, did_you_mean, require_plugins
+from setar.device import find_device
+from setar.registry import Table, did_you_mean, quoted, require_plugins
 from setar.run_folder import checkpoints, is_run
 from setar.tokenizers.base import TOKENIZERS, Tokenizer
+
+Result = TypeVar("Result")
+
+TRIES = 20
+"""How often a model is read that is replaced meanwhile: each try takes the newest one there is."""
+
+PATIENCE = 30
+"""Seconds without a byte after which the hub is given up."""
 
 SHIPPED = Path(__file__).parent / "weights"
 """Model folders inside the package, by name."""
@@ -19,20 +35,24 @@ def shipped() -> list[str]:
     return sorted(folder.parent.name for folder in SHIPPED.glob(f"[!.]*/{CONFIG}"))
 
 
-def locate(source: str | Path) -> Path:
+def locate(source: str | PathLike[str]) -> Path:
     """The model folder of a shipped name, a model folder, a training run's folder or a hub id.
 
     A run's folder stands for its newest checkpoint; ``owner/name`` is downloaded from the hub once.
+    A hub that sends nothing for `PATIENCE` seconds is given up.
 
     Raises:
         ValueError: there is no such model.
     """
+    if not isinstance(source, str | PathLike):
+        raise ValueError(f"a model is named by text or a path, not {quoted(source)}")
     folder = Path(source)
     # os.path answers False where pathlib raises: names too long, folders one may not enter.
     if os.path.isfile(folder / CONFIG):
         return folder
     if is_run(folder):
-        if found := checkpoints(folder):
+        # A run in training may replace its only checkpoint while the folder is listed.
+        if found := checkpoints(folder) or checkpoints(folder):
             return found[-1]
         raise ValueError(f"the run {folder} has no checkpoint yet")
     name = str(source)
@@ -61,16 +81,53 @@ def read_config(folder: Path, parts: tuple[str, ...] = ()) -> dict[str, Any]:
     return {**config, "plugins": plugins}
 
 
-def load_tokenizer(source: str | Path, device: str = "cpu") -> Tokenizer:
-    """The tokenizer of any such model; ValueError if it has none or is damaged."""
-    folder = locate(source)
-    config = read_config(folder, ("tokenizer",))
+def read_newest(source: str | PathLike[str], read: Callable[[Path], Result]) -> Result:
+    """What ``read`` makes of the model folder of a source, though it may be replaced meanwhile.
+
+    A run that is being trained deletes its older checkpoints, and a model that is saved again takes
+    the place of the one before. What was lost in the middle is read again from the newer one.
+
+    Raises:
+        ValueError: there is no such model, or it cannot be read.
+    """
+    for _ in range(TRIES):
+        folder = locate(source)
+        before = _identity(folder)
+        try:
+            return read(folder)
+        except ValueError:
+            if _identity(folder) == before:
+                raise
+    raise ValueError(f"{source} was replaced {TRIES} times while it was read")
+
+
+def _identity(folder: Path) -> object:
+    """What changes if another folder takes the place of this one; None if there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def load_tokenizer(source: str | PathLike[str], device: str | torch.device = "cpu") -> Tokenizer:
+    """The tokenizer of any such model, on a device (``auto``: a GPU if there is one).
+
+    Raises:
+        ValueError: there is no such model or device, it has no tokenizer, or is damaged.
+    """
+    place = find_device(device)
+    return read_newest(source, _read_tokenizer).to(place)
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    config = read_config(folder)
     entry = config.get("tokenizer")
     if entry is None:
         raise ValueError(f"{folder} has no tokenizer")
     if isinstance(entry, dict) and entry.get("family") not in TOKENIZERS:
         require_plugins(config["plugins"], folder)
-    return checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS).to(device)
+    return checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS)
 
 
 def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -79,7 +136,7 @@ def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"tokenizer": entry, "plugins": plugins_of((TOKENIZERS, entry["family"]))}
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: str | PathLike[str]) -> None:
     """Write a model folder of a tokenizer alone."""
     weights = {"tokenizer": tokenizer.state_dict()}
     checkpoint.save(Path(folder), describe_tokenizer(tokenizer), weights)
@@ -91,11 +148,50 @@ def plugins_of(*entries: tuple[Table[Any], str]) -> list[str]:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    """The folder of a model on the hub, downloaded if it is not there yet.
 
+    Some versions of the hub's client wait for ever for a host that says nothing, so it works in a
+    thread that is left behind once nothing more arrives.
+    """
+    from huggingface_hub import constants
+
+    found: Queue[Path | Exception] = Queue()
+    Thread(target=lambda: found.put(_fetch(name)), daemon=True).start()
+    arriving = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
+    size, last = 0, time.monotonic()
+    while time.monotonic() < last + PATIENCE:
+        try:
+            result = found.get(timeout=0.2)
+        except Empty:
+            before, size = size, _size(arriving)
+            last = time.monotonic() if size != before else last
+            continue
+        if isinstance(result, Path):
+            return result
+        reason = (str(result).splitlines() or [type(result).__name__])[0]
+        raise ValueError(f"no folder {name!r} here, nor a model on the hub: {reason}") from result
+    if isinstance(kept := _fetch(name, local_files_only=True), Path):
+        return kept
+    raise ValueError(
+        f"no folder {name!r} here, and the hub ({constants.ENDPOINT}) has sent nothing for "
+        f"{PATIENCE} seconds"
+    )
+
+
+def _fetch(name: str, **options: Any) -> Path | Exception:
+    """The folder of a model on the hub, or why there is none."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.md"]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"no folder {name!r} here, nor a model on the hub: {reason}") from error
+        return Path(snapshot_download(name, allow_patterns=wanted, **options))
+    except Exception as error:  # whatever the client raises, it becomes one line
+        return error
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files of a folder, 0 if there is none."""
+    try:
+        return sum(file.stat().st_size for file in folder.iterdir())
+    except OSError:
+        return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import zipfile
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from foreign_files import assert_same_weights
 from random_weights import random_fmt, randomise
 from setar import checkpoint
 from setar.importers import foreign
+from setar.importers.var import WRAPPERS as WRAPPERS_OF_VAR
+from setar.importers.var_vqvae import WRAPPERS as WRAPPERS_OF_ITS_TOKENIZER
 from setar.pipeline import Pipeline
 from setar.pretrained import load_tokenizer
 from setar.sampling.settings import SamplingDefaults
@@ -110,6 +113,97 @@ def test_garbage(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=r"^[^\n]*(cannot read|no state dict)[^\n]*$"):
         read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
+)
+def test_names_of_parallel_and_compiled_models(state, tmp_path, prefix):
+    torch.save({"first": {prefix + k: v for k, v in state.items()}}, tmp_path / "vq.pt")
+    assert read(tmp_path / "vq.pt").keys() == state.keys()
+
+
+def test_names_of_blocks_that_were_compiled_or_sharded(tmp_path):
+    names = ["a._orig_mod.b", "a._fsdp_wrapped_module.c", "_checkpoint_wrapped_module.d", "e"]
+    torch.save({name: torch.ones(1) for name in names}, tmp_path / "vq.pt")
+    assert [*read(tmp_path / "vq.pt")] == ["a.b", "a.c", "d", "e"]
+
+
+def test_a_module_that_is_called_module_stays(tmp_path):
+    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "vq.pt")
+    assert [*read(tmp_path / "vq.pt")] == ["module.a", "b"]
+
+
+def test_an_average_of_weights_counts_its_updates(state, tmp_path):
+    averaged = {"n_averaged": torch.tensor(7), **{f"module.{k}": v for k, v in state.items()}}
+    torch.save(averaged, tmp_path / "vq.pt")
+    assert read(tmp_path / "vq.pt").keys() == state.keys()
+
+
+def test_the_same_tensor_twice(tmp_path):
+    torch.save({"a": torch.ones(1), "_orig_mod.a": torch.zeros(1)}, tmp_path / "vq.pt")
+    with pytest.raises(ValueError, match=r"vq.pt: it holds the same tensors twice"):
+        read(tmp_path / "vq.pt")
+
+
+def test_a_checkpoint_of_vars_training(tmp_path):
+    """Both its networks are in one file."""
+    var, vqvae = {"a": torch.ones(1)}, {"b": torch.ones(1)}
+    trainer = {"config": {"depth": 16}, "var_wo_ddp": var, "vae_local": vqvae, "var_opt": {}}
+    torch.save({"epoch": 3, "iter": 0, "trainer": trainer, "args": {}}, tmp_path / "ar-ckpt.pth")
+    assert [*foreign.read(tmp_path / "ar-ckpt.pth", WRAPPERS_OF_VAR)] == ["a"]
+    assert [*foreign.read(tmp_path / "ar-ckpt.pth", WRAPPERS_OF_ITS_TOKENIZER)] == ["b"]
+
+
+def test_wrappers_inside_wrappers(state, tmp_path):
+    """Whatever is empty or no table is passed over."""
+    nested = {"epoch": 3, "first": {}, "second": {"first": state, "config": {"lr": 1e-4}}}
+    torch.save(nested, tmp_path / "vq.pt")
+    assert read(tmp_path / "vq.pt").keys() == state.keys()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "problem"),
+    [
+        (torch.ones(1).expand(10**12), "larger than what is stored"),
+        (torch.ones(3, 1).expand(3, 7), "larger than what is stored"),
+        (torch.eye(3).to_sparse(), "is sparse, quantised or without content"),
+        (torch.empty(3, device="meta"), "is sparse, quantised or without content"),
+    ],
+    ids=["expanded", "a little", "sparse", "meta"],
+)
+def test_tensors_that_are_not_what_they_say(state, tmp_path, tensor, problem):
+    torch.save({"first": {**state, "c": tensor}}, tmp_path / "vq.pt")
+    with pytest.raises(ValueError, match=rf"^[^\n]*vq.pt: 'c' [^\n]*{problem}[^\n]*$"):
+        read(tmp_path / "vq.pt")
+
+
+def test_an_archive_that_unfolds(state, tmp_path):
+    """A few bytes of a compressed archive could become any number of them."""
+    torch.save(state, tmp_path / "vq.pt")
+    with zipfile.ZipFile(tmp_path / "vq.pt") as stored:
+        entries = {name: stored.read(name) for name in stored.namelist()}
+    with zipfile.ZipFile(tmp_path / "vq.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in entries.items():
+            packed.writestr(name, content)
+    with pytest.raises(ValueError, match="not a PyTorch checkpoint of plain tensors, or damaged"):
+        read(tmp_path / "vq.pt")
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_weights_that_are_no_numbers(number):
+    model = small_vqgan(7)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    state["decoder.norm.bias"][3] = number
+    kind = "NaN" if number != number else "infinity"
+    with pytest.raises(ValueError, match=f"'decoder.norm.bias' holds {kind}"):
+        foreign.load(VQGAN, model.config, state, str, "a tokenizer")
+
+
+def test_a_default_of_float64_changes_nothing(float64_by_default):
+    model = small_vqgan(7)
+    loaded = foreign.load(VQGAN, model.config, model.state_dict(), str, "a tokenizer")
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
 
 
 # Writing

@@ -123,15 +123,20 @@ class TestConvert:
         assert llamagen_gpt.infer_config(state, (2, 3), 2) == SMALL
 
     @pytest.mark.parametrize(
-        ("width", "heads"), [(768, 12), (1024, 16), (1280, 20), (1536, 24), (3200, 32)]
+        ("width", "layers", "heads"),
+        [(768, 12, 12), (1024, 24, 16), (1280, 36, 20), (1536, 48, 24), (3200, 24, 32)],
     )
-    def test_heads_of_published_widths(self, width, heads):
+    def test_heads_of_published_models(self, width, layers, heads):
         shapes = {llamagen_gpt.CLASS_TABLE: (1001, width), "tok_embeddings.weight": (16384, width)}
+        shapes |= {f"layers.{i}.attention.wo.weight": (width, width) for i in range(layers)}
         state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
         config = llamagen_gpt.infer_config(state)
         assert (config.heads, config.classes, config.grid) == (heads, 1000, (16, 16))
         assert config.class_dropout > 0
         assert llamagen_gpt.infer_config(state, heads=4).heads == 4
+        del state[f"layers.{layers - 1}.attention.wo.weight"]
+        with pytest.raises(ValueError, match="must be given"):
+            llamagen_gpt.infer_config(state)
 
     def test_other_widths_need_their_heads(self, state):
         with pytest.raises(ValueError, match=r"has the width 32, so .* must be given \(`heads`\)"):
@@ -157,10 +162,32 @@ class TestConvert:
         state["freqs_cis"] = torch.zeros(7, 8, 2)
         assert_same_weights(convert(state), state)
 
+    @pytest.mark.parametrize("changes", [{"grid": (3, 3)}, {"heads": 4}])
+    def test_and_it_tells_grid_and_heads(self, state, changes):
+        state["freqs_cis"] = torch.zeros(7, 8, 2)
+        with pytest.raises(ValueError, match=r"'freqs_cis' has the shape \(7, 8, 2\) instead of"):
+            convert(state, **changes)
+
+    @pytest.mark.parametrize(("classes", "dropout"), [(1000, 0.0), (999, 0.1)])
+    def test_a_thousand_rows_may_be_either(self, state, classes, dropout):
+        state[llamagen_gpt.CLASS_TABLE] = torch.randn(1000, 32)
+        with pytest.raises(ValueError, match="say which, --classes 1000 or --classes 999"):
+            convert(state)
+        model = convert(state, classes=classes)
+        assert (model.config.classes, model.config.class_dropout) == (classes, dropout)
+        table = model.condition.table.weight
+        assert torch.equal(table[:1000], state[llamagen_gpt.CLASS_TABLE])
+        assert len(table) == classes + 1
+
+    @pytest.mark.parametrize("classes", [4, 7, True, "5"])
+    def test_classes_that_the_table_does_not_have(self, state, classes):
+        with pytest.raises(ValueError, match="must be 5, or 6 if there is no row for 'no class'"):
+            convert(state, classes=classes)
+
     def test_a_model_without_class_dropout(self, state):
         """Just the 1000 classes of ImageNet, and none for "no class"."""
         state[llamagen_gpt.CLASS_TABLE] = torch.randn(1000, 32)
-        model = convert(state)
+        model = convert(state, classes=1000)
         assert (model.config.classes, model.config.class_dropout) == (1000, 0.0)
         table = model.condition.table.weight
         assert torch.equal(table[:1000], state[llamagen_gpt.CLASS_TABLE])
@@ -263,7 +290,7 @@ class TestImport:
         torch.save(state, tmp_path / "gpt.pt")
         tokenizer = save_vqgan(tmp_path / "vq")
         llamagen_gpt.import_llamagen_gpt(
-            tmp_path / "gpt.pt", tokenizer, tmp_path / "gpt", (2, 3), 2
+            tmp_path / "gpt.pt", tokenizer, tmp_path / "gpt", (2, 3), 2, 1000
         )
         pipe = Pipeline.from_pretrained(tmp_path / "gpt")
         assert pipe.defaults.guidance.scale == 1
@@ -286,6 +313,18 @@ class TestImport:
         shown = self.refusal(refused, tmp_path / "gpt.pt", tokenizer, "--heads", 2)
         assert "gpt.pt: " in shown
         assert "layers.1.attention.wo.weight" in shown
+
+    def test_a_thousand_rows_are_asked_for(self, state, tmp_path, run, refused):
+        state[llamagen_gpt.CLASS_TABLE] = torch.randn(1000, 32)
+        torch.save(state, tmp_path / "gpt.pt")
+        tokenizer = save_vqgan(tmp_path / "vq")
+        shown = self.refusal(refused, tmp_path / "gpt.pt", tokenizer, "--heads", 2)
+        assert "--classes 1000 or --classes 999" in shown
+        options = ["--tokenizer", tokenizer, "--grid", "2x3", "--heads", 2, "--classes", 999]
+        code, shown, _ = run(
+            "import", "llamagen-gpt", tmp_path / "gpt.pt", *options, "--out", tmp_path / "gpt"
+        )
+        assert (code, "999 classes" in shown) == (0, True)
 
     def test_heads_that_are_not_known(self, file, tmp_path, refused):
         shown = self.refusal(refused, file, save_vqgan(tmp_path / "vq"))

@@ -8,6 +8,7 @@ from random_weights import randomise
 from setar import checkpoint
 from setar.importers import var_vqvae
 from setar.models.var import SCALES_256, SCALES_512
+from setar.pretrained import load_tokenizer
 from setar.tokenizers.base import TOKENIZERS
 from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ
 
@@ -219,10 +220,22 @@ class TestConvert:
             var_vqvae.convert(state, SCALES)
 
     def test_phis_whose_scales_float_rounding_decides(self, state):
+        """Their formula in float64 says this; by ours a tie goes to the later phi."""
         for kind in ("weight", "bias"):
             del state[f"quantize.quant_resi.qresi_ls.3.{kind}"]
-        with pytest.raises(ValueError, match="3 phis for 4 scales: known are 1, 4, or one for"):
-            var_vqvae.convert(state, SCALES)
+        model = var_vqvae.convert(state, SCALES)
+        assert (model.config.phis, model.codebook.phi_of_scale) == (3, [0, 0, 1, 2])
+        assert var_vqvae.convert(state, (1, 2, 4)).codebook.phi_of_scale == [0, 1, 2]
+
+    def test_more_phis_than_scales(self, state, tmp_path):
+        """Four phis are theirs for any number of scales; one of them then is of no use."""
+        torch.save(state, tmp_path / "vae.pth")
+        model = var_vqvae.import_var_vqvae(tmp_path / "vae.pth", tmp_path / "vq", (1, 2, 4))
+        assert (model.config.phis, model.codebook.phi_of_scale) == (4, [0, 2, 3])
+        loaded = load_tokenizer(tmp_path / "vq")
+        assert_same_weights(loaded, model)
+        codes = torch.arange(2 * 21).view(2, 21) % 7
+        assert torch.equal(loaded.decode(codes, (1, 21)), model.decode(codes))
 
     def test_scales_that_do_not_grow(self, state):
         with pytest.raises(ValueError, match="2x2 follows 3x3"):

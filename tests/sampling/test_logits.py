@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from setar.sampling.logits import draw, probabilities
+from setar.sampling.logits import draw, is_distribution, probabilities
 
 logits_lists = st.lists(st.integers(-6, 6).map(lambda n: n / 2), min_size=1, max_size=9)
 """Few different values, so that ties are common."""
@@ -93,6 +94,94 @@ def test_top_p_among_equals_keeps_no_more_than_it_needs(top_p, kept):
     assert probs.max() == pytest.approx(1 / kept)
 
 
+def llamagen(logits, top_p):
+    """Which codes its filter keeps: one is removed if those before it have more than ``top_p``."""
+    ordered, index = logits.sort(descending=True)
+    removed = ordered.softmax(-1).cumsum(-1) > top_p
+    removed = torch.cat([torch.tensor([False]), removed[:-1]])
+    return torch.zeros_like(removed).scatter(0, index, ~removed)
+
+
+def var(logits, top_p):
+    """Which codes its filter keeps: one is removed if it and those after it have 1 - ``top_p``."""
+    ordered, index = logits.sort(descending=False)
+    removed = ordered.softmax(-1).cumsum(-1) <= 1 - top_p
+    removed[-1] = False
+    return torch.zeros_like(removed).scatter(0, index, ~removed)
+
+
+def test_top_p_where_the_dialects_differ():
+    """Two codes of equal logits have exactly 0.5 each: LlamaGen keeps the second, VAR does not."""
+    equal = torch.zeros(2)
+    assert [int(kept(equal, 0.5).sum()) for kept in (llamagen, var)] == [2, 1]
+    assert int((probabilities(equal, top_p=0.5) > 0).sum()) == 1
+    assert int((probabilities(equal, top_p=0.501) > 0).sum()) == 2
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(-48, 48), min_size=1, unique=True), st.floats(0.01, 0.999))
+def test_top_p_agrees_with_both_dialects_elsewhere(logits, top_p):
+    row = torch.tensor(logits) / 8  # all different: among equals their place in the list decides
+    sums = row.double().softmax(-1).sort(descending=True).values.cumsum(-1)
+    assume(min(abs(float(s) - top_p) for s in sums) > 1e-5)
+    kept = probabilities(row, top_p=top_p) > 0
+    possible = row.softmax(-1) > 0
+    assert torch.equal(kept, llamagen(row, top_p) & possible)
+    assert torch.equal(kept, var(row, top_p) & possible)
+
+
+@pytest.mark.parametrize("count", [3, 7, 10, 1000])
+def test_top_p_adds_exactly(count):
+    """So many equal codes have a sum that float32 would round up or down."""
+    probs = probabilities(torch.zeros(count), top_p=1 - 1e-9)
+    assert int((probs > 0).sum()) == count
+
+
+@pytest.mark.parametrize(
+    "row", [[0.0, math.nan, 1.0], [0.0, math.inf, 1.0], [-math.inf] * 3], ids=str
+)
+@pytest.mark.parametrize(
+    "filters", [{}, {"temperature": 0.0}, {"top_k": 2}, {"top_p": 0.5}, {"min_p": 0.5}], ids=str
+)
+def test_what_is_no_distribution_gives_no_code(row, filters):
+    rows = torch.tensor([[0.0, 2.0, 1.0], row])
+    assert not is_distribution(rows)
+    assert is_distribution(rows[:1])
+    probs = probabilities(rows, **filters)
+    assert probs[1].isnan().all()
+    assert not probs[0].isnan().any()
+    assert draw(probs, torch.tensor([0.5, 0.5]))[1] == -1
+
+
+def test_minus_infinity_is_a_code_that_cannot_be():
+    row = torch.tensor([-math.inf, 0.0, -math.inf, 0.0])
+    assert is_distribution(row)
+    assert probabilities(row).tolist() == [0, 0.5, 0, 0.5]
+    assert draw(probabilities(row), torch.tensor(0.5)) == 3
+
+
+def test_draws_are_exact_among_many_codes():
+    """Of a million equal codes each has its own share of the numbers that noise can be."""
+    count = 2**20
+    probs = torch.full((count,), 1 / count).expand(5, -1)
+    noise = torch.tensor([0.0, 0.25, 0.5, 0.75, 1 - 2**-24])
+    assert draw(probs, noise).tolist() == [0, count // 4, count // 2, 3 * count // 4, count - 1]
+
+
+def test_no_float64_is_made():
+    """Some devices have none."""
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            assert getattr(made, "dtype", None) != torch.float64
+            return made
+
+    with Watch():
+        probs = probabilities(torch.randn(3, 50), 0.7, 20, 0.9, 0.01)
+        draw(probs, torch.rand(3))
+
+
 def test_top_p_among_equals_is_the_same_in_any_batch():
     alone = probabilities(torch.zeros(1, 4096), top_p=0.3)
     batch = probabilities(torch.zeros(40, 3, 4096), top_p=0.3)
@@ -167,7 +256,7 @@ def brute_force(weights, uniform):
 @given(weight_lists, st.integers(0, 2**24 - 1))
 def test_draw_is_the_inverse_of_the_cumulated_probability(weights, noise):
     uniform = noise / 2**24
-    code = draw(torch.tensor(weights).float(), torch.tensor(uniform))
+    code = draw(torch.tensor(weights) / 128, torch.tensor(uniform))  # exact; they sum to at most 1
     assert code.item() == brute_force(weights, uniform)
 
 
@@ -178,7 +267,7 @@ def test_draw_is_the_inverse_of_the_cumulated_probability(weights, noise):
 )
 def test_impossible_codes_are_never_drawn(weights, uniform):
     probs = torch.tensor(weights).float()
-    for scaled in (probs, probs / probs.sum(), probs * 1e-30):
+    for scaled in (probs / 128, probs / probs.sum(), probs * 1e-30):
         assert scaled[draw(scaled, torch.tensor(uniform, dtype=torch.float64))] > 0
 
 

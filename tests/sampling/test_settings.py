@@ -30,13 +30,14 @@ def test_a_recipe_is_itself_or_its_text():
 
 
 def test_guidance_is_itself_a_scale_that_stays_or_its_parts():
-    assert OWN.changed({"guidance": 3}).guidance == Guidance(3.0)
-    assert OWN.changed({"guidance": Guidance(3.0, "var")}).guidance == Guidance(3.0, "var")
     scaled = Guidance(3.0, "linear", interval=(0.1, 0.9))
+    assert OWN.changed({"guidance": 3}).guidance == scaled, "a number is a scale, as --guidance is"
+    assert OWN.changed({"guidance": Guidance(3.0, "var")}).guidance == Guidance(3.0, "var")
     assert OWN.changed({"scale": 3.0}).guidance == scaled
     constant = Guidance(1.5, "constant", interval=(0.1, 0.9))
     assert OWN.changed({"schedule": "constant"}).guidance == constant
-    assert OWN.changed({"guidance": 3.0, "schedule": "var"}).guidance == Guidance(3.0, "var")
+    own = Guidance(3.0, "var", interval=(0.1, 0.9))
+    assert OWN.changed({"guidance": 3.0, "schedule": "var"}).guidance == own
     assert OWN.changed({"interval": [0, 1]}).guidance == Guidance(1.5, "linear")
 
 

@@ -51,11 +51,14 @@ def llamagen_gpt(
     heads: Annotated[
         int | None, typer.Option(help="Attention heads, for widths that were never published.")
     ] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Classes, where the file does not tell (1000 or 999).")
+    ] = None,
 ) -> None:
     """Import a class-conditional GPT of LlamaGen, to be sampled with its tokenizer."""
     from setar.importers.llamagen_gpt import import_llamagen_gpt
 
-    model = import_llamagen_gpt(file, tokenizer, out, parse_grid(grid), heads)
+    model = import_llamagen_gpt(file, tokenizer, out, parse_grid(grid), heads, classes)
     _report(out, *_size(model), f"{model.config.classes} classes")
 
 

@@ -7,6 +7,7 @@ be in it with the right shape: what would load by halves is refused in one line.
 import argparse
 import pickle
 import struct
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from setar.checkpoint import read_tensors
+from setar.device import float32_by_default
 from setar.models.base import Generator
 from setar.pipeline import Pipeline
+from setar.registry import quoted
 from setar.sampling.settings import SamplingDefaults
 from setar.tokenizers.base import Tokenizer
 
@@ -41,14 +43,19 @@ UNREADABLE = (
     RuntimeError,
     TypeError,
     ValueError,
+    zipfile.BadZipFile,
 )
+
+WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Parts of names that say how a module was run, at any depth: compiled, sharded, recomputed."""
 
 
 def read(path: Path, wrappers: Collection[str]) -> dict[str, Tensor]:
     """The state dict in a ``.safetensors`` file, or in a checkpoint of ``torch.save``.
 
     Only tensors and plain values are unpickled, never code. Weights may lie bare or under one of
-    the names ``wrappers``; the first of these wins.
+    the names ``wrappers``, of which the first wins, and under another one inside of that. What
+    compiling, sharding and data parallelism put into the names of tensors is taken out of them.
 
     Raises:
         ValueError: there is no such file, it is damaged, or it holds something else.
@@ -57,23 +64,53 @@ def read(path: Path, wrappers: Collection[str]) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     content = _content(path)
-    if isinstance(content, Mapping):
-        content = next((content[name] for name in wrappers if name in content), content)
+    while isinstance(content, Mapping):
+        inner = (content[name] for name in wrappers if isinstance(content.get(name), Mapping))
+        found = next(filter(None, inner), None)
+        if found is None:
+            break
+        content = found
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{path} holds no state dict, bare or under {', '.join(wrappers)}")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{path} holds no state dict: {str(name)[:80]!r} is not a tensor")
-    return dict(content)
+            raise ValueError(f"{path} holds no state dict: {quoted(name)} is not a tensor")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise ValueError(f"{path}: {quoted(name)} is sparse, quantised or without content")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"{path}: {quoted(name)} says that it is larger than what is stored")
+    with blame(path):
+        return unwrapped(content)
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with the names of the model itself; ValueError if two of them become one.
+
+    >>> unwrapped({"module.layers.0._orig_mod.bias": torch.zeros(1)})
+    {'layers.0.bias': tensor([0.])}
+    """
+    names = {name: [part for part in name.split(".") if part not in WRAPPED] for name in state}
+    # An average of weights counts its updates beside the module.
+    names = {name: parts for name, parts in names.items() if parts != ["n_averaged"]}
+    while names and all(len(parts) > 1 and parts[0] == "module" for parts in names.values()):
+        names = {name: parts[1:] for name, parts in names.items()}
+    found = {".".join(parts): state[name] for name, parts in names.items()}
+    if len(found) < len(names):
+        raise ValueError("it holds the same tensors twice, under names that differ in their prefix")
+    return found
 
 
 def _content(path: Path) -> Any:
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
-        except (OSError, SafetensorError) as error:
+            return read_tensors(path)
+        except ValueError as error:
             raise ValueError(f"cannot read {path}: not a safetensors file, or damaged") from error
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # a few bytes could unfold to any number
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise ValueError("torch.save compresses nothing")
         # Checkpoints of a training often carry its arguments; a Namespace is a dict with dots.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -112,9 +149,10 @@ def load(
         ignored: their tensors that are no parameters.
 
     Raises:
-        ValueError: names a tensor that is missing, unknown, or of the wrong shape or kind.
+        ValueError: names a tensor that is missing, unknown, of the wrong shape or kind, or that
+            holds what is no number.
     """
-    with torch.device("meta"):
+    with float32_by_default(), torch.device("meta"):
         model = family(config)
     names = {ours: foreign_name(ours) for ours in model.state_dict()}
     for ours, empty in model.state_dict().items():
@@ -128,6 +166,10 @@ def load(
     weights = {
         ours: state[theirs].detach().to(torch.float32, copy=True) for ours, theirs in names.items()
     }
+    for ours, weight in weights.items():
+        if not weight.isfinite().all():
+            kind = "NaN" if weight.isnan().any() else "infinity"
+            raise ValueError(f"{names[ours]!r} holds {kind}: the model can make no picture")
     model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)
 

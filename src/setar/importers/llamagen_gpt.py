@@ -2,7 +2,7 @@
 
 Their network is our `DecoderOnlyTransformer` under other names, with a class token that rotary
 embedding sets to zero. Width, layers, vocabulary and classes are read off the tensors; heads and
-grid leave no trace there. Of the heads a table of the published widths tells; the grid is asked.
+grid leave no trace there. Of the heads of published models a table tells; the grid is asked.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from setar.importers import foreign
 from setar.models.decoder_only import DecoderOnlyConfig, DecoderOnlyTransformer
 from setar.pretrained import load_tokenizer
 from setar.recipes.recipe import Recipe
+from setar.registry import quoted
 from setar.sampling.guidance import Guidance
 from setar.sampling.settings import SamplingDefaults
 
@@ -38,15 +39,15 @@ BLOCK_NAMES = {
 }
 CLASS_TABLE = "cls_embedding.embedding_table.weight"
 
-NOT_PARAMETERS = frozenset({"freqs_cis"})
-"""Rotary angles, a constant of the grid that some files carry."""
+ANGLES = "freqs_cis"
+"""Rotary angles, a constant of grid and heads that some files carry."""
 
-WRAPPERS = ("model", "module", "state_dict")
+WRAPPERS = ("model", "module", "state_dict", "ema")
 """Entries of a checkpoint that hold the weights, in the order in which theirs are looked for; the
 largest models (XXL, 3B) lie bare."""
 
-HEADS = {768: 12, 1024: 16, 1280: 20, 1536: 24, 2048: 32, 3200: 32}
-"""Attention heads by the width of a published model."""
+HEADS = {(768, 12): 12, (1024, 24): 16, (1280, 36): 20, (1536, 48): 24, (3200, 24): 32}
+"""Attention heads by width and layers of the published models: B, L, XL, XXL and 3B."""
 
 IMAGENET = 1000
 """Classes of all published models."""
@@ -58,6 +59,7 @@ def import_llamagen_gpt(
     out: Path,
     grid: tuple[int, int] = (16, 16),
     heads: int | None = None,
+    classes: int | None = None,
 ) -> DecoderOnlyTransformer:
     """Convert a checkpoint of LlamaGen's GPT and a tokenizer into the model folder ``out``.
 
@@ -69,7 +71,9 @@ def import_llamagen_gpt(
         tokenizer: a model folder with the tokenizer of its codes (see `llamagen_vq`).
         out: where to write.
         grid: rows and columns of tokens.
-        heads: attention heads; None looks the width up in `HEADS`.
+        heads: attention heads; None looks width and layers up in `HEADS`.
+        classes: their number; None takes the last row of the class table for "no class", and asks
+            if there are just the 1000 rows that ImageNet would have without.
 
     Returns:
         The generator, as `convert` makes it.
@@ -81,52 +85,72 @@ def import_llamagen_gpt(
     decoder = load_tokenizer(tokenizer)
     state = foreign.read(file, WRAPPERS)
     with foreign.blame(file):
-        model = convert(state, grid, heads)
+        model = convert(state, grid, heads, classes)
         guidance = Guidance(2.0 if model.config.class_dropout else 1.0)
         foreign.save(model, decoder, SamplingDefaults(Recipe.parse("ar"), guidance), out)
     return model
 
 
 def convert(
-    state: Mapping[str, Tensor], grid: tuple[int, int] = (16, 16), heads: int | None = None
+    state: Mapping[str, Tensor],
+    grid: tuple[int, int] = (16, 16),
+    heads: int | None = None,
+    classes: int | None = None,
 ) -> DecoderOnlyTransformer:
     """LlamaGen's state dict as our model, in float32 and frozen; errors of `foreign.load`.
 
     Raises:
-        ValueError: ``heads`` or ``grid`` is impossible, too.
+        ValueError: ``heads``, ``grid`` or ``classes`` is impossible, too.
     """
-    config = infer_config(state, grid, heads)
+    config = infer_config(state, grid, heads, classes)
+    if ANGLES in state:
+        angles = (1 + grid[0] * grid[1], config.width // config.heads // 2, 2)
+        foreign.find(state, ANGLES, angles, KIND)
     if config.class_dropout == 0:
         # Our table has a row for "no class" in any case; nothing reads it here.
         rows = state[CLASS_TABLE]
         state = {**state, CLASS_TABLE: torch.cat([rows, torch.zeros_like(rows[:1])])}
-    return foreign.load(DecoderOnlyTransformer, config, state, foreign_name, KIND, NOT_PARAMETERS)
+    return foreign.load(DecoderOnlyTransformer, config, state, foreign_name, KIND, {ANGLES})
 
 
 def infer_config(
-    state: Mapping[str, Tensor], grid: tuple[int, int] = (16, 16), heads: int | None = None
+    state: Mapping[str, Tensor],
+    grid: tuple[int, int] = (16, 16),
+    heads: int | None = None,
+    classes: int | None = None,
 ) -> DecoderOnlyConfig:
     """The shape of the model from its embeddings; ValueError if it cannot be told.
 
-    The last row of the class table is "no class", unless there are just the 1000 of ImageNet: a
-    model that was trained without class dropout has no such row.
+    The last row of the class table is "no class"; a model that was trained without class dropout
+    has no such row.
     """
     table = foreign.find(state, CLASS_TABLE, ("classes", "width"), KIND)
     tokens = foreign.find(state, "tok_embeddings.weight", ("codes", "width"), KIND)
     rows, width = table.shape
-    null = rows != IMAGENET
-    if heads is None and width not in HEADS:
+    if classes is None and rows == IMAGENET:
         raise ValueError(
-            f"no published model has the width {width}, so its number of attention heads must be "
-            f"given (`heads`); known widths: {', '.join(map(str, HEADS))}"
+            f"{CLASS_TABLE!r} has 1000 rows, which may be 1000 classes, or 999 and 'no class': say "
+            "which, --classes 1000 or --classes 999 (in Python: classes=1000)"
+        )
+    if classes not in (None, rows, rows - 1):
+        raise ValueError(
+            f"`classes` (={quoted(classes)}) must be {rows - 1}, or {rows} if there is no row for "
+            f"'no class': {CLASS_TABLE!r} has {rows} rows"
+        )
+    null = classes != rows
+    layers = foreign.count_parts(state, "layers.")
+    if heads is None and (width, layers) not in HEADS:
+        raise ValueError(
+            f"no published model with {layers} layers has the width {width}, so its number of "
+            "attention heads must be given (`heads`)"
         )
     return DecoderOnlyConfig(
         vocabulary=tokens.shape[0],
         classes=rows - 1 if null else rows,
         grid=grid,
         width=width,
-        heads=HEADS[width] if heads is None else heads,
-        layers=foreign.count_parts(state, "layers."),
+        heads=HEADS[width, layers] if heads is None else heads,
+        layers=layers,
         class_dropout=0.1 if null else 0.0,
         class_rotation="zero",
     )

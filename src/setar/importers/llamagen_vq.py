@@ -43,7 +43,7 @@ RESAMPLE_NAMES = {"encoder": "downsample", "decoder": "upsample"}
 NOT_PARAMETERS = frozenset({"quantize.codebook_used"})
 """The last 65536 codes they saw in training: a statistic, absent from some files."""
 
-WRAPPERS = ("ema", "model", "state_dict")
+WRAPPERS = ("ema", "model", "state_dict", "module")
 """Entries of a checkpoint that hold the weights; theirs are evaluated in this order too."""
 
 

@@ -44,8 +44,9 @@ BLOCK_NAMES = {
     "feed_forward.2": "ffn.fc2",
 }
 
-WRAPPERS = ("model", "state_dict")
-"""Entries of a checkpoint that may hold the weights; the published files have them bare."""
+WRAPPERS = ("trainer", "var_wo_ddp", "model", "state_dict", "module", "ema")
+"""Entries of a checkpoint that may hold the weights: those of VAR's own training, and usual ones.
+The published files have them bare."""
 
 PUBLISHED = Guidance(1.5, "var"), SamplingSettings(top_k=900, top_p=0.96)
 """What the published scores were sampled with."""

@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from setar.importers import foreign
 from setar.models.var import SCALES_256
 from setar.pretrained import save_tokenizer
+from setar.tokenizers import multiscale
 from setar.tokenizers.multiscale import MultiScaleConfig, MultiScaleVQ, Scale, scale_sizes
 
 KIND = "a VAR tokenizer"
@@ -46,8 +48,9 @@ PARTS = ("query", "key", "value")
 NOT_PARAMETERS = frozenset({"quantize.ema_vocab_hit_SV"})
 """How often each scale used each code in training: a statistic."""
 
-WRAPPERS = ("model", "state_dict")
-"""Entries that may hold the weights; the published file has them bare."""
+WRAPPERS = ("trainer", "vae_local", "model", "state_dict", "module", "ema")
+"""Entries that may hold the weights: those of VAR's own training, and usual ones. The published
+file has them bare."""
 
 
 def import_var_vqvae(file: Path, out: Path, scales: Sequence[Scale] = SCALES_256) -> MultiScaleVQ:
@@ -62,8 +65,7 @@ def import_var_vqvae(file: Path, out: Path, scales: Sequence[Scale] = SCALES_256
         The tokenizer, as `convert` makes it.
 
     Raises:
-        ValueError: the file cannot be read, is not such a tokenizer, or no phis of this number are
-            published for so many scales; nothing is written then.
+        ValueError: the file cannot be read, or is not such a tokenizer; nothing is written then.
     """
     state = foreign.read(file, WRAPPERS)
     with foreign.blame(file):
@@ -92,9 +94,7 @@ def infer_config(
     )
     layout, grids = _phi_layout(state), len(scale_sizes(scales))
     phis = 1 if layout == "shared" else foreign.count_parts(state, PHI_NAMES[layout])
-    if phis not in (1, 4, grids):
-        # In between, float rounding decides in their code which phi a scale gets.
-        raise ValueError(f"{phis} phis for {grids} scales: known are 1, 4, or one for each scale")
+    theirs = phi_map(grids, phis)
     return MultiScaleConfig(
         channels=channels,
         multipliers=multipliers,
@@ -103,7 +103,20 @@ def infer_config(
         codebook_dim=codebook.shape[1],
         scales=tuple(scales),
         phis=phis,
+        phi_of_scale=None if theirs == multiscale.phi_map(grids, phis) else tuple(theirs),
     )
+
+
+def phi_map(scales: int, phis: int) -> list[int]:
+    """The phi of each scale as their code finds it, in float64: rounding decides ties.
+
+    >>> phi_map(3, 4), phi_map(10, 4)
+    ([0, 2, 3], [0, 0, 1, 1, 1, 2, 2, 3, 3, 3])
+    """
+    first = 1 / 3 / phis if phis == 4 else 1 / 2 / phis
+    places = np.linspace(first, 1 - first, phis)
+    shares = [scale / (scales - 1) for scale in range(scales)] if scales > 1 else [0.0]
+    return [int(np.argmin(np.abs(places - share))) for share in shares]
 
 
 def foreign_name(name: str, levels: int, phis: str = "partly") -> str:

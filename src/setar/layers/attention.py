@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from setar.layers.rope import rotate
+from setar.layers.steady import SteadyLinear
 
 
 class KVCache:
@@ -42,13 +43,14 @@ def attend(
     """Softmax attention of ``[B, heads, L, head_dim]`` to M keys and values, to the same shape.
 
     On a CPU it is always computed in float32: the backward pass of PyTorch's fused kernel takes
-    four times as long in bfloat16, which is what autocast would choose.
+    four times as long in bfloat16, which is what autocast would choose. The result has the dtype of
+    the values.
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, mask, scale=scale)
     with torch.autocast("cpu", enabled=False):
         parts = (query.float(), key.float(), value.float())
-        return F.scaled_dot_product_attention(*parts, mask, scale=scale)
+        return F.scaled_dot_product_attention(*parts, mask, scale=scale).to(value.dtype)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -145,12 +147,12 @@ class CosineAttention(nn.Module):
     def __init__(self, width: int, heads: int, l2_norm: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = SteadyLinear(width, 3 * width, bias=False)
         self.query_bias = nn.Parameter(torch.zeros(width))
         self.value_bias = nn.Parameter(torch.zeros(width))
         self.log_scale = nn.Parameter(torch.full((heads,), math.log(4))) if l2_norm else None
         self.scale = 1.0 if l2_norm else 0.25 * (width // heads) ** -0.5
-        self.output = nn.Linear(width, width)
+        self.output = SteadyLinear(width, width)
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None

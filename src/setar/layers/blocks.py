@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from setar.layers.attention import CosineAttention, CrossAttention, KVCache, SelfAttention
+from setar.layers.steady import SteadyLinear
 
 
 def rms_norm(width: int) -> nn.RMSNorm:
@@ -144,10 +145,12 @@ class AdaLNBlock(nn.Module):
         self, width: int, heads: int, shared: bool, drop_path: float, l2_norm: bool = True
     ) -> None:
         super().__init__()
-        self.modulation = Offset(6 * width) if shared else nn.Linear(width, 6 * width)
+        self.modulation = Offset(6 * width) if shared else SteadyLinear(width, 6 * width)
         self.attention = CosineAttention(width, heads, l2_norm)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+            SteadyLinear(width, 4 * width),
+            nn.GELU(approximate="tanh"),
+            SteadyLinear(4 * width, width),
         )
         self.drop_path = DropPath(drop_path)
 

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from setar.layers.rope import rotation
 from setar.models.condition import Condition, make_condition
+from setar.numbers import as_real, whole
+from setar.recipes.orders import MAX_TOKENS
 from setar.recipes.recipe import SetPlan
-from setar.registry import Table
+from setar.registry import Table, quoted
 
 Editing = Literal["kept-first", "suffix", "own"]
 """How a family makes part of an image anew: ``kept-first`` takes the kept tokens as the first set
@@ -26,6 +28,19 @@ Scales = tuple[tuple[int, int], ...]
 """Rows and columns of each token map of an image, coarse to fine."""
 
 ConfigKind = TypeVar("ConfigKind", bound="GeneratorConfig")
+
+# Beyond these a size is a mistake or an attack, which should end in a line and not in an attempt
+# to make the model. Each is several times what any published model has.
+MAX_CODES = 2**20
+"""Of a vocabulary; the largest published ones have 2**18 codes."""
+MAX_CLASSES = 2**20
+"""Classes; ImageNet has 21841 at most."""
+MAX_WIDTH = 2**16
+"""Numbers in a token or in the vector of a code; the widest language models have 2**14."""
+MAX_LAYERS = 128
+"""Blocks of a network; the deepest published language models have 126."""
+MAX_PREFIX = 2**14
+"""Tokens of a condition; texts have at most some thousand."""
 
 
 class TokenizerFacts(Protocol):
@@ -71,8 +86,13 @@ class GeneratorConfig:
     """Fields that follow from tokenizer and data, and that no config file says."""
 
     def __post_init__(self) -> None:
-        check_sizes(self, "vocabulary", "classes", "grid", "condition_length", "width", "heads")
-        if not 0 <= self.class_dropout <= 1:
+        check_sizes(self, "vocabulary", most=MAX_CODES)
+        check_sizes(self, "classes", most=MAX_CLASSES)
+        check_sizes(self, "grid", most=MAX_TOKENS)
+        check_sizes(self, "condition_length", most=MAX_PREFIX)
+        check_sizes(self, "width", "heads", most=MAX_WIDTH)
+        share = as_real(self.class_dropout)
+        if share is None or not 0 <= share <= 1:
             raise ValueError(f"0 <= `class_dropout` (={self.class_dropout}) <= 1 must hold")
 
     @property
@@ -102,12 +122,19 @@ class GeneratorConfig:
         return dataclasses.replace(self, **facts, **condition)
 
 
-def check_sizes(config: GeneratorConfig, *names: str) -> None:
-    """ValueError unless these fields, numbers or pairs of them, are at least 1."""
+def check_sizes(config: Any, *names: str, most: int = MAX_WIDTH) -> None:
+    """ValueError unless these fields are whole numbers from 1 to ``most``.
+
+    A field may be a pair of such numbers, whose product is not more than that either.
+    """
     for name in names:
         value = getattr(config, name)
-        if min(value if isinstance(value, tuple) else (value,)) < 1:
-            raise ValueError(f"`{name}` (={value}) must be at least 1")
+        if isinstance(value, tuple) and len(value) == 2:
+            rows, columns = (whole(name, side, 1) for side in value)
+            if rows * columns > most:
+                raise ValueError(f"`{name}` (={quoted(value)}) must not be more than {most} cells")
+        else:
+            whole(name, value, 1, most)
 
 
 class Decoding(Protocol):
@@ -274,8 +301,11 @@ class GridConfig(GeneratorConfig):
                 f"`width` (={self.width}) must be a multiple of 4 x `heads` (={self.heads}), "
                 "for 2-D rotary embedding"
             )
-        if not 0 <= self.dropout < 1:
+        share, base = as_real(self.dropout), as_real(self.rope_base)
+        if share is None or not 0 <= share < 1:
             raise ValueError(f"0 <= `dropout` (={self.dropout}) < 1 must hold")
+        if base is None or base <= 0:
+            raise ValueError(f"`rope_base` (={self.rope_base}) must be above 0")
 
 
 GridKind = TypeVar("GridKind", bound=GridConfig)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import EncoderBlock, rms_norm
-from setar.models.base import GridConfig, GridGenerator, check_sizes, initialise
+from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
 from setar.recipes.clocks import visible
 from setar.recipes.recipe import SetPlan
 
@@ -43,7 +43,7 @@ class DecoderOnlyConfig(GridConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sizes(self, "layers")
+        check_sizes(self, "layers", most=MAX_LAYERS)
         if self.class_rotation not in ("identity", "zero"):
             raise ValueError(
                 f"`class_rotation` must be 'identity' or 'zero', not {self.class_rotation!r}"

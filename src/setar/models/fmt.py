@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import DecoderBlock, EncoderBlock, rms_norm
-from setar.models.base import GridConfig, GridGenerator, check_sizes, initialise
+from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
 from setar.recipes.clocks import CONDITION, dense_masks, prefix_clock, visible
 from setar.recipes.recipe import SetPlan
 
@@ -38,7 +38,7 @@ class FMTConfig(GridConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sizes(self, "encoder_layers", "decoder_layers")
+        check_sizes(self, "encoder_layers", "decoder_layers", most=MAX_LAYERS)
 
     @property
     def recipe(self) -> str:

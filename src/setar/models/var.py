@@ -27,7 +27,9 @@ from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import AdaLNBlock, Offset, modulated_norm
+from setar.layers.steady import SteadyLinear
 from setar.models.base import (
+    MAX_LAYERS,
     Generator,
     GeneratorConfig,
     Scales,
@@ -35,8 +37,13 @@ from setar.models.base import (
     check_sizes,
 )
 from setar.models.var_decoding import CachedDecoding, Pyramid, RecomputedDecoding
+from setar.numbers import as_real, as_whole
 from setar.recipes.clocks import CONDITION, visible
 from setar.recipes.recipe import Recipe, SetPlan
+from setar.registry import quoted
+
+MAX_SCALES = 256
+"""Far more than the ten of the published models."""
 
 
 def square(*sides: int) -> Scales:
@@ -82,19 +89,24 @@ class VARConfig(GeneratorConfig):
     TOKENIZER_FACTS = ("vocabulary", "classes", "code_dim", "scales")
 
     def __post_init__(self) -> None:
-        sides = [side for scale in self.scales for side in scale]
-        if min(sides, default=0) < 1 or any(len(scale) != 2 for scale in self.scales):
+        pairs = [scale for scale in self.scales if isinstance(scale, tuple) and len(scale) == 2]
+        sides = [as_whole(side) or 0 for pair in pairs for side in pair]
+        if len(pairs) != len(self.scales) or min(sides, default=0) < 1:
             raise ValueError(
-                f"`scales` (={self.scales}) must be (rows, columns) of at least 1 each"
+                f"`scales` (={quoted(self.scales)}) must be (rows, columns) of at least 1 each"
             )
+        if len(self.scales) > MAX_SCALES:
+            raise ValueError(f"`scales` must be at most {MAX_SCALES}, not {len(self.scales)}")
         object.__setattr__(self, "grid", (1, self.tokens))
         super().__post_init__()
-        check_sizes(self, "code_dim", "layers")
+        check_sizes(self, "code_dim")
+        check_sizes(self, "layers", most=MAX_LAYERS)
         if self.width % self.heads:
             raise ValueError(
                 f"`width` (={self.width}) must be a multiple of `heads` (={self.heads})"
             )
-        if not (0 <= self.drop_path < 1 and self.gate_start >= 0):
+        drop_path, gate_start = as_real(self.drop_path), as_real(self.gate_start)
+        if drop_path is None or gate_start is None or not 0 <= drop_path < 1 or gate_start < 0:
             raise ValueError("0 <= `drop_path` < 1 and `gate_start` >= 0 must hold")
 
     def fitted(
@@ -210,17 +222,17 @@ class VARTransformer(Generator[VARConfig]):
         super().__init__(config)
         width, layers = config.width, config.layers
         self.start_positions = nn.Embedding(config.sizes[0], width)
-        self.words = nn.Linear(config.code_dim, width)
+        self.words = SteadyLinear(config.code_dim, width)
         self.levels = nn.Embedding(len(config.scales), width)
         self.positions = nn.Embedding(config.tokens, width)
         shared = config.shared_adaln
-        self.shared_modulation = nn.Linear(width, 6 * width) if shared else nn.Identity()
+        self.shared_modulation = SteadyLinear(width, 6 * width) if shared else nn.Identity()
         self.blocks = nn.ModuleList(
             AdaLNBlock(width, config.heads, shared, drop_path, config.l2_norm)
             for drop_path in torch.linspace(0, config.drop_path, layers, device="cpu").tolist()
         )
-        self.head_modulation = nn.Linear(width, 2 * width)
-        self.head = nn.Linear(width, config.vocabulary)
+        self.head_modulation = SteadyLinear(width, 2 * width)
+        self.head = SteadyLinear(width, config.vocabulary)
         self._initialise()
         self._pyramid: tuple[Pyramid, ...] = ()  # a tuple hides the tokenizer's weights from ours
 
@@ -303,7 +315,8 @@ class VARTransformer(Generator[VARConfig]):
 
     def embed(self, inputs: Tensor, start: int) -> Tensor:
         """Input ``[B, n, width]`` of the pyramid's ``[B, n, C]``, from token ``start`` on."""
-        return self.words(inputs) + self._place(start, start + inputs.shape[1])
+        words = self.words(inputs.to(self.words.weight.dtype))  # the pyramid's are float32
+        return words + self._place(start, start + inputs.shape[1])
 
     def modulate(self, condition: Tensor) -> list[Tensor]:
         """What the condition ``[B, 1, width]`` does to each block: ``[B, 1, 6 * width]``."""

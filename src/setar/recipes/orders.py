@@ -26,6 +26,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from setar.numbers import as_whole
 from setar.registry import Table, quoted
 
 MAX_TOKENS = 2**20
@@ -138,14 +139,13 @@ def ranks(order: Tensor) -> Tensor:
 
 
 def check_grid(grid: tuple[int, int]) -> tuple[int, int]:
-    """Return ``(height, width)`` as given; ValueError unless both are usable whole numbers."""
+    """Return ``(height, width)`` as ints; ValueError unless both are usable whole numbers."""
     try:
-        height, width = grid
+        height, width = map(as_whole, grid)
     except (TypeError, ValueError):
         raise ValueError(f"`grid` (={quoted(grid)}) must be a pair (height, width)") from None
-    for side in (height, width):
-        if not isinstance(side, int) or isinstance(side, bool) or side < 1:
-            raise ValueError(f"`grid` (={quoted(grid)}) must be two whole numbers of at least 1")
+    if height is None or width is None or min(height, width) < 1:
+        raise ValueError(f"`grid` (={quoted(grid)}) must be two whole numbers of at least 1")
     if height * width > MAX_TOKENS:
         raise ValueError(f"`grid` (={quoted(grid)}) must not hold more than {MAX_TOKENS} tokens")
     return height, width

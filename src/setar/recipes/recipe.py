@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from setar.numbers import as_whole
 from setar.recipes.orders import MAX_TOKENS, ORDERS, SHORT_NAMES, check_grid
 from setar.recipes.schedules import RESERVED, SCHEDULES, Schedule
 from setar.registry import did_you_mean, quoted
@@ -199,9 +200,10 @@ class Recipe:
         grid = check_grid(grid)
         _check_number("batch", batch)
         _check_generator(generator)
-        sizes = self._draw_sizes(grid, batch, generator)
-        order = ORDERS.find(self.order).draw(grid, batch, generator, sizes)
-        return self._planned(grid, order, sizes)
+        with torch.device("cpu"):  # whatever default the caller has set
+            sizes = self._draw_sizes(grid, int(batch), generator)
+            order = ORDERS.find(self.order).draw(grid, int(batch), generator, sizes)
+            return self._planned(grid, order, sizes)
 
     def sampling_plan(
         self,
@@ -226,10 +228,11 @@ class Recipe:
             )
         for generator in (schedule_generator, *generators):
             _check_generator(generator)
-        sizes = self._draw_sizes(grid, 1, schedule_generator)
-        sizes = sizes[sizes > 0][None]
-        order = ORDERS.find(self.order).draw_each(grid, generators, sizes)
-        return self._planned(grid, order, sizes)
+        with torch.device("cpu"):  # whatever default the caller has set
+            sizes = self._draw_sizes(grid, 1, schedule_generator)
+            sizes = sizes[sizes > 0][None]
+            order = ORDERS.find(self.order).draw_each(grid, generators, sizes)
+            return self._planned(grid, order, sizes)
 
     @property
     def _registered(self) -> Schedule | None:
@@ -308,8 +311,9 @@ def _parse_number(name: str, digits: str) -> int:
     return int(digits)
 
 
-def _check_number(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_TOKENS:
+def _check_number(name: str, value: Any) -> None:
+    number = as_whole(value)
+    if number is None or not 1 <= number <= MAX_TOKENS:
         raise ValueError(f"`{name}` (={quoted(value)}) {_NUMBER_RULE}")
 
 

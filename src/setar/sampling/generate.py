@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from setar.models.base import Generator
 from setar.recipes.recipe import Recipe, SetPlan
 from setar.sampling.edit import edit_plan
 from setar.sampling.guidance import Guidance, Progress
-from setar.sampling.logits import draw
+from setar.sampling.logits import draw, is_distribution
 from setar.sampling.settings import SamplingSettings
 from setar.sampling.smoothing import draw_soft
 
@@ -39,13 +39,14 @@ def noise_and_plan(
 ) -> tuple[Tensor, SetPlan]:
     """Everything random about some images, each from its own generator.
 
-    A generator first gives one uniform number per token position, ``[B, N]`` in raster order, then
-    its image's order: an image is the same alone and in any batch, and the noise is the same
-    under any recipe. Of `free` cells, bool ``[N]``, the plan is that of `edit_plan`.
+    A generator first gives one uniform number per token position, float32 ``[B, N]`` in raster
+    order, then its image's order: an image is the same alone and in any batch, and the noise is
+    the same under any recipe and any default of torch. Of `free` cells, bool ``[N]``, the plan is
+    that of `edit_plan`.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    tokens = grid[0] * grid[1]
-    noise = torch.stack([torch.rand(tokens, generator=generator) for generator in generators])
+    tokens, kind = grid[0] * grid[1], {"dtype": torch.float32, "device": "cpu"}
+    noise = torch.stack([torch.rand(tokens, generator=one, **kind) for one in generators])
     schedule = torch.Generator().manual_seed(schedule_seed)
     if free is not None:
         return noise, edit_plan(recipe, grid, free, generators, schedule)
@@ -80,7 +81,7 @@ def generate(
         int64 ``[B, N]`` in raster order; with smoothing, float32 ``[B, N, V]``.
 
     Raises:
-        ValueError: smoothing of a model that takes no soft codes.
+        ValueError: smoothing of a model that takes no soft codes; logits that are no numbers.
     """
     guidance, settings = guidance or Guidance(1.0), settings or SamplingSettings()
     check_smoothing(model, settings)
@@ -97,7 +98,10 @@ def generate(
         drawn = given.gather(1, positions)
         if settings.smoothing or any(missing[start:stop]):
             scale = guidance.at(Progress(start, stop - start, total, step, plan.steps))
-            probs = settings.probabilities(decoding.predict(positions, scale))
+            logits = decoding.predict(positions, scale)
+            if not is_distribution(logits):
+                raise ValueError(_why_not_finite(model))
+            probs = settings.probabilities(logits)
             uniform = noise.gather(1, positions)
             if settings.smoothing:
                 mixed = draw_soft(probs, uniform, (step - 1) / max(1, plan.steps - 1))
@@ -122,6 +126,18 @@ def check_smoothing(model: Generator, settings: SamplingSettings) -> None:
             "`smoothing` mixes the vectors of codes at every scale: it needs a VAR with its "
             f"multi-scale tokenizer, not a {type(model).__name__}"
         )
+
+
+def _why_not_finite(model: nn.Module) -> str:
+    """Where logits that are no numbers come from: a weight that is none, or a small range."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            kind = "NaN" if value.isnan().any() else "infinity"
+            return f"the model holds {kind}, in the weights {name!r}: it can make no picture"
+    return (
+        "the model's logits are no finite numbers, though its weights are: in half precision they "
+        "may be too large (use float32 or bfloat16)"
+    )
 
 
 class _GuidedDecoding:

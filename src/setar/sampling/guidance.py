@@ -22,7 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from setar.registry import Table
+from setar.numbers import as_real
+from setar.registry import Table, quoted
 
 
 class Progress(NamedTuple):
@@ -84,14 +85,18 @@ class Guidance:
     """Exponent of ``power-cosine``."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scale < float("inf"):
-            raise ValueError(f"`scale` (={self.scale}) must be a number of at least 0")
+        scale, power = as_real(self.scale), as_real(self.power)
+        if scale is None or scale < 0:
+            raise ValueError(f"`scale` (={quoted(self.scale)}) must be a number of at least 0")
         GUIDANCE.find(self.schedule)
-        low, high = self.interval
-        if not 0 <= low <= high <= 1:
-            raise ValueError(f"`interval` (={low}, {high}) must be ordered, within 0..1")
-        if not self.power > 0:
-            raise ValueError(f"`power` (={self.power}) must be above 0")
+        if not isinstance(self.interval, tuple | list) or len(self.interval) != 2:
+            raise ValueError(f"`interval` (={quoted(self.interval)}) must be two numbers")
+        low, high = map(as_real, self.interval)
+        if low is None or high is None or not 0 <= low <= high <= 1:
+            edges = ", ".join(map(quoted, self.interval))
+            raise ValueError(f"`interval` (={edges}) must be ordered, within 0..1")
+        if power is None or power <= 0:
+            raise ValueError(f"`power` (={quoted(self.power)}) must be above 0")
 
     @property
     def off(self) -> bool:

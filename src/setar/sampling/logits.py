@@ -1,10 +1,17 @@
 """From logits to tokens: temperature, top-k, top-p, min-p, and inverse-CDF sampling.
 
 Pure functions over the last axis. A filtered code gets probability 0 and is never drawn.
+
+Sums of probabilities are those of whole numbers (`_counts`): they are exact, so that a row gives
+the same on every device and among any other rows, and no device needs float64.
 """
+
+import math
 
 import torch
 from torch import Tensor
+
+from setar.numbers import as_real, as_whole
 
 COLDEST = 1e-20
 """Temperatures below this count as 0: float32 could not hold the quotient of a logit."""
@@ -23,8 +30,12 @@ def probabilities(
         logits: guided logits; filters come after guidance.
         temperature: at least 0; below 1 sharper, 0 keeps the likeliest code alone.
         top_k: keep the k likeliest codes (and ties with the last of them); 0 keeps all.
-        top_p: in (0, 1]; keep the smallest set of likeliest codes with at least this probability.
+        top_p: in (0, 1]; keep the smallest set of likeliest codes with at least this probability:
+            a code stays if those before it have less. So do VAR and transformers; LlamaGen also
+            keeps the code after those that have exactly ``top_p``.
         min_p: in [0, 1]; keep codes at least this fraction as likely as the likeliest one.
+
+    A row that is no distribution (see `is_distribution`) is NaN whatever the arguments.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -32,8 +43,9 @@ def probabilities(
     check_filters(temperature, top_k, top_p, min_p)
     logits = logits.float()
     if temperature < COLDEST:
-        best = logits.argmax(-1, keepdim=True)
-        return torch.zeros_like(logits).scatter_(-1, best, 1.0)
+        best = logits.max(-1, keepdim=True)
+        cold = torch.zeros_like(logits).scatter_(-1, best.indices, 1.0)
+        return cold + 0 * best.values  # NaN if that is no number
     probs = (logits / temperature).softmax(-1)
     if 0 < top_k < probs.shape[-1]:
         probs = _keep(probs, probs >= probs.topk(top_k).values[..., -1:])
@@ -44,15 +56,24 @@ def probabilities(
     return probs
 
 
+def is_distribution(logits: Tensor) -> Tensor:
+    """Whether every row ``[..., V]`` has a softmax: no NaN, and a largest number that is finite.
+
+    Minus infinity is a code that cannot be. The answer is a bool of one element on the device.
+    """
+    return logits.amax(-1).isfinite().all()  # the largest of a row with NaN is NaN
+
+
 def check_filters(temperature: float, top_k: int, top_p: float, min_p: float) -> None:
     """Raise ValueError, naming the first argument that is out of its range."""
-    if not 0 <= temperature < float("inf"):
+    heat, share, least = map(as_real, (temperature, top_p, min_p))
+    if heat is None or heat < 0:
         raise ValueError(f"`temperature` (={temperature}) must be a number of at least 0")
-    if top_k < 0 or top_k != int(top_k):
+    if as_whole(top_k) is None or top_k < 0:
         raise ValueError(f"`top_k` (={top_k}) must be a whole number of at least 0 (0: off)")
-    if not 0 < top_p <= 1:
+    if share is None or not 0 < share <= 1:
         raise ValueError(f"`top_p` (={top_p}) must be above 0 and at most 1 (1: off)")
-    if not 0 <= min_p <= 1:
+    if least is None or not 0 <= least <= 1:
         raise ValueError(f"`min_p` (={min_p}) must be from 0 to 1 (0: off)")
 
 
@@ -61,22 +82,36 @@ def _keep(probs: Tensor, kept: Tensor) -> Tensor:
     return probs / probs.sum(-1, keepdim=True)
 
 
+def _bits(codes: int) -> int:
+    """So many that ``codes`` probabilities together fit 63 bits."""
+    return 62 - codes.bit_length()
+
+
+def _counts(probs: Tensor) -> Tensor:
+    """Probabilities ``[..., V]`` as whole numbers, `_bits` for 1."""
+    return (probs.float() * 2.0 ** _bits(probs.shape[-1])).long()
+
+
 def _nucleus(probs: Tensor, top_p: float) -> Tensor:
     """True for codes of which the likelier ones together have less than ``top_p``."""
     ordered, index = probs.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(-1) - ordered
-    return torch.zeros_like(probs, dtype=torch.bool).scatter_(-1, index, before < top_p)
+    counts = _counts(ordered)
+    kept = counts.cumsum(-1) - counts < math.ceil(top_p * 2.0 ** _bits(probs.shape[-1]))
+    return torch.zeros_like(probs, dtype=torch.bool).scatter_(-1, index, kept)
 
 
 def draw(probs: Tensor, uniform: Tensor) -> Tensor:
     """The code at which the cumulated probability ``[..., V]`` passes ``uniform`` ``[...]``.
 
     Inverse-CDF sampling needs one number in [0, 1) per token, so a token's noise can belong to its
-    position in its own image, whatever the batch and the order of generation.
+    position in its own image, whatever the batch and the order of generation. Of that number 24
+    bits count, which are all that `torch.rand` gives. A row of NaN gives -1, which is no code.
     """
-    cumulated = probs.double().cumsum(-1)
-    threshold = uniform.double()[..., None] * cumulated[..., -1:]
+    cumulated = _counts(probs).cumsum(-1)
+    total, noise = cumulated[..., -1:], (uniform.float() * 2.0**24).long()[..., None]
+    # floor(total * noise / 2**24), in two parts that fit 63 bits.
+    threshold = noise * (total >> 24) + (noise * (total % 2**24) >> 24)
     codes = torch.searchsorted(cumulated, threshold, right=True)[..., 0]
-    # Rounding may leave the threshold at the very end: take the last possible code there.
+    # A number that is rounded up to 1 is at the very end: take the last possible code there.
     possible = torch.arange(probs.shape[-1], device=probs.device).where(probs > 0, -1)
     return torch.minimum(codes, possible.amax(-1))

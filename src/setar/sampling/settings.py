@@ -9,6 +9,7 @@ from torch import Tensor
 
 from setar.config import build, table
 from setar.recipes.recipe import Recipe
+from setar.registry import quoted
 from setar.sampling.guidance import Guidance
 from setar.sampling.logits import check_filters, probabilities
 
@@ -35,7 +36,11 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         check_filters(self.temperature, self.top_k, self.top_p, self.min_p)
         if self.attention not in ("causal", "full"):
-            raise ValueError(f"`attention` must be causal or full, not {self.attention!r}")
+            raise ValueError(f"`attention` must be causal or full, not {quoted(self.attention)}")
+        for name in ("cache", "smoothing"):
+            if not isinstance(getattr(self, name), bool):
+                value = quoted(getattr(self, name))
+                raise ValueError(f"`{name}` must be True or False, not {value}")
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Distributions ``[..., V]`` from guided logits, filtered."""
@@ -54,21 +59,26 @@ class SamplingDefaults:
         """The same with what a caller or a command line asks for.
 
         Args:
-            changes: ``recipe`` (a `Recipe` or its text), ``guidance`` (a `Guidance` or its scale,
-                which then is constant), and any field of `Guidance` or `SamplingSettings`; None
-                changes nothing.
+            changes: ``recipe`` (a `Recipe` or its text), ``guidance`` (a scale, which changes as
+                this guidance does, or a `Guidance` in its place), and any field of `Guidance` or
+                `SamplingSettings`; None changes nothing.
 
         Raises:
             ValueError: a name is unknown, or a value is out of range.
         """
-        given = {name: value for name, value in changes.items() if value is not None}
+        given = {name: _plain(value) for name, value in changes.items() if value is not None}
         recipe, guidance = given.pop("recipe", self.recipe), given.pop("guidance", self.guidance)
         if not isinstance(recipe, Recipe):
             recipe = Recipe.parse(recipe)
         if not isinstance(guidance, Guidance):
-            guidance = Guidance(float(guidance))
+            guidance = dataclasses.replace(self.guidance, scale=guidance)
         names = {field.name for field in dataclasses.fields(Guidance)}
         of_guidance = {name: given.pop(name) for name in list(given) if name in names}
         guidance = build(Guidance, {**table(guidance), **of_guidance}, "guidance")
         settings = build(SamplingSettings, {**table(self.settings), **given}, "sampling")
         return SamplingDefaults(recipe, guidance, settings)
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as Python's."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value

@@ -38,5 +38,6 @@ def gumbel_noise(uniform: Tensor, vocabulary: int) -> Tensor:
     images = []
     for seed in uniform[:, 0].mul(2**24).long().tolist():
         generator = torch.Generator().manual_seed(seed)
-        images.append(torch.empty(uniform.shape[1], vocabulary).exponential_(generator=generator))
+        empty = torch.empty(uniform.shape[1], vocabulary, dtype=torch.float32, device="cpu")
+        images.append(empty.exponential_(generator=generator))
     return -torch.stack(images).clamp_min(SMALLEST).log().to(uniform.device)

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from setar.tokenizers.base import Quantizer, Tokenizer
+from setar.numbers import whole
+from setar.registry import quoted
+from setar.tokenizers.base import MAX_CODES, Quantizer, Tokenizer
+
+# Beyond these a size is a mistake or an attack; each is several times what is published.
+MAX_CHANNELS = 2**14
+"""Of any layer, and numbers in a code's vector; published tokenizers have at most 1024."""
+MAX_LEVELS = 12
+"""The coarsest one is then 2048 times smaller than the image."""
+MAX_BLOCKS = 16
+"""Of a level; published tokenizers have at most four."""
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -200,9 +210,18 @@ class AutoencoderConfig:
     """Numbers in the vector of a code."""
 
     def __post_init__(self) -> None:
-        sizes = (self.channels, self.blocks, self.codebook_size, self.codebook_dim)
-        if not self.multipliers or min(*sizes, *self.multipliers) < 1:
-            raise ValueError(f"every size of a tokenizer must be at least 1: {self}")
+        if not isinstance(self.multipliers, tuple) or not 1 <= len(self.multipliers) <= MAX_LEVELS:
+            raise ValueError(
+                f"`multipliers` (={quoted(self.multipliers)}) must be at least 1 number and at "
+                f"most {MAX_LEVELS}: each level but the first halves the image"
+            )
+        for multiplier in self.multipliers:
+            whole("multipliers", multiplier, 1, MAX_CHANNELS)
+        whole("channels", self.channels, 1, MAX_CHANNELS)
+        whole("channels * multipliers", self.channels * max(self.multipliers), 1, MAX_CHANNELS)
+        whole("blocks", self.blocks, 1, MAX_BLOCKS)
+        whole("codebook_size", self.codebook_size, 1, MAX_CODES)
+        whole("codebook_dim", self.codebook_dim, 1, MAX_CHANNELS)
         if self.channels % 8:
             raise ValueError(f"`channels` (={self.channels}) must be a multiple of 8")
 
@@ -264,11 +283,11 @@ class AutoencoderTokenizer(Tokenizer[AutoencoderKind]):
     def features(self, images: Tensor) -> Tensor:
         """Images ``[B, 3, H, W]`` in [-1, 1] to features ``[B, D, h, w]``."""
         self.grid(*images.shape[-2:])
-        return self.to_code(self.encoder(images))
+        return self.to_code(self.encoder(images.to(self.last_layer.dtype)))
 
     def picture(self, vectors: Tensor) -> Tensor:
         """Vectors ``[B, D, h, w]`` to images ``[B, 3, H, W]`` in about [-1, 1]."""
-        return self.decoder(self.from_code(vectors))
+        return self.decoder(self.from_code(vectors.to(self.last_layer.dtype)))
 
     def encode(self, images: Tensor) -> Tensor:
         """Images ``[B, 3, H, W]`` in [-1, 1] to codes ``[B, N]``."""

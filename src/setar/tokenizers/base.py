@@ -13,6 +13,9 @@ from tqdm import tqdm
 
 from setar.registry import Table
 
+MAX_CODES = 2**20
+"""The largest number of different codes; the largest published one is 2**18."""
+
 BATCH = 64
 """Images that go through a tokenizer at once."""
 
@@ -200,20 +203,21 @@ def through(
 
     It gets float ``[B, 3, H, W]`` in [-1, 1] on ``device``; ``images`` are as of `encode_images`.
     """
-    batches = tqdm(
-        torch.arange(len(images)).split(BATCH), "encoding", disable=not progress, unit="batch"
-    )
-    return torch.cat([encode(to_float(images[items]).to(device)).cpu() for items in batches])
+    indices = torch.arange(len(images), device="cpu")
+    batches = tqdm(indices.split(BATCH), "encoding", disable=not progress, unit="batch")
+    with torch.autocast(device.type, enabled=False):  # whatever the caller has set
+        return torch.cat([encode(to_float(images[items]).to(device)).cpu() for items in batches])
 
 
 @torch.inference_mode()
 def decode_codes(tokenizer: Tokenizer, codes: Tensor, grid: tuple[int, int]) -> Tensor:
     """Pictures uint8 ``[n, 3, H, W]``, on the CPU, of many codes ``[n, N]``."""
     device = device_of(tokenizer)
-    parts = [tokenizer.decode(part.to(device), grid) for part in codes.split(BATCH)]
+    with torch.autocast(device.type, enabled=False):  # whatever the caller has set
+        parts = [tokenizer.decode(part.to(device), grid) for part in codes.split(BATCH)]
     return torch.cat([to_uint8(part).cpu() for part in parts])
 
 
 def device_of(tokenizer: Tokenizer) -> torch.device:
     """Where its weights are; the CPU if it has none."""
-    return next(tokenizer.parameters(), torch.empty(0)).device
+    return next((weight.device for weight in tokenizer.parameters()), torch.device("cpu"))

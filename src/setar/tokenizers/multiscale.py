@@ -23,25 +23,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from setar.numbers import as_whole, whole
+from setar.recipes.orders import MAX_TOKENS
+from setar.registry import quoted
 from setar.tokenizers.autoencoder import AutoencoderConfig, AutoencoderTokenizer, latent_size
 from setar.tokenizers.base import Quantized, Quantizer
 
 Scale = int | tuple[int, int]
 """Rows and columns of one scale; one number means a square."""
 
+MAX_SCALES = 256
+"""Far more than any published tokenizer's fourteen."""
+
 
 def scale_sizes(scales: Sequence[Scale]) -> tuple[tuple[int, int], ...]:
     """Rows and columns of every scale; ValueError unless each one is larger than the one before."""
-    sizes = tuple((scale, scale) if isinstance(scale, int) else scale for scale in scales)
-    if not sizes or any(len(size) != 2 or min(size) < 1 for size in sizes):
-        raise ValueError(f"`scales` (={scales}) must list sides, or (rows, columns), of at least 1")
+    if not isinstance(scales, Sequence) or isinstance(scales, str) or len(scales) > MAX_SCALES:
+        raise ValueError(f"`scales` (={quoted(scales)}) must list at most {MAX_SCALES} sizes")
+    sizes: list[tuple[int, int]] = []
+    for scale in scales:
+        pair = scale if isinstance(scale, tuple | list) else (scale, scale)
+        rows, columns, *more = (*(as_whole(side) or 0 for side in pair), 0, 0)
+        if len(more) == 2 and min(rows, columns) > 0:
+            sizes.append((rows, columns))
+    if not sizes or len(sizes) < len(scales):
+        raise ValueError(
+            f"`scales` (={quoted(scales)}) must list sides, or (rows, columns), of at least 1"
+        )
+    if sum(map(math.prod, sizes)) > MAX_TOKENS:
+        raise ValueError(
+            f"`scales` (={quoted(scales)}) must not hold more than {MAX_TOKENS} tokens"
+        )
     for before, after in pairwise(sizes):
         if after == before or after[0] < before[0] or after[1] < before[1]:
             raise ValueError(
                 "every scale must be larger than the one before, "
                 f"but {_shown(after)} follows {_shown(before)}"
             )
-    return sizes
+    return tuple(sizes)
 
 
 def parse_scales(text: str) -> tuple[Scale, ...]:
@@ -64,7 +83,8 @@ def phi_map(scales: int, phis: int) -> list[int]:
     """The phi of each scale: scales and phis are spread over 0..1, the nearest phi is taken.
 
     Four phis stand at 3, 13, 23 and 33 of 36, as published; others in the middle of equal parts. A
-    tie goes to the later phi. VAR leaves ties to float rounding; with four phis this is the same:
+    tie goes to the later phi; VAR leaves ties to float rounding, so the importer writes down what
+    is not the same there. Of more phis than scales some have no scale.
 
     >>> phi_map(10, 4)
     [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
@@ -89,12 +109,18 @@ class MultiScaleConfig(AutoencoderConfig):
     """Convolutions after upsampling; neighbouring scales share one, see `phi_map`."""
     cosine: bool = False
     """Compare directions only; VAR's ``using_znorm``."""
+    phi_of_scale: tuple[int, ...] | None = None
+    """The phi of each scale, from 0; None spreads them evenly, see `phi_map`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.phis <= len(scale_sizes(self.scales)):
+        scales = len(scale_sizes(self.scales))
+        whole("phis", self.phis, 1, MAX_SCALES, "more would be of no use")
+        chosen = self.phi_of_scale
+        if chosen is not None and (len(chosen) != scales or not {*chosen} <= {*range(self.phis)}):
             raise ValueError(
-                f"`phis` (={self.phis}) must be from 1 to the number of scales, {len(self.scales)}"
+                f"`phi_of_scale` (={quoted(chosen)}) must be a number from 0 to {self.phis - 1} "
+                f"for each of the {scales} scales"
             )
 
 
@@ -121,8 +147,9 @@ class Phi(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, input: Tensor) -> Tensor:
-        """``[B, D, h, w]`` to the same shape."""
-        return 0.5 * input + 0.5 * super().forward(input)
+        """Float32 ``[B, D, h, w]`` to the same shape, whatever the dtype of the weights."""
+        bias = None if self.bias is None else self.bias.float()
+        return 0.5 * input + 0.5 * self._conv_forward(input, self.weight.float(), bias)
 
 
 class MultiScaleCodebook(Quantizer):
@@ -135,7 +162,8 @@ class MultiScaleCodebook(Quantizer):
         # Near zero, so that an untrained code adds nothing to what the other scales still lack.
         nn.init.uniform_(self.table.weight, -1 / config.codebook_size, 1 / config.codebook_size)
         self.phis = nn.ModuleList(Phi(config.codebook_dim) for _ in range(config.phis))
-        self.phi_of_scale = phi_map(len(self.scales), config.phis)
+        chosen = config.phi_of_scale
+        self.phi_of_scale = phi_map(len(self.scales), config.phis) if chosen is None else [*chosen]
         self.size, self.scale_count = config.codebook_size, len(self.scales)
 
     @property
@@ -175,7 +203,10 @@ class MultiScaleCodebook(Quantizer):
         """Codes of a scale ``[B, h_k w_k]`` to what they add to f-hat, float32 ``[B, D, h, w]``."""
         vectors = self.vectors(codes).mT.unflatten(2, self.scales[scale])
         vectors = F.interpolate(vectors, size=self.scales[-1], mode="bicubic")
-        return self.phis[self.phi_of_scale[scale]](vectors)
+        # One image alone is convolved by another kernel than several, so that its last digits, and
+        # in rare cases its next token, would not be those that it has in a batch.
+        pair = vectors.expand(2, -1, -1, -1) if len(vectors) == 1 else vectors
+        return self.phis[self.phi_of_scale[scale]](pair)[: len(vectors)]
 
     def sums(self, codes: Tensor) -> Iterator[Tensor]:
         """Algorithm 2: f-hat ``[B, D, h, w]`` after each scale of ``codes`` ``[B, L]``."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from setar.numbers import whole
 from setar.tokenizers.base import Tokenizer
 
 
@@ -16,8 +17,7 @@ class PixelLevelsConfig:
     """Number of grey levels, 0 = black; the digits have 17."""
 
     def __post_init__(self) -> None:
-        if self.levels < 2:
-            raise ValueError(f"`levels` (={self.levels}) must be at least 2")
+        whole("levels", self.levels, 2, 2**16, "pixels have at most 16 bits")
 
 
 class PixelLevels(Tokenizer[PixelLevelsConfig]):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from setar.tokenizers.autoencoder import AutoencoderConfig, AutoencoderTokenizer
+from setar.numbers import whole
+from setar.tokenizers.autoencoder import MAX_CHANNELS, AutoencoderConfig, AutoencoderTokenizer
 from setar.tokenizers.base import Quantized, Quantizer
 
 
@@ -23,8 +24,7 @@ class VQGANConfig(AutoencoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.latent_channels < 1:
-            raise ValueError(f"`latent_channels` (={self.latent_channels}) must be at least 1")
+        whole("latent_channels", self.latent_channels, 1, MAX_CHANNELS)
 
 
 PRESETS = {
