@@ -75,13 +75,13 @@ def test_outpaint(run, model, image, tmp_path):
         (["--box", "0,0,9,8"], "inside an image of 8x8 pixels"),
         (["--outpaint", "2,0,2,0"], "the margins (2, 0, 2, 0) must"),
         (["--outpaint", "²,0,2,0"], "--outpaint reads"),
-        (["--mask", "{0}/none.png"], "cannot read the image"),
+        (["--mask", "{0}/none.png"], "none.png does not exist"),
         (["--mask", "{0}/small.png"], "the mask has 4x4 pixels, the image 8x8"),
         (["--mask", "{0}/black.png"], "the mask is empty"),
         (["--mask", "{0}/text.png"], "cannot read the image"),
         (["--box", "0,0,4,4", "--class", "cow"], "unknown class 'cow'"),
         (["--box", "0,0,4,4", "--count", 0], "`count`"),
-        (["--box", "0,0,4,4", "--seed", -1], "a seed (=-1)"),
+        (["--box", "0,0,4,4", "--seed", -1], "`seed` (=-1) must be a whole number from 0"),
         (["--box", "0,0,4,4", "--recipe", "mar"], "is for training"),
         (["--box", "0,0,4,4", "--top-p", 0], "`top_p` (=0.0)"),
         (["--box", "0,0,4,4", "--out", "{0}/a.txt"], "must end in"),
@@ -101,9 +101,9 @@ def test_mistakes_end_in_one_line(refused, model, image, tmp_path, words, rule):
 
 def test_pictures_and_models_that_are_not_there(refused, model, image, tmp_path):
     words = ("--class", "cat", "--box", "0,0,1,1", "--out", tmp_path / "a.png")
-    assert "cannot read the image" in refused("edit", model, tmp_path / "none.png", *words)
-    assert "cannot read the image" in refused("edit", model, tmp_path, *words)
-    assert "no model 'emojo'" in refused("edit", "emojo", image, *words)
+    assert "none.png does not exist" in refused("edit", model, tmp_path / "none.png", *words)
+    assert "is a folder, not a file" in refused("edit", model, tmp_path, *words)
+    assert "'emojo' does not exist" in refused("edit", "emojo", image, *words)
 
 
 def test_the_class_must_be_given(run, model, image):

@@ -92,12 +92,12 @@ def test_names_are_printed_as_they_are(run, monkeypatch):
     ("words", "message"),
     [
         ([], "name one with --reference"),
-        (["--reference", "none.npz"], "there is no file none.npz"),
+        (["--reference", "none.npz"], "none.npz does not exist"),
         (["--reference", "emoji", "--features", "inseption"], "did you mean 'inception'?"),
         (["--reference", "emoji", "--features", "inception:none.pt"], "none.pt"),
         (["--reference", "emoji", "--images", "3"], "multiple of the 5 classes"),
         (["--reference", "emoji", "--device", "toaster"], "no device 'toaster'"),
-        (["--reference", "emoji", "--plugin", "none.py"], "no plugin file none.py"),
+        (["--reference", "emoji", "--plugin", "none.py"], "none.py does not exist"),
     ],
 )
 def test_evaluation_mistakes(refused, model, words, message):

@@ -42,7 +42,7 @@ def test_every_command_takes_plugins(run, refused, words, tmp_path):
         given = ["a.pt", "--out", tmp_path / "model"]
         given += ["--tokenizer", "emoji"] if words[1] in ("llamagen-gpt", "var") else []
     message = refused(*words, *given, "--plugin", tmp_path / "none.py")
-    assert message == f"setar: there is no plugin file {tmp_path / 'none.py'}\n"
+    assert message == f"setar: {tmp_path / 'none.py'} does not exist\n"
 
 
 @pytest.fixture
@@ -77,13 +77,16 @@ def test_a_broken_plugin_is_one_line(refused, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["sampel"], ["sample", "--sed", "1"], ["sample", "--seed", "x"], ["recipe"]]
+    ("words", "message"),
+    [
+        (["sampel"], "No such command 'sampel'. Did you mean 'sample'? (see `setar --help`)"),
+        (["sample", "--sed", "1"], "--seed) (see `setar sample --help`)"),
+        (["sample", "--seed", "x"], "Invalid value for '--seed'"),
+        (["recipe"], "Missing argument"),
+    ],
 )
-def test_what_the_command_line_itself_refuses(run, words):
-    code, _, err = run(*words)
-    assert code == 2
-    assert "Usage: " in err
-    assert "Traceback" not in err
+def test_what_the_command_line_itself_refuses(refused, words, message):
+    assert message in refused(*words)
 
 
 def test_a_mistake_in_a_process_is_one_line(in_a_process):
@@ -100,7 +103,7 @@ def test_a_mistake_in_a_process_is_one_line(in_a_process):
     [
         (ValueError("first\n  second"), "first second"),
         (ValueError(), "ValueError"),
-        (OSError(28, "No space left on device", "a"), "[Errno 28] No space left on device: 'a'"),
+        (OSError(28, "No space left on device", "a"), "a: No space left on device"),
         (FloatingPointError("training diverged"), "training diverged"),
         (ImportError("pip install setar[train]"), "pip install setar[train]"),
         (MemoryError(), "MemoryError"),

@@ -73,16 +73,19 @@ def test_a_generators_tokenizer_is_used_at_the_generators_size(run, model, photo
         (["{wide}", "emoji:heldout"], "32x32 pixels has 8x8 tokens at its last scale, but"),
         (["{wide}", "{photos}", "--size", "16"], "16x16 pixels has 4x4 tokens at its last scale"),
         (["{wide}", "nowhere"], "there is no folder nowhere"),
-        (["{wide}", "nowhere.png"], "cannot read the image nowhere.png"),
-        (["{wide}", "{photos}", "--count", "0"], "`count` (=0) must be at least 1"),
+        (["{wide}", "nowhere.png"], "nowhere.png does not exist"),
+        (["{wide}", "{photos}", "--count", "0"], "`count` (=0) must be from 1 to"),
         (["{wide}", "--out", "sheet.txt"], "sheet.txt must end in"),
         (["{vqgan}", "{photos}"], "whole images must be of one (width, height)"),
         (["{vqgan}", "{photos}", "--size", "10"], "multiples of 4 pixels, got 10x10"),
         (["{vqgan}", "emoji:heldout", "digits:heldout"], "another size than emoji:heldout"),
-        (["{vqgan}", "{photos}", "--size", "0"], "`image_size` (=[0, 0])"),
+        (
+            ["{vqgan}", "{photos}", "--size", "0"],
+            "128x256, of 1 to 65536 pixels",
+        ),
         (["{vqgan}", "{photos}", "--size", "1x2x3"], "--size reads 256, or height x width"),
         (["{vqgan}", "{photos}", "--size", "-4"], "--size reads 256"),
-        (["{photos}"], "is no model folder"),
+        (["{photos}"], "is a folder of pictures, no model"),
     ],
 )
 def test_mistakes_are_one_line(refused, wide, vqgan, photos, monkeypatch, words, message):

@@ -94,13 +94,13 @@ def test_a_guidance_schedule_needs_no_scale(run, model, tmp_path):
         (["--count", "0"], "`count`"),
         (["--count", "-3"], "`count`"),
         (["--top-p", "2"], "`top_p` (=2.0)"),
-        (["--top-p", "nan"], "finite"),
+        (["--top-p", "nan"], "`top_p` (=nan) must be above 0 and at most 1"),
         (["--min-p", "-1"], "`min_p`"),
         (["--top-k", "-1"], "`top_k`"),
         (["--temperature", "-1"], "`temperature`"),
         (["--attention", "fully"], "`attention`"),
-        (["--guidance", "-1"], "`scale`"),
-        (["--guidance", "nan"], "guidance: scale: a number must be finite"),
+        (["--guidance", "-1"], "`guidance` (=-1.0) must be a number of at least 0"),
+        (["--guidance", "nan"], "`guidance` (=nan)"),
         (["--guidance", "2", "--schedule", "line"], "unknown guidance schedule 'line'"),
         (["--schedule", "line"], "unknown guidance schedule 'line'"),
         (["--device", "cuda:99"], "no device 'cuda:99'"),
@@ -149,7 +149,7 @@ def test_a_folder_of_others_is_refused(refused, model, tmp_path):
 
 
 def test_unknown_models(refused, tmp_path):
-    assert "no model 'emojo'" in refused("sample", "emojo")
+    assert "'emojo' does not exist" in refused("sample", "emojo")
     assert "is no model folder" in refused("sample", tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_a_damaged_model_is_named(refused, model, tmp_path):
 
 def test_a_tokenizer_alone_cannot_sample(refused, tmp_path):
     checkpoint.save(tmp_path / "model", {"tokenizer": {}}, {})
-    assert "is no generator" in refused("sample", tmp_path / "model")
+    assert "is a tokenizer" in refused("sample", tmp_path / "model")
 
 
 def test_smoothing_is_for_a_var(refused, model, tmp_path):
