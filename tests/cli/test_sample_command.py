@@ -8,7 +8,12 @@ import pytest
 from PIL import Image
 
 import tiny_runs
+from random_weights import random_fmt
 from setar import checkpoint
+from setar.cli.progress import class_rows
+from setar.pipeline import Pipeline
+from setar.sampling.settings import SamplingDefaults
+from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
 
 
 def test_sample_writes_a_labelled_picture(run, model, tmp_path):
@@ -61,6 +66,113 @@ def test_more_images_than_a_batch_holds(run, model, tmp_path):
     with Image.open(tmp_path / "a.gif") as animation, Image.open(tmp_path / "a.png") as picture:
         assert animation.n_frames == 4
         assert animation.width <= picture.width
+
+
+def test_an_animation_shows_every_image(run, model, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("setar.cli.progress.class_rows", spy(made))
+    words = ("--classes", "cat,dog", "--count", 40, "--out", tmp_path / "a.png")
+    _, shown, _ = run("sample", model, *words, "--animate", tmp_path / "a.gif")
+    assert "4 steps -> " in shown
+    assert [(ids, len(images), count) for ids, images, count in made] == [([0, 1], 80, 40)] * 4
+
+
+def test_an_animation_says_what_it_leaves_out(run, model, tmp_path, monkeypatch):
+    words = ("--classes", "cat,dog", "--count", 40, "--out", tmp_path / "a.png")
+    for pixels, said in {
+        4 * 2 * 102**2 * 3: "4 steps of 6 of the 80 images, 3 of each class, -> ",
+        4 * 102**2: "4 steps of 1 of the 80 images, 1 of the first class, -> ",
+    }.items():
+        monkeypatch.setattr("setar.cli.progress.ANIMATED_PIXELS", pixels)
+        code, shown, _ = run("sample", model, *words, "--animate", tmp_path / "a.gif")
+        assert code == 0
+        assert said in shown
+
+
+def test_an_animation_that_cannot_be_is_refused(refused, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("setar.cli.progress.ANIMATED_PIXELS", 100)
+    forbid_sampling(monkeypatch)
+    words = ("--out", tmp_path / "a.png", "--animate", tmp_path / "a.gif")
+    assert "an animation of 4 sets" in refused("sample", model, *words)
+
+
+def spy(made):
+    """`class_rows`, which notes what it draws."""
+
+    def noted(pipe, ids, images, count, title, seed=None):
+        made.append((list(ids), images, count))
+        return class_rows(pipe, ids, images, count, title, seed)
+
+    return noted
+
+
+def test_nothing_that_is_there_is_lost(run, model, tmp_path):
+    out, steps = tmp_path / "a.png", tmp_path / "a.gif"
+    words = ("sample", model, "--classes", "cat", "--count", 2, "--out", out, "--animate", steps)
+    run(*words, "--each", tmp_path / "each")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    _, shown, _ = run(*words, "--each", tmp_path / "each", "--recipe", "random-2-cosine")
+    assert f"-> {tmp_path / 'a-2.png'}\n" in shown
+    assert f"-> {tmp_path / 'a-2.gif'}\n" in shown
+    after = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert after.items() >= before.items()
+    assert "000000-cat-2.png" in {file.name for file in after}
+
+
+def test_each_image_is_there_before_the_sheet_is_drawn(run, model, tmp_path, monkeypatch):
+    fail = Mock(side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr("setar.cli.sample.class_rows", fail)
+    words = ("--classes", "cat", "--count", 2, "--out", tmp_path / "a.png")
+    code, _, err = run("sample", model, *words, "--each", tmp_path / "each")
+    assert (code, err) == (2, "setar: No space left on device\n")
+    assert len(list((tmp_path / "each").iterdir())) == 2
+
+
+def test_the_heading_says_what_made_the_images(run, model, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr("setar.cli.sample.class_rows", lambda *given: titles.append(given[4]))
+    monkeypatch.setattr("setar.cli.sample.save_picture", lambda picture, file: file)
+    words = ("sample", model, "--classes", "cat", "--count", 2, "--out", tmp_path / "a.png")
+    run(*words)
+    run(*words, "--guidance", 3, "--schedule", "linear", "--temperature", 0.5)
+    run(*words, "--guidance", 1)
+    first, second, third = (title.split("   ") for title in titles)
+    shown = ["grey model", "random-4-cosine", "guidance constant 1.5", "temperature 1"]
+    assert first[:-1] == shown
+    assert first[-1].startswith("2 images, ")
+    assert second[2:4] == ["guidance linear 3", "temperature 0.5"]
+    assert third[2] == "guidance off"
+
+
+def test_classes_whose_names_have_commas(run, tmp_path):
+    names = ("tench, Tinca tinca", "猫", "cat", "a:b")
+    model = random_fmt(grid=(4, 4), vocabulary=17, classes=4)
+    defaults = SamplingDefaults().changed({"recipe": "random-2-cosine"})
+    pipe = Pipeline(model, PixelLevels(PixelLevelsConfig(17)), names, defaults)
+    pipe.save_pretrained(tmp_path / "model")
+    words = ("--count", 1, "--out", tmp_path / "a.png", "--each", tmp_path / "each")
+    text = "tench, Tinca tinca,猫,a:b"
+    code, _, err = run("sample", tmp_path / "model", "--classes", text, *words)
+    assert (code, err) == (0, "")
+    made = sorted(file.stem for file in (tmp_path / "each").iterdir())
+    assert made == ["000000-tench, Tinca tinca", "000001-猫", "000002-a-b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--count", 20_000, "--out", "{}/a.webp"], "and .webp files have at most 16383 a side"),
+        (["--count", 20_000, "--out", "{}/a.JPG"], "and .JPG files have at most 65535 a side"),
+        (["--count", 100_000], "million: ask for fewer images at once"),
+        (["--count", 100_001], "`count` (=100001) must be from 1 to 100000"),
+        (["--seed", 2**63 - 5], "must not exceed 2**63"),
+    ],
+)
+def test_limits_are_known_before_sampling(refused, model, tmp_path, monkeypatch, words, message):
+    forbid_sampling(monkeypatch)
+    given = [str(word).format(tmp_path) for word in words]
+    assert message in refused("sample", model, "--out", tmp_path / "a.png", *given)
+    assert not list(tmp_path.iterdir())
 
 
 def test_classes_are_listed(run, model):

@@ -43,6 +43,8 @@ def class_ids(text: str, names: Sequence[str]) -> list[int]:
             if rest is not None and found is not None:
                 read[first] = found + rest
                 break
+    if read[0] == []:
+        raise ValueError(f"there is no class in {text[:60]!r}")
     if read[0] is not None:
         return read[0]
     return [class_id(piece.strip(), names) for piece in pieces if piece.strip()]

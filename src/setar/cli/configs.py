@@ -17,7 +17,7 @@ def configs(
     if name:
         file = find_config(name)
         check_file(file)
-        say(file.read_text(encoding="utf-8"), newline=False)
+        say(file.read_text(encoding="utf-8"), end="")
         return
     for shown in shipped_configs():
         first = find_config(shown).read_text(encoding="utf-8").splitlines()[0]

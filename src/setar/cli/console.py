@@ -4,12 +4,10 @@ import codecs
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Any
 
 import typer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LOOK_ALIKES = {"▀": '"', "▄": ".", "█": "#", "■": "#", "…": "...", "→": "->", "×": "x"}
 """What stands for a character of ours on a console that has not got it."""
@@ -38,9 +36,14 @@ def _look_alike(error: UnicodeError) -> tuple[str | bytes, int]:
     return "".join(parts), error.end
 
 
-def say(text: object = "", newline: bool = True) -> None:
+def say(text: object = "", end: str = "\n") -> None:
     """Print a line, or do nothing where nobody reads any more."""
-    _unless_gone(lambda: typer.echo(text, nl=newline))
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        let_go()
 
 
 def show(thing: Any) -> None:
@@ -50,14 +53,17 @@ def show(thing: Any) -> None:
     console = Console()
     with console.capture() as captured:
         console.print(thing)
-    say(captured.get(), newline=False)
+    say(captured.get(), end="")
 
 
 def say_mistake(text: str) -> None:
     """Print the one line on standard error in which a command ends that cannot go on."""
     line = " ".join(text.split())
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    _unless_gone(lambda: typer.secho(f"setar: {shown}", err=True, fg="red"))
+    shown = "setar: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        shown = typer.style(shown, fg="red")
+    with suppress(OSError):
+        print(shown, file=sys.stderr, flush=True)
 
 
 def let_go() -> None:
@@ -67,15 +73,6 @@ def let_go() -> None:
             stream.flush()
         except (OSError, ValueError):
             _mute(stream)
-
-
-def _unless_gone(write: "Callable[[], None]") -> None:
-    try:
-        write()
-    except OSError as error:
-        if error.errno not in GONE:
-            raise
-        let_go()
 
 
 def _mute(stream: Any) -> None:

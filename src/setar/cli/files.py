@@ -5,6 +5,7 @@ not at all, and never takes the place of another file: it gets the next free nam
 """
 
 import filecmp
+import io
 import itertools
 import os
 import sys
@@ -33,11 +34,12 @@ NAME_BYTES = 100
 
 def check_file(file: Path) -> None:
     """ValueError unless this is a file that can be read."""
-    if file.is_dir():
+    # os.path answers False where pathlib raises: names too long, folders one may not enter.
+    if os.path.isdir(file):
         raise ValueError(f"{file} is a folder, not a file")
-    if not os.path.exists(file):  # False too of names that no file can have
+    if not os.path.exists(file):
         raise ValueError(f"{file} does not exist")
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ValueError(f"{file} is not a file")
     if not os.access(file, os.R_OK):
         raise ValueError(f"{file} may not be read")
@@ -66,7 +68,7 @@ def _writable() -> list[str]:
 
 def prepare_file(file: Path) -> None:
     """Make the folder of a file; ValueError if the file cannot be written."""
-    if file.is_dir():
+    if os.path.isdir(file):
         raise ValueError(f"{file} is a folder, not a file")
     if file.name in ("", "-"):
         raise ValueError(f"{str(file)!r} is no name of a file")
@@ -147,7 +149,13 @@ def _names(file: Path) -> Iterator[Path]:
 
 def save_picture(picture: "Image.Image", file: Path) -> Path:
     """Write a picture; gives the name it got, see `write_new`."""
-    return write_new(file, picture.save)
+    from PIL import Image
+
+    # Into memory first: of a disk that is full in mid-file Pillow itself may say nothing.
+    Image.init()
+    encoded = io.BytesIO()
+    picture.save(encoded, Image.registered_extensions()[file.suffix.lower()])
+    return write_new(file, lambda draft: draft.write_bytes(encoded.getvalue()))
 
 
 def save_each(

@@ -130,7 +130,9 @@ class Animation:
         if (self.rows, self.columns) == (len(self.ids), self.count):
             return steps
         shown, made = self.rows * self.columns, len(self.ids) * self.count
-        classes = "each class" if self.rows == len(self.ids) else f"the first {self.rows} classes"
+        classes = "each class"
+        if self.rows < len(self.ids):
+            classes = "the first class" if self.rows == 1 else f"the first {self.rows} classes"
         return f"{steps} of {shown} of the {made} images, {self.columns} of {classes},"
 
     def save(self, file: Path) -> None:

@@ -9,6 +9,9 @@ from setar.cli.console import show
 from setar.cli.files import prepare_picture, save_picture, say_where
 from setar.cli.options import parse_grid, whole_seed
 
+MOST_TOKENS = 2**16
+"""More, in as many sets, take minutes to draw, and nobody could tell them apart."""
+
 
 def recipe(
     text: Annotated[str, typer.Argument(help="A recipe, such as roll-8-cosine.")],
@@ -19,7 +22,9 @@ def recipe(
     out: Annotated[Path | None, typer.Option(help="Also draw it as a picture.")] = None,
 ) -> None:
     """Draw what is generated when: the numbered grid and the three attention masks."""
-    rows_and_columns = parse_grid(grid)
+    rows, columns = parse_grid(grid)
+    if rows * columns > MOST_TOKENS:
+        raise ValueError(f"--grid (={grid}) must have at most {MOST_TOKENS} tokens to be drawn")
     if out is not None:
         prepare_picture(out)
 
@@ -28,7 +33,7 @@ def recipe(
     from setar.pictures.plans import render_image, render_text
     from setar.recipes.recipe import Recipe
 
-    plan = Recipe.parse(text).plan(rows_and_columns, 1, torch.Generator().manual_seed(seed))
+    plan = Recipe.parse(text).plan((rows, columns), 1, torch.Generator().manual_seed(seed))
     written = None if out is None else save_picture(render_image(plan, f"{text} on {grid}"), out)
     show(render_text(plan))
     if written is not None:

@@ -51,11 +51,11 @@ def sample(
     # Six classes from all over the list, unless some are named.
     shown = min(6, len(names))
     spread = [i * len(names) // shown for i in range(shown)]
-    ids = class_ids(classes, names) or spread
+    ids = class_ids(classes, names) if classes else spread
     options.check_seeds(seed, len(ids) * count)
-    prepare_picture(out)
     if animate:
         prepare_picture(animate, [".gif"])
+    prepare_picture(out)
     if each:
         prepare_folder(each)
     pipe = options.load_pipeline(model, device, sampling)

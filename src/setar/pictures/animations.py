@@ -1,5 +1,6 @@
 """Pictures that move: sets that appear one after the other."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,5 +12,7 @@ def save_animation(frames: Sequence[Image.Image], file: Path, seconds: float = 3
     each = max(40, int(1000 * seconds / len(frames)))
     durations = [each] * (len(frames) - 1) + [1500]
     first, *rest = [frame.quantize(256) for frame in frames]
+    encoded = io.BytesIO()  # of a disk that is full in mid-file Pillow itself may say nothing
+    first.save(encoded, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
     file.parent.mkdir(parents=True, exist_ok=True)
-    first.save(file, save_all=True, append_images=rest, duration=durations, loop=0)
+    file.write_bytes(encoded.getvalue())
