@@ -106,6 +106,52 @@ def test_pictures_and_models_that_are_not_there(refused, model, image, tmp_path)
     assert "'emojo' does not exist" in refused("edit", "emojo", image, *words)
 
 
+@pytest.fixture
+def wide(tmp_path):
+    """A picture of 24x8 pixels; a square model sees its middle, from 8 to 16."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    return tmp_path / "wide.png"
+
+
+SEEN = "the model sees 8,0,16,8 of the picture, its middle in the shape of 4x4"
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ("8,0,16,4", ""),
+        ("10,2,12,4", ""),
+        ("4,0,12,8", f"{SEEN}: what lies outside is not made\n"),
+        ("0,0,24,8", f"{SEEN}: what lies outside is not made\n"),
+    ],
+)
+def test_a_box_that_is_cut_off_is_said(run, model, wide, tmp_path, box, said):
+    words = ("--class", "cat", "--box", box, "--count", 1, "--out", tmp_path / "a.png")
+    code, shown, err = run("edit", model, wide, *words)
+    assert (code, err) == (0, "")
+    assert shown == f"{said}1 results -> {tmp_path / 'a.png'}\n"
+
+
+@pytest.mark.parametrize("box", ["0,0,8,8", "16,0,24,8", "20,2,22,4"])
+def test_a_box_outside_of_what_the_model_sees(refused, model, wide, tmp_path, box):
+    drawn = Image.new("L", (24, 8))
+    drawn.paste(255, tuple(map(int, box.split(","))))
+    drawn.save(tmp_path / "mask.png")
+    for words in (("--box", box), ("--mask", tmp_path / "mask.png")):
+        said = refused("edit", model, wide, "--class", "cat", *words, "--out", tmp_path / "a.png")
+        assert f"nothing to make anew: {SEEN}, and the mask or box lies outside of that" in said
+
+
+def test_an_edit_never_takes_the_place_of_a_file(run, model, image, tmp_path):
+    words = ("--class", "cat", "--box", "4,0,8,8", "--count", 1, "--out", image)
+    before = image.read_bytes()
+    code, shown, _ = run("edit", model, image, *words)
+    assert code == 0
+    assert shown.endswith("my image-2.png\n")
+    assert image.read_bytes() == before
+
+
 def test_the_class_must_be_given(run, model, image):
     code, _, err = run("edit", model, image, "--box", "0,0,4,4")
     assert code == 2
