@@ -31,7 +31,7 @@ def test_edit_writes_a_labelled_picture(run, model, image, tmp_path):
         "--out", out, "--each", each,
     )  # fmt: skip
     assert (code, err) == (0, "")
-    assert said == f"10 results -> {out}\n10 files -> {each}\n"
+    assert said == f"10 files -> {each}\n10 results -> {out}\n"
     with Image.open(out) as sheet:  # the input, then rows of eight results
         assert sheet.width > 8 * (SIDE + GAP)
         assert sheet.height == 24 + 48 + 3 * (SIDE + GAP) + 24
@@ -130,7 +130,7 @@ def test_a_box_that_is_cut_off_is_said(run, model, wide, tmp_path, box, said):
     words = ("--class", "cat", "--box", box, "--count", 1, "--out", tmp_path / "a.png")
     code, shown, err = run("edit", model, wide, *words)
     assert (code, err) == (0, "")
-    assert shown == f"{said}1 results -> {tmp_path / 'a.png'}\n"
+    assert shown == f"1 results -> {tmp_path / 'a.png'}\n{said}"
 
 
 @pytest.mark.parametrize("box", ["0,0,8,8", "16,0,24,8", "20,2,22,4"])

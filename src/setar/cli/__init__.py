@@ -6,6 +6,7 @@ Every mistake of the user's is one line on standard error and exit code 2.
 """
 
 import sys
+from typing import Any
 
 import typer
 
@@ -54,23 +55,24 @@ def main() -> None:
         say_mistake("interrupted")
         code = INTERRUPTED
     except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # `setar` alone
-            error.show()
-            sys.exit(2)
-        reason = _reason(error)
+        code, reason = 2, _reason(error)
         if reason is None:
             raise
-        say_mistake(reason)
-        code = 2
+        if reason:
+            say_mistake(reason)
     finally:
         let_go()
     sys.exit(code)
 
 
-def _reason(error: Exception) -> str | None:
+def _reason(error: Any) -> str | None:
     """What a mistake says in one line; None of a defect of the program, which is not hidden."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # `setar` alone: no mistake, but no work
+        error.show()
+        return ""
     if isinstance(error, typer.BadParameter.__bases__[0]):  # whatever the parser refuses
-        return f"{error.format_message()} (see `{error.ctx.command_path} --help`)"
+        command = error.ctx.command_path if error.ctx else "setar"
+        return f"{error.format_message()} (see `{command} --help`)"
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         return (
             "torch is not installed: pip install torch (where there is no GPU, its wheel for CPUs "

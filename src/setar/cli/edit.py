@@ -80,18 +80,23 @@ def edit(
     task, note = _task(image, mask, edges, bool(outpaint), pipe.size)
     with set_bar(count) as on_set:
         results = pipe.redraw(task, chosen, seed=seed, count=count, on_set=on_set)
-    if each:
-        save_each(results, [names[chosen]] * count, seed, each)
     rows = [("input", "grey is made anew", [task.image, show_mask(*task)])]
     for first in range(0, len(results), ROW):
         some = results[first : first + ROW]
         seeds = f"seeds {seed + first} to {seed + first + len(some) - 1}"
         rows.append((names[chosen], seeds, some))
     title = f"edit   {described(model, pipe)}"
-    sheet = save_picture(labelled_rows(rows, title, side=max(96, task.image.width)), out)
+    written: list[tuple[str, Path]] = []
+    try:
+        if each:
+            save_each(results, [names[chosen]] * count, seed, each)
+            written.append((f"{count} files", each))
+        sheet = save_picture(labelled_rows(rows, title, side=max(96, task.image.width)), out)
+        written.append((f"{count} results", sheet))
+    finally:
+        say_where(*written)
     if note:
         say(note)
-    say_where((f"{count} results", sheet), *([(f"{count} files", each)] if each else []))
 
 
 def _task(

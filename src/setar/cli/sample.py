@@ -67,13 +67,16 @@ def sample(
         images = pipe(ids, seed=seed, count=count, on_set=on_set)
     seconds = time.perf_counter() - began
 
-    written = []
-    if each:
-        save_each(images, [names[ids[index // count]] for index in range(len(images))], seed, each)
-        written.append((f"{len(images)} files", each))
-    title = f"{described(model, pipe)}   {len(images)} images, {seconds:.1f} s"
-    sheet = save_picture(class_rows(pipe, ids, images, count, title, seed), out)
-    written.insert(0, (f"{len(images)} images in {seconds:.1f} s", sheet))
-    if animate and animation:
-        written.append((animation.facts, write_new(animate, animation.save)))
-    say_where(*written)
+    written: list[tuple[str, Path]] = []
+    try:
+        if each:
+            made = [names[ids[index // count]] for index in range(len(images))]
+            save_each(images, made, seed, each)
+            written.append((f"{len(images)} files", each))
+        title = f"{described(model, pipe)}   {len(images)} images, {seconds:.1f} s"
+        sheet = save_picture(class_rows(pipe, ids, images, count, title, seed), out)
+        written.append((f"{len(images)} images in {seconds:.1f} s", sheet))
+        if animate and animation:
+            written.append((animation.facts, write_new(animate, animation.save)))
+    finally:
+        say_where(*written)

@@ -94,11 +94,13 @@ def _reference(request: Request, target: Target) -> Pictures:
 
 @contextmanager
 def _whole(file: Path) -> Iterator[Path]:
-    """A draft beside a file, which takes its place once it is complete."""
+    """A draft beside a file, which takes its place once it is complete; OSError of a full disk."""
     draft = file.with_name(f".setar-{os.getpid()}{file.suffix}")
     try:
         yield draft
         os.replace(draft, file)
+    except OSError as error:
+        raise OSError(f"cannot write {file}: {error.strerror or error}") from error
     finally:
         draft.unlink(missing_ok=True)
 
