@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from setar.data.images import FolderImages, MirroredImages, centre_crop, read_image
+from setar.data.crops import centre_crop
+from setar.data.images import FolderImages, MirroredImages, read_image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -80,7 +81,7 @@ def test_nothing_to_train_on(tmp_path):
         FolderImages(folder, 8)
     folder.mkdir()
     (folder / "notes.txt").write_text("no picture")
-    with pytest.raises(ValueError, match=r"some data holds no image \(\.bmp, "):
+    with pytest.raises(ValueError, match=r"some data holds no image \(\.apng, "):
         FolderImages(folder, 8)
 
 
