@@ -6,6 +6,7 @@ program (as EPS does), and none needs far more memory than the picture has pixel
 does). The size is checked before anything is decoded.
 """
 
+import ctypes
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,7 @@ ENDINGS = {
 
 MAX_PIXELS = 50_000_000
 """Pixels of a picture at most, unless the environment's ``SETAR_MAX_PIXELS`` says otherwise."""
+ALLOWING = "SETAR_MAX_PIXELS=... allows more"
 COPIES = {"AVIF": 2, "WEBP": 2}
 """Formats whose decoders hold the picture several times: their pixels count double."""
 BAND = 2**20
@@ -112,6 +114,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: grey levels are negative, above 65535 or not finite.
     """
+    _scale_transparency(image)
     image.load()
     white = _white_level(image)
     picture = Image.new("RGB", image.size)
@@ -140,6 +143,14 @@ def _on_white(band: Image.Image) -> Image.Image:
     band = band.convert("RGBA")
     white = Image.new("RGBA", band.size, "white")
     return Image.alpha_composite(white, band).convert("RGB")
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """PNG's grey of 2 or 4 bits is decoded to 8, while its transparent level stays as it was."""
+    level, tiles = image.info.get("transparency"), getattr(image, "tile", None)
+    scale = {"L;2": 85, "L;4": 17}.get(str(tiles[0][3])) if tiles else None
+    if scale and isinstance(level, int) and level * scale <= 255:
+        image.info["transparency"] = level * scale
 
 
 def _white_level(image: Image.Image) -> int:
@@ -190,11 +201,19 @@ def _formats() -> list[str]:
 def _silence_pillow() -> None:
     """Keep Pillow's warnings off the console, and its own limit below ours out of the way."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    logger = logging.getLogger("PIL")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
+    _silence_libraries()
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels() > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels()
+
+
+@cache
+def _silence_libraries() -> None:
+    """Keep what Pillow logs, and what libtiff prints of damaged files, off the console."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with suppress(AttributeError, OSError):  # where libtiff cannot be reached, it prints
+        libraries = ctypes.CDLL(Image.core.__file__)
+        libraries.TIFFSetErrorHandler(None)
+        libraries.TIFFSetWarningHandler(None)
 
 
 def _check_size(width: int, height: int, kind: str) -> int:
@@ -203,7 +222,7 @@ def _check_size(width: int, height: int, kind: str) -> int:
     if width * height * copies > limit:
         raise ValueError(
             f"{width}x{height} pixels are more than the {limit // copies} that are allowed "
-            "(SETAR_MAX_PIXELS=... allows more)"
+            f"({ALLOWING})"
         )
     return width * height * copies
 
@@ -262,6 +281,8 @@ def _cause(error: Exception, file: Path) -> str:
     """Why a picture cannot be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):
         cause = f"it is empty, damaged, or none of {', '.join(FORMATS)}"
+    elif isinstance(error, Image.DecompressionBombError):
+        cause = f"it has more than the {max_pixels()} pixels that are allowed ({ALLOWING})"
     elif isinstance(error, MemoryError):
         cause = "there is not enough memory"
     else:
