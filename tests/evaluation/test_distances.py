@@ -234,17 +234,20 @@ BAD = [torch.nan, torch.inf, -torch.inf]
 @pytest.mark.parametrize("bad", BAD)
 def test_statistics_must_be_finite(bad):
     eye, zeros = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    with pytest.raises(ValueError, match="the mean of the features must be finite"):
-        GaussianStatistics(torch.tensor([0, bad, 1], dtype=torch.float64), eye)
-    with pytest.raises(ValueError, match="the covariance of the features must be finite"):
-        GaussianStatistics(zeros, eye * bad)
-    for mean, covariance in (
-        (zeros, torch.eye(2)),
-        (zeros[:, None], eye),
-        (zeros[:0], eye[:0, :0]),
-    ):
+    good = GaussianStatistics(zeros, eye)
+    mean = GaussianStatistics(torch.tensor([0, bad, 1], dtype=torch.float64), eye)
+    covariance = GaussianStatistics(zeros, eye * bad)
+    for what, broken in {"mean": mean, "covariance": covariance}.items():
+        for pair in ((good, broken), (broken, good)):
+            with pytest.raises(ValueError, match=f"the {what} of the features must be finite"):
+                frechet_distance(*pair)
+
+
+def test_statistics_must_fit():
+    eye, zeros = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for shapes in ((zeros, torch.eye(2)), (zeros[:, None], eye), (zeros[:0], eye[:0, :0])):
         with pytest.raises(ValueError, match=r"must be \[d\] and \[d, d\]"):
-            GaussianStatistics(mean, covariance)
+            frechet_distance(GaussianStatistics(zeros, eye), GaussianStatistics(*shapes))
 
 
 @pytest.mark.parametrize("bad", BAD)

@@ -32,20 +32,10 @@ class GaussianStatistics:
     Attributes:
         mean: float64 [d].
         covariance: float64 [d, d], symmetric; with fewer than d + 1 features it is rank-deficient.
-
-    Raises ValueError for other shapes, or values that are not finite.
     """
 
     mean: Tensor
     covariance: Tensor
-
-    def __post_init__(self) -> None:
-        shape, size = self.covariance.shape, self.mean.numel()
-        if self.mean.shape != (size,) or shape != (size, size) or not size:
-            found = f"{list(self.mean.shape)} and {list(shape)}"
-            raise ValueError(f"mean and covariance must be [d] and [d, d], not {found}")
-        check_finite(self.mean, "the mean of the features")
-        check_finite(self.covariance, "the covariance of the features")
 
     @classmethod
     def from_features(cls, features: Tensor) -> Self:
@@ -100,7 +90,7 @@ def frechet_distance(a: Tensor | GaussianStatistics, b: Tensor | GaussianStatist
     a, b: features [n, d] and [m, d], or their statistics. With A = R R^T the last trace is the sum
     of the square roots of the eigenvalues of R^T B R: symmetric and real, and of the rank of A, so
     that fewer features than dimensions are no difficulty. Note that the distance is biased upwards
-    for few features: compare only sets of equal size. Raises ValueError where dimensions differ, or
+    for few features: compare only sets of equal size. Raises ValueError where shapes do not fit, or
     values are not finite or too large for a distance.
     """
     a, b = _statistics(a), _statistics(b)
@@ -238,4 +228,12 @@ def _check_dimensions(a: int, b: int) -> None:
 
 
 def _statistics(given: Tensor | GaussianStatistics) -> GaussianStatistics:
-    return GaussianStatistics.from_features(given) if isinstance(given, Tensor) else given
+    if isinstance(given, Tensor):
+        return GaussianStatistics.from_features(given)
+    shape, size = given.covariance.shape, given.mean.numel()
+    if given.mean.shape != (size,) or shape != (size, size) or not size:
+        found = f"{list(given.mean.shape)} and {list(shape)}"
+        raise ValueError(f"mean and covariance must be [d] and [d, d], not {found}")
+    check_finite(given.mean, "the mean of the features")
+    check_finite(given.covariance, "the covariance of the features")
+    return given
