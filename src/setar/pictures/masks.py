@@ -87,8 +87,8 @@ def prepare(image: Image.Image, mask: object, size: tuple[int, int]) -> Task:
 
     Args:
         image: of any size and mode, turned upright if it carries EXIF's tag of that.
-        mask: a PIL image of the same size, turned likewise, of which the lighter half of all levels is made anew;
-            or bool ``[height, width]``.
+        mask: a PIL image of the same size, turned likewise, of which the lighter half of all levels
+            is made anew; or bool ``[height, width]``.
         size: (width, height) of the model.
 
     Returns:
