@@ -132,6 +132,10 @@ def test_folders_of_mixed_sizes_are_cropped(run, refused, pictures):
     assert (code, err) == (0, "")
     settings = json.loads((pictures / "a.json").read_text())["settings"]
     assert (settings["size"], settings["reference size"]) == ("16x8", "16x8")
+    run(*words[:-1], pictures / "adm.json", "--size", "8x16", "--resize", "adm")
+    settings = json.loads((pictures / "adm.json").read_text())["settings"]
+    assert "ADM" in settings["resizing"]
+    assert "`resize` (=admm) must be lanczos or adm" in refused(*words, "--resize", "admm")
     said = refused("evaluate", pictures / "made.npz", "--reference", "digits", "--size", "8")
     assert "`size` is for folders of pictures" in said
 

@@ -130,26 +130,6 @@ def test_only_what_pillow_can_write_is_promised(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "fits"),
-    [
-        ("a.webp", (16_383, 10), True),
-        ("a.webp", (16_384, 10), False),
-        ("a.JPG", (10, 65_535), True),
-        ("a.JPG", (10, 65_536), False),
-        ("a.gif", (65_536, 10), False),
-        ("a.png", (65_536, 10), True),
-        ("a.png", (2**15, 2**13 + 1), False),
-    ],
-)
-def test_sizes_that_a_format_cannot_have(tmp_path, name, size, fits):
-    if fits:
-        files.check_size(tmp_path / name, size)
-    else:
-        with pytest.raises(ValueError, match=f"the picture would have {size[0]}x{size[1]} pixels"):
-            files.check_size(tmp_path / name, size)
-
-
-@pytest.mark.parametrize(
     ("text", "name"),
     [
         ("a/b", "a-b"),

@@ -10,7 +10,7 @@ from PIL import Image
 import tiny_runs
 from random_weights import random_fmt
 from setar import checkpoint
-from setar.cli.progress import class_rows
+from setar.cli.progress import class_rows, rows_size
 from setar.pipeline import Pipeline
 from setar.sampling.settings import SamplingDefaults
 from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
@@ -79,11 +79,13 @@ def test_an_animation_shows_every_image(run, model, tmp_path, monkeypatch):
 
 def test_an_animation_says_what_it_leaves_out(run, model, tmp_path, monkeypatch):
     words = ("--classes", "cat,dog", "--count", 40, "--out", tmp_path / "a.png")
-    for pixels, said in {
-        4 * 2 * 102**2 * 3: "4 steps of 6 of the 80 images, 3 of each class, -> ",
-        4 * 102**2: "4 steps of 1 of the 80 images, 1 of the first class, -> ",
-    }.items():
-        monkeypatch.setattr("setar.cli.progress.ANIMATED_PIXELS", pixels)
+    pipe = Pipeline.from_pretrained(model)
+    for ids, columns, said in [
+        ([0, 1], 3, "4 steps of 6 of the 80 images, 3 of each class, -> "),
+        ([0], 1, "4 steps of 1 of the 80 images, 1 of the first class, -> "),
+    ]:
+        width, height = rows_size(pipe, ids, columns, "set 999 of 999")
+        monkeypatch.setattr("setar.cli.progress.ANIMATED_PIXELS", 4 * width * height)
         code, shown, _ = run("sample", model, *words, "--animate", tmp_path / "a.gif")
         assert code == 0
         assert said in shown
@@ -161,9 +163,9 @@ def test_classes_whose_names_have_commas(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--count", 20_000, "--out", "{}/a.webp"], "and .webp files have at most 16383 a side"),
-        (["--count", 20_000, "--out", "{}/a.JPG"], "and .JPG files have at most 65535 a side"),
-        (["--count", 100_000], "million: ask for fewer images at once"),
+        (["--count", 20_000, "--out", "{}/a.webp"], "and .webp files at most 16383 a side"),
+        (["--count", 20_000, "--out", "{}/a.JPG"], "and .jpg files at most 65500 a side"),
+        (["--count", 100_000], "more than 150000000: draw fewer"),
         (["--count", 100_001], "`count` (=100001) must be from 1 to 100000"),
         (["--seed", 2**63 - 5], "must not exceed 2**63"),
     ],

@@ -17,7 +17,7 @@ from setar.cli.files import (
     say_where,
 )
 from setar.cli.models import class_names
-from setar.cli.progress import check_sheet, described, set_bar
+from setar.cli.progress import described, set_bar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,10 +73,12 @@ def edit(
         prepare_folder(each)
 
     from setar.pictures.masks import show_mask
-    from setar.pictures.sheets import labelled_rows
+    from setar.pictures.sheets import check_sheet, labelled_rows, sheet_size
 
     pipe = options.load_pipeline(model, device, sampling)
-    check_sheet(out, pipe, range(1 + -(-count // ROW)), ROW)
+    side, title = max(96, pipe.size[0]), f"edit   {described(model, pipe)}"
+    counts = [("input", "", 2), *[(names[chosen], "", ROW)] * -(-count // ROW)]
+    check_sheet(sheet_size(counts, pipe.size, title, side), out)
     task, note = _task(image, mask, edges, bool(outpaint), pipe.size)
     with set_bar(count) as on_set:
         results = pipe.redraw(task, chosen, seed=seed, count=count, on_set=on_set)
@@ -85,13 +87,12 @@ def edit(
         some = results[first : first + ROW]
         seeds = f"seeds {seed + first} to {seed + first + len(some) - 1}"
         rows.append((names[chosen], seeds, some))
-    title = f"edit   {described(model, pipe)}"
     written: list[tuple[str, Path]] = []
     try:
         if each:
             save_each(results, [names[chosen]] * count, seed, each)
             written.append((f"{count} files", each))
-        sheet = save_picture(labelled_rows(rows, title, side=max(96, task.image.width)), out)
+        sheet = save_picture(labelled_rows(rows, title, side), out)
         written.append((f"{count} results", sheet))
     finally:
         say_where(*written)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -52,6 +52,13 @@ def evaluate(
             "as 128x256; default: a model's own size."
         ),
     ] = "",
+    resize: Annotated[
+        str,
+        typer.Option(
+            help="How these are resized: lanczos, or adm as ADM's own reference batches.",
+            callback=options.must(lambda name: name in ("lanczos", "adm"), "lanczos or adm"),
+        ),
+    ] = "lanczos",
     seed: Annotated[
         int, typer.Option(help="Image i uses seed + i.", callback=options.whole_seed)
     ] = 0,
@@ -97,6 +104,7 @@ def evaluate(
             reference=reference,
             features=features,
             size=wanted,
+            resize=cast(Any, resize),
             images=images,
             count=count,
             seed=seed,

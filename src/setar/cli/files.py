@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 """Endings of pictures that commands write, where the installed Pillow can."""
 
-LONGEST = {".jpg": 65_535, ".jpeg": 65_535, ".gif": 65_535, ".webp": 16_383, ".avif": 65_535}
-"""Pixels that a side may have in a file of this ending."""
-
-MOST_PIXELS = 2**28
-"""Of a picture in any file: more would need gigabytes of memory."""
-
 NAME_BYTES = 100
 """Of a class in the name of a file; file systems allow 255 for all of it."""
 
@@ -87,21 +81,6 @@ def prepare_folder(folder: Path) -> None:
         raise ValueError(f"cannot make the folder {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise ValueError(f"cannot write into the folder {folder}")
-
-
-def check_size(file: Path, size: tuple[int, int]) -> None:
-    """ValueError if a picture of this (width, height) does not fit into such a file."""
-    shown, most = f"{size[0]}x{size[1]}", LONGEST.get(file.suffix.lower())
-    if most is not None and max(size) > most:
-        raise ValueError(
-            f"the picture would have {shown} pixels, and {file.suffix} files have at most {most} "
-            "a side: ask for fewer images, or for a .png"
-        )
-    if size[0] * size[1] > MOST_PIXELS:
-        raise ValueError(
-            f"the picture would have {shown} pixels, more than {MOST_PIXELS >> 20} million: ask "
-            "for fewer images at once, and for the others with another --seed"
-        )
 
 
 def write_new(file: Path, write: "Callable[[Path], object]") -> Path:

@@ -1,11 +1,11 @@
 """What is shown of images while they are made and after: a bar, labelled rows, an animation."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from setar.cli.files import check_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ANIMATED_PIXELS = 2**28
 """Of all frames of an animation together: they are in memory at once."""
+LONGEST = 65_535
+"""Pixels along a side of a GIF."""
 
 
 @contextmanager
@@ -65,23 +67,31 @@ def class_rows(
     from setar.pictures.sheets import labelled_rows
 
     rows = []
-    for row, class_id in enumerate(ids):
-        first = row * count
-        seeds = "" if seed is None else f"seeds {seed + first} to {seed + first + count - 1}"
-        rows.append((pipe.classes[class_id], seeds, images[first : first + count]))
+    for row, (name, seeds) in enumerate(_labels(pipe, ids, count, seed)):
+        rows.append((name, seeds, images[row * count : (row + 1) * count]))
     return labelled_rows(rows, title, side=_side(pipe))
 
 
-def check_sheet(file: Path, pipe: "Pipeline", ids: Sequence[int], count: int) -> None:
-    """ValueError if the rows of `class_rows` would not fit into a file."""
-    check_size(file, _sheet_size(pipe, len(ids), count))
+def rows_size(
+    pipe: "Pipeline", ids: Sequence[int], count: int, title: str = "", seed: int | None = None
+) -> tuple[int, int]:
+    """(width, height) in pixels of the picture of `class_rows`, before there are images."""
+    from setar.pictures.sheets import sheet_size
+
+    rows = [(name, seeds, count) for name, seeds in _labels(pipe, ids, count, seed)]
+    return sheet_size(rows, pipe.size, title, side=_side(pipe))
 
 
-def _sheet_size(pipe: "Pipeline", rows: int, count: int) -> tuple[int, int]:
-    """About (width, height) in pixels of the pictures of `class_rows`."""
-    side = _side(pipe)
-    height = max(side * pipe.size[1] // pipe.size[0], side // 2)
-    return count * (side + side // 16), rows * (height + side // 16)
+def _labels(
+    pipe: "Pipeline", ids: Sequence[int], count: int, seed: int | None
+) -> Iterator[tuple[str, str]]:
+    """The name of each class, and the seeds of its images."""
+    for row, class_id in enumerate(ids):
+        first = 0 if seed is None else seed + row * count
+        yield (
+            pipe.classes[class_id],
+            "" if seed is None else f"seeds {first} to {first + count - 1}",
+        )
 
 
 def _side(pipe: "Pipeline") -> int:
@@ -106,12 +116,12 @@ class Animation:
     def __init__(self, pipe: "Pipeline", ids: Sequence[int], count: int) -> None:
         self.pipe, self.ids, self.count = pipe, ids, count
         self.steps = pipe.defaults.recipe.set_count(pipe.grid)
-        self.rows, self.columns = len(ids), count
-        while self._too_large() and self.columns > 1:
-            self.columns -= 1
-        while self._too_large() and self.rows > 1:
-            self.rows -= 1
-        if self._too_large():
+        columns = bisect_left(range(1, count + 1), True, key=partial(self._too_large, len(ids)))
+        self.rows, self.columns = len(ids), columns
+        if not columns:  # not even one image of each class
+            fits = partial(self._too_large, columns=1)
+            self.rows, self.columns = bisect_left(range(1, len(ids) + 1), True, key=fits), 1
+        if not self.rows:
             raise ValueError(f"an animation of {self.steps} sets of such images is too large")
         self.sets: dict[int, list[Image.Image]] = {}
 
@@ -146,6 +156,6 @@ class Animation:
         ]
         save_animation(frames, file)
 
-    def _too_large(self) -> bool:
-        width, height = _sheet_size(self.pipe, self.rows, self.columns)
-        return self.steps * width * height > ANIMATED_PIXELS or max(width, height) > 60_000
+    def _too_large(self, rows: int, columns: int) -> bool:
+        width, height = rows_size(self.pipe, self.ids[:rows], columns, "set 999 of 999")
+        return self.steps * width * height > ANIMATED_PIXELS or max(width, height) > LONGEST

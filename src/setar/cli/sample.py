@@ -18,7 +18,7 @@ from setar.cli.files import (
     write_new,
 )
 from setar.cli.models import class_names
-from setar.cli.progress import Animation, check_sheet, class_rows, described, set_bar
+from setar.cli.progress import Animation, class_rows, described, rows_size, set_bar
 
 
 @options.with_sampling
@@ -58,8 +58,12 @@ def sample(
     prepare_picture(out)
     if each:
         prepare_folder(each)
+
+    from setar.pictures.sheets import check_sheet
+
     pipe = options.load_pipeline(model, device, sampling)
-    check_sheet(out, pipe, ids, count)
+    title = described(model, pipe)
+    check_sheet(rows_size(pipe, ids, count, title, seed), out)
     animation = Animation(pipe, ids, count) if animate else None
 
     began = time.perf_counter()
@@ -73,7 +77,7 @@ def sample(
             made = [names[ids[index // count]] for index in range(len(images))]
             save_each(images, made, seed, each)
             written.append((f"{len(images)} files", each))
-        title = f"{described(model, pipe)}   {len(images)} images, {seconds:.1f} s"
+        title = f"{title}   {len(images)} images, {seconds:.1f} s"
         sheet = save_picture(class_rows(pipe, ids, images, count, title, seed), out)
         written.append((f"{len(images)} images in {seconds:.1f} s", sheet))
         if animate and animation:

@@ -21,6 +21,9 @@ from setar.evaluation.targets import Request, Target, find_target, picture_size
 from setar.evaluation.workers import Once
 from setar.features.base import FeatureExtractor, make_extractor
 
+DESCRIBED = {"lanczos": "Lanczos", "adm": "ADM"}
+"""Resizes as the settings name them."""
+
 
 def run(request: Request) -> dict[str, dict[str, Any]]:
     """Do what is asked.
@@ -67,7 +70,7 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
         **target.settings(),
         "reference": reference.name,
         "reference N": real.images,
-        **_sizes(pictures, reference, target.size is not None),
+        **_sizes(pictures, reference, request.resize if target.size else ""),
         "features": extractor.described,
         **settings_of(evidence),
     }
@@ -82,7 +85,7 @@ def _reference(request: Request, target: Target) -> Pictures:
     if request.size and not (os.path.isdir(request.source) or os.path.isdir(text)):
         raise ValueError(f"`size` is for folders of pictures; {text} has a size of its own")
     try:
-        return find_pictures(text, target.size)
+        return find_pictures(text, target.size, request.resize)
     except ValueError as error:
         if request.reference:
             raise
@@ -105,12 +108,13 @@ def _whole(file: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _sizes(pictures: Pictures, reference: Pictures, fitted: bool) -> dict[str, str]:
+def _sizes(pictures: Pictures, reference: Pictures, resize: str) -> dict[str, str]:
     """Sizes in pixels (width x height), and what was done where they are not the same."""
     size, reference_size = _size(pictures), _size(reference)
     sizes = {"size": size, "reference size": reference_size}
-    if fitted and os.path.isdir(reference.name):
-        return {**sizes, "resizing": f"reference: centre crops, Lanczos to {reference_size}"}
+    if resize and os.path.isdir(reference.name):
+        how = DESCRIBED[resize]
+        return {**sizes, "resizing": f"reference: centre crops, {how} to {reference_size}"}
     if "unknown" in (size, reference_size) or size == reference_size:
         return sizes
     return {**sizes, "resizing": "pictures and reference differ; the features' network resizes"}

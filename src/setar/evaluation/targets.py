@@ -10,6 +10,7 @@ import torch
 
 from setar.config import table
 from setar.data.base import DATASETS
+from setar.data.crops import Resize
 from setar.data.images import Images
 from setar.evaluation.origin import origin_of
 from setar.evaluation.samples import (
@@ -51,6 +52,8 @@ class Request:
     """Changes of a generator's defaults, see `SamplingDefaults.changed`."""
     metrics: tuple[str, ...] = ()
     """Names of `METRICS`, beside the general ones and those of the reference."""
+    resize: Resize = "lanczos"
+    """How centre crops of a folder's pictures are made, of `setar.data.crops.RESIZES`."""
     device: str = "cpu"
     processes: int = 1
     save_samples: Path | None = None
@@ -97,7 +100,8 @@ class StoredPictures(Target):
 
     def __init__(self, request: Request) -> None:
         _refuse_sampling(request, "pictures")
-        self.pictures = _some(find_pictures(request.source, request.size), request.images)
+        found = find_pictures(request.source, request.size, request.resize)
+        self.pictures = _some(found, request.images)
         self.size = request.size or picture_size(self.pictures.images)
 
     def prepare(self, reference: Pictures) -> Pictures:
