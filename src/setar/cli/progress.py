@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,11 +86,9 @@ def _labels(
 ) -> Iterator[tuple[str, str]]:
     """The name of each class, and the seeds of its images."""
     for row, class_id in enumerate(ids):
-        first = 0 if seed is None else seed + row * count
-        yield (
-            pipe.classes[class_id],
-            "" if seed is None else f"seeds {first} to {first + count - 1}",
-        )
+        first = (seed or 0) + row * count
+        seeds = "" if seed is None else f"seeds {first} to {first + count - 1}"
+        yield pipe.classes[class_id], seeds
 
 
 def _side(pipe: "Pipeline") -> int:
@@ -116,11 +113,9 @@ class Animation:
     def __init__(self, pipe: "Pipeline", ids: Sequence[int], count: int) -> None:
         self.pipe, self.ids, self.count = pipe, ids, count
         self.steps = pipe.defaults.recipe.set_count(pipe.grid)
-        columns = bisect_left(range(1, count + 1), True, key=partial(self._too_large, len(ids)))
-        self.rows, self.columns = len(ids), columns
-        if not columns:  # not even one image of each class
-            fits = partial(self._too_large, columns=1)
-            self.rows, self.columns = bisect_left(range(1, len(ids) + 1), True, key=fits), 1
+        self.rows, self.columns = len(ids), _most(count, lambda n: self._fits(len(ids), n))
+        if not self.columns:  # not even one image of each class
+            self.rows, self.columns = _most(len(ids), lambda n: self._fits(n, 1)), 1
         if not self.rows:
             raise ValueError(f"an animation of {self.steps} sets of such images is too large")
         self.sets: dict[int, list[Image.Image]] = {}
@@ -156,6 +151,11 @@ class Animation:
         ]
         save_animation(frames, file)
 
-    def _too_large(self, rows: int, columns: int) -> bool:
+    def _fits(self, rows: int, columns: int) -> bool:
         width, height = rows_size(self.pipe, self.ids[:rows], columns, "set 999 of 999")
-        return self.steps * width * height > ANIMATED_PIXELS or max(width, height) > LONGEST
+        return self.steps * width * height <= ANIMATED_PIXELS and max(width, height) <= LONGEST
+
+
+def _most(limit: int, fits: "Callable[[int], bool]") -> int:
+    """The largest number up to ``limit`` that fits, where all smaller ones do; 0 if none does."""
+    return bisect_left(range(1, limit + 1), True, key=lambda number: not fits(number))
