@@ -1,6 +1,7 @@
 """``setar reconstruct``: any tokenizer, any pictures, one labelled picture."""
 
 import dataclasses
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -135,6 +136,13 @@ def test_pictures_that_do_not_fit_say_what_to_do(refused, vqgan, photos):
     assert "resize them with --size" in refused("reconstruct", vqgan, photos)
     Image.new("RGB", (9, 9)).save(photos / "a.png")
     assert "resize the pictures with --size" in refused("reconstruct", vqgan, photos / "a.png")
+
+
+def test_limits_of_formats_are_known_before_the_work(refused, vqgan, monkeypatch, tmp_path):
+    late = Mock(side_effect=AssertionError("too late"))
+    monkeypatch.setattr("setar.pictures.reconstructions.reconstruction_sheet", late)
+    words = ("emoji:heldout", "--count", 300, "--size", 32, "--out", tmp_path / "a.webp")
+    assert ".webp files at most 16383" in refused("reconstruct", vqgan, *words)
 
 
 def test_torch_is_left_as_it_was(run, wide, photos, tmp_path):

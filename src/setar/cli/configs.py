@@ -17,7 +17,10 @@ def configs(
     if name:
         file = find_config(name)
         check_file(file)
-        say(file.read_text(encoding="utf-8"), end="")
+        try:
+            say(file.read_text(encoding="utf-8"), end="")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is no config: it is not UTF-8 text") from error
         return
     for shown in shipped_configs():
         first = find_config(shown).read_text(encoding="utf-8").splitlines()[0]

@@ -51,6 +51,7 @@ def reconstruct(
     from setar.device import find_device
     from setar.evaluation.origin import origin_of
     from setar.pictures.reconstructions import reconstruction_sheet
+    from setar.pictures.sheets import check_sheet, sheet_size
 
     tokenizer, own_size = _tokenizer(model, str(find_device(device)))
     chosen, take = list(pictures or ()), wanted or own_size
@@ -62,7 +63,12 @@ def reconstruct(
         tokenizer.grid(*images.shape[-2:])
     except ValueError as error:
         raise ValueError(f"{error}: crop and resize the pictures with --size") from error
-    sheet, decibels = reconstruction_sheet(tokenizer, images, names, model)
+    title = Path(model).name or model
+    columns = [""] * (len(tokenizer.scales or "1") + 1)  # the stages, and the original
+    rows = [(name, "00.0 dB", len(columns)) for name in names]
+    height, width = images.shape[-2:]
+    check_sheet(sheet_size(rows, (width, height), title, max(96, width), columns), out)
+    sheet, decibels = reconstruction_sheet(tokenizer, images, names, title)
     written = save_picture(sheet, out)
     say_where((f"{len(images)} pictures, {decibels:.2f} dB on average", written))
 

@@ -36,7 +36,7 @@ def origin_of(source: str) -> Origin:
 
 
 def _size(value: Any) -> tuple[int, int] | None:
-    sides = [value, value] if isinstance(value, int) else value
+    sides = [value, value] if type(value) is int else value
     if not isinstance(sides, list) or len(sides) != 2:
         return None
     height, width = sides

@@ -28,6 +28,8 @@ from setar.pretrained import load_tokenizer, locate, read_config, shipped
 
 FEWEST, PER_CLASS = 800, 8
 """A generator makes this many pictures or more, and of each class so many, unless told."""
+MOST = 10_000_000
+"""Pictures that a generator makes for one evaluation; the field asks for 50,000."""
 ROUNDING = "clamped, half to even, to uint8 (setar.tokenizers.base.to_uint8)"
 
 
@@ -227,6 +229,11 @@ def _per_class(request: Request, classes: int) -> int:
             )
     if count < 1 or count * classes < 2:
         raise ValueError(f"{count} images of each of {classes} classes are too few: at least 2")
+    if count * classes > MOST:
+        raise ValueError(
+            f"{count} images of each of {classes} classes are more than {MOST}, whose codes would "
+            "need gigabytes of memory"
+        )
     return count
 
 
