@@ -53,6 +53,14 @@ def test_one_class_is_taken_whole():
         class_id("a,b", NAMES)
 
 
+def test_names_that_several_classes_have():
+    names = ["cat", "caf\u00e9", "cafe\u0301", "dog"]
+    for read in (class_id, class_ids):
+        with pytest.raises(ValueError, match="several classes are called 'café': give an id, 1, 2"):
+            read("caf\u00e9", names)
+    assert class_ids("1,dog", names) == [1, 3]
+
+
 def ways(pieces, names):
     """In how many ways neighbours of these pieces can be joined to names."""
     if not pieces:
@@ -76,7 +84,7 @@ def test_what_can_be_read_in_one_way_comes_back(data):
     assert read == chosen or not only
 
 
-@given(st.lists(st.text(max_size=8), max_size=5), st.text(max_size=30))
+@given(st.lists(st.text(max_size=8), max_size=5, unique=True), st.text(max_size=30))
 def test_any_text_is_read_or_refused(names, text):
     try:
         found = class_ids(text, names)
