@@ -45,6 +45,8 @@ def test_the_bare_package_samples_and_draws(away):
     code, out, _ = command("python", "-c", "import setar; print(setar.__file__, setar.__version__)")
     assert str(place) in out
     assert version("setar") in out
+    installed = Path(out.split()[0]).parent
+    assert (installed / "py.typed").is_file(), "type checkers read its annotations"
 
 
 def test_its_configs_are_there(away):

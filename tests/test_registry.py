@@ -89,7 +89,7 @@ def test_a_plugin_that_fails_says_why_in_one_line(plugin, code, reason):
 
 def test_files_that_are_none(tmp_path, plugin):
     for wrong in (tmp_path, tmp_path / "nowhere.py", ""):
-        with pytest.raises(ValueError, match="there is no plugin file"):
+        with pytest.raises(ValueError, match="does not exist"):
             load_plugin(wrong)
     with pytest.raises(ValueError, match=r"must be a Python file, ending in \.py"):
         load_plugin(plugin("notes.txt", "hello"))
@@ -102,7 +102,7 @@ def test_a_config_finds_its_plugins_beside_itself_or_here(plugin, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     load_plugins(["here.py"], tmp_path / "configs")
     assert {"mine", "here"} <= {*ORDERS}
-    with pytest.raises(ValueError, match=r"there is no plugin file nowhere\.py"):
+    with pytest.raises(ValueError, match=r"the plugin nowhere\.py does not exist"):
         load_plugins(["nowhere.py"], tmp_path / "configs")
     (tmp_path / "here.py").unlink()
     load_plugins(["here.py"], tmp_path / "configs")  # loaded from another place before

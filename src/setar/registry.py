@@ -173,7 +173,7 @@ def load_plugin(file: str | Path) -> str:
     path, name = Path(file).resolve(), Path(file).name
     shown = " ".join(str(file).split())
     if not path.is_file():
-        raise ValueError(f"there is no plugin file {shown}")
+        raise ValueError(f"the plugin {shown} does not exist")
     if name in _files and _files[name] != path:
         raise ValueError(f"{path} and {_files[name]} are both called {name}")
     if name not in _files:

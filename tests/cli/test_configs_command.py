@@ -50,3 +50,8 @@ def test_unknown_names_are_refused_in_one_line(refused, name, message, tmp_path,
 def test_a_file_of_ones_own_can_be_printed_too(run, tmp_path):
     (tmp_path / "mine.toml").write_text(tiny_runs.DIGITS)
     assert run("configs", tmp_path / "mine.toml") == (0, tiny_runs.DIGITS, "")
+
+
+def test_what_is_no_text_is_no_config(refused, tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"a = \xff")
+    assert "mine.toml is no config: it is not UTF-8" in refused("configs", tmp_path / "mine.toml")

@@ -5,6 +5,7 @@ from unittest.mock import Mock
 
 import pytest
 
+import tiny_runs
 from fake_features import FakeFeatures, random_pictures
 from setar import registry
 from setar.evaluation import run as evaluation
@@ -83,6 +84,81 @@ def test_figures_that_cannot_be_written(refused, monkeypatch, model, tmp_path, o
         assert "must end in .npz" in refused("evaluate", model, option, tmp_path / "a.npy")
 
 
+def test_figures_are_written_before_they_are_shown(run, pictures, monkeypatch):
+    monkeypatch.setattr("setar.cli.evaluate.show", Mock(side_effect=OSError(5, "no console")))
+    words = ["evaluate", pictures / "made.npz", "--reference", pictures / "real.npz"]
+    code, _, _ = run(*words, "--out", pictures / "figures.json")
+    assert code == 2
+    assert "FD-EffLite0" in json.loads((pictures / "figures.json").read_text())["figures"]
+
+
+def test_figures_are_shown_where_they_cannot_be_written(run, pictures, monkeypatch):
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr("setar.cli.evaluate.write_new", Mock(side_effect=full))
+    words = ["evaluate", pictures / "made.npz", "--reference", pictures / "real.npz"]
+    code, shown, err = run(*words, "--out", pictures / "figures.json")
+    assert (code, err) == (2, "setar: No space left on device\n")
+    assert "FD-EffLite0" in shown
+
+
+def test_no_file_takes_the_place_of_another(run, pictures):
+    words = ["evaluate", pictures / "made.npz", "--reference", pictures / "real.npz"]
+    files = {"--out": "a.json", "--save-samples": "s.npz", "--save-statistics": "t.npz"}
+    given = [word for option, name in files.items() for word in (option, pictures / name)]
+    run(*words, *given)
+    before = {name: (pictures / name).read_bytes() for name in files.values()}
+    code, shown, _ = run(*words, *given, "--images", 10)
+    assert code == 0
+    for name, content in before.items():
+        assert (pictures / name).read_bytes() == content
+    assert "-> " in shown
+    assert {"a-2.json", "s-2.npz", "t-2.npz"} <= {file.name for file in pictures.iterdir()}
+
+
+def test_a_failed_evaluation_leaves_no_file(run, pictures, monkeypatch):
+    monkeypatch.setattr(evaluation, "summarise", Mock(side_effect=ValueError("broken")))
+    words = ["evaluate", pictures / "made.npz", "--reference", pictures / "real.npz"]
+    before = sorted(pictures.iterdir())
+    given = ["--save-samples", pictures / "s.npz", "--save-statistics", pictures / "t.npz"]
+    assert run(*words, *given)[0] == 2
+    assert sorted(pictures.iterdir()) == before
+
+
+def test_folders_of_mixed_sizes_are_cropped(run, refused, pictures):
+    folder = tiny_runs.save_pictures(pictures / "mixed")
+    words = ["evaluate", folder, "--reference", folder, "--out", pictures / "a.json"]
+    assert "must be of one (width, height)" in refused(*words)
+    code, _, err = run(*words, "--size", "8x16")
+    assert (code, err) == (0, "")
+    settings = json.loads((pictures / "a.json").read_text())["settings"]
+    assert (settings["size"], settings["reference size"]) == ("16x8", "16x8")
+    run(*words[:-1], pictures / "adm.json", "--size", "8x16", "--resize", "adm")
+    settings = json.loads((pictures / "adm.json").read_text())["settings"]
+    assert "ADM" in settings["resizing"]
+    assert "`resize` (=admm) must be lanczos or adm" in refused(*words, "--resize", "admm")
+    said = refused("evaluate", pictures / "made.npz", "--reference", "digits", "--size", "8")
+    assert "`size` is for folders of pictures" in said
+
+
+def test_a_run_on_a_folder_is_measured_against_it(run, refused, pictures, monkeypatch):
+    monkeypatch.chdir(pictures)
+    tiny_runs.save_pictures(pictures / "mine")
+    (pictures / "t.toml").write_text(tiny_runs.FOLDER_TOKENIZER)
+    (pictures / "g.toml").write_text(tiny_runs.FOLDER_GENERATOR)
+    run("train", "t.toml", "--out", "tok", "--set", "data.source=mine")
+    run("train", "g.toml", "--out", "gen", "--set", "data.source=mine", "--set", "tokenizer=tok")
+    for name, words in {"tok": (), "gen": ("--count", 2)}.items():
+        code, _, err = run("evaluate", name, *words, "--out", f"{name}.json")
+        assert (code, err) == (0, "")
+        settings = json.loads((pictures / f"{name}.json").read_text())["settings"]
+        assert (settings["reference"], settings["reference size"]) == ("mine", "16x16")
+    (pictures / "mine").rename(pictures / "elsewhere")
+    for name in ("tok", "gen"):
+        said = refused("evaluate", name)
+        assert f"{name} was trained on mine, which is not here" in said
+        assert "with --reference" in said
+
+
 def test_names_are_printed_as_they_are(run, monkeypatch):
     monkeypatch.setattr(evaluation, "run", lambda request: {"settings": {"pictures": "a[b]c[/]"}})
     assert "a[b]c[/]" in run("evaluate", "emoji")[1]
@@ -92,12 +168,12 @@ def test_names_are_printed_as_they_are(run, monkeypatch):
     ("words", "message"),
     [
         ([], "name one with --reference"),
-        (["--reference", "none.npz"], "there is no file none.npz"),
+        (["--reference", "none.npz"], "none.npz does not exist"),
         (["--reference", "emoji", "--features", "inseption"], "did you mean 'inception'?"),
         (["--reference", "emoji", "--features", "inception:none.pt"], "none.pt"),
         (["--reference", "emoji", "--images", "3"], "multiple of the 5 classes"),
         (["--reference", "emoji", "--device", "toaster"], "no device 'toaster'"),
-        (["--reference", "emoji", "--plugin", "none.py"], "no plugin file none.py"),
+        (["--reference", "emoji", "--plugin", "none.py"], "none.py does not exist"),
     ],
 )
 def test_evaluation_mistakes(refused, model, words, message):

@@ -8,7 +8,12 @@ import pytest
 from PIL import Image
 
 import tiny_runs
+from random_weights import random_fmt
 from setar import checkpoint
+from setar.cli.progress import class_rows, rows_size
+from setar.pipeline import Pipeline
+from setar.sampling.settings import SamplingDefaults
+from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
 
 
 def test_sample_writes_a_labelled_picture(run, model, tmp_path):
@@ -63,6 +68,115 @@ def test_more_images_than_a_batch_holds(run, model, tmp_path):
         assert animation.width <= picture.width
 
 
+def test_an_animation_shows_every_image(run, model, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("setar.cli.progress.class_rows", spy(made))
+    words = ("--classes", "cat,dog", "--count", 40, "--out", tmp_path / "a.png")
+    _, shown, _ = run("sample", model, *words, "--animate", tmp_path / "a.gif")
+    assert "4 steps -> " in shown
+    assert [(ids, len(images), count) for ids, images, count in made] == [([0, 1], 80, 40)] * 4
+
+
+def test_an_animation_says_what_it_leaves_out(run, model, tmp_path, monkeypatch):
+    words = ("--classes", "cat,dog", "--count", 40, "--out", tmp_path / "a.png")
+    pipe = Pipeline.from_pretrained(model)
+    for ids, columns, said in [
+        ([0, 1], 3, "4 steps of 6 of the 80 images, 3 of each class, -> "),
+        ([0], 1, "4 steps of 1 of the 80 images, 1 of the first class, -> "),
+    ]:
+        width, height = rows_size(pipe, ids, columns, "set 999 of 999")
+        monkeypatch.setattr("setar.cli.progress.ANIMATED_PIXELS", 4 * width * height)
+        code, shown, _ = run("sample", model, *words, "--animate", tmp_path / "a.gif")
+        assert code == 0
+        assert said in shown
+
+
+def test_an_animation_that_cannot_be_is_refused(refused, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("setar.cli.progress.ANIMATED_PIXELS", 100)
+    forbid_sampling(monkeypatch)
+    words = ("--out", tmp_path / "a.png", "--animate", tmp_path / "a.gif")
+    assert "an animation of 4 sets" in refused("sample", model, *words)
+
+
+def spy(made):
+    """`class_rows`, which notes what it draws."""
+
+    def noted(pipe, ids, images, count, title, seed=None):
+        made.append((list(ids), images, count))
+        return class_rows(pipe, ids, images, count, title, seed)
+
+    return noted
+
+
+def test_nothing_that_is_there_is_lost(run, model, tmp_path):
+    out, steps = tmp_path / "a.png", tmp_path / "a.gif"
+    words = ("sample", model, "--classes", "cat", "--count", 2, "--out", out, "--animate", steps)
+    run(*words, "--each", tmp_path / "each")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    _, shown, _ = run(*words, "--each", tmp_path / "each", "--recipe", "random-2-cosine")
+    assert f"-> {tmp_path / 'a-2.png'}\n" in shown
+    assert f"-> {tmp_path / 'a-2.gif'}\n" in shown
+    after = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert after.items() >= before.items()
+    assert "000000-cat-2.png" in {file.name for file in after}
+
+
+def test_each_image_is_there_before_the_sheet_is_drawn(run, model, tmp_path, monkeypatch):
+    fail = Mock(side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr("setar.cli.sample.class_rows", fail)
+    words = ("--classes", "cat", "--count", 2, "--out", tmp_path / "a.png")
+    code, _, err = run("sample", model, *words, "--each", tmp_path / "each")
+    assert (code, err) == (2, "setar: No space left on device\n")
+    assert len(list((tmp_path / "each").iterdir())) == 2
+
+
+def test_the_heading_says_what_made_the_images(run, model, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr("setar.cli.sample.class_rows", lambda *given: titles.append(given[4]))
+    monkeypatch.setattr("setar.cli.sample.save_picture", lambda picture, file: file)
+    words = ("sample", model, "--classes", "cat", "--count", 2, "--out", tmp_path / "a.png")
+    run(*words)
+    run(*words, "--guidance", 3, "--schedule", "linear", "--temperature", 0.5)
+    run(*words, "--guidance", 1)
+    first, second, third = (title.split("   ") for title in titles)
+    shown = ["grey model", "random-4-cosine", "guidance constant 1.5", "temperature 1"]
+    assert first[:-1] == shown
+    assert first[-1].startswith("2 images, ")
+    assert second[2:4] == ["guidance linear 3", "temperature 0.5"]
+    assert third[2] == "guidance off"
+
+
+def test_classes_whose_names_have_commas(run, tmp_path):
+    names = ("tench, Tinca tinca", "猫", "cat", "a:b")
+    model = random_fmt(grid=(4, 4), vocabulary=17, classes=4)
+    defaults = SamplingDefaults().changed({"recipe": "random-2-cosine"})
+    pipe = Pipeline(model, PixelLevels(PixelLevelsConfig(17)), names, defaults)
+    pipe.save_pretrained(tmp_path / "model")
+    words = ("--count", 1, "--out", tmp_path / "a.png", "--each", tmp_path / "each")
+    text = "tench, Tinca tinca,猫,a:b"
+    code, _, err = run("sample", tmp_path / "model", "--classes", text, *words)
+    assert (code, err) == (0, "")
+    made = sorted(file.stem for file in (tmp_path / "each").iterdir())
+    assert made == ["000000-tench, Tinca tinca", "000001-猫", "000002-a-b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--count", 20_000, "--out", "{}/a.webp"], "and .webp files at most 16383 a side"),
+        (["--count", 20_000, "--out", "{}/a.JPG"], "and .jpg files at most 65500 a side"),
+        (["--count", 100_000], "more than 150000000: draw fewer"),
+        (["--count", 100_001], "`count` (=100001) must be from 1 to 100000"),
+        (["--seed", 2**63 - 5], "must not exceed 2**63"),
+    ],
+)
+def test_limits_are_known_before_sampling(refused, model, tmp_path, monkeypatch, words, message):
+    forbid_sampling(monkeypatch)
+    given = [str(word).format(tmp_path) for word in words]
+    assert message in refused("sample", model, "--out", tmp_path / "a.png", *given)
+    assert not list(tmp_path.iterdir())
+
+
 def test_classes_are_listed(run, model):
     assert run("sample", model, "--classes", "?") == (0, "\n".join(tiny_runs.CLASSES) + "\n", "")
 
@@ -94,13 +208,13 @@ def test_a_guidance_schedule_needs_no_scale(run, model, tmp_path):
         (["--count", "0"], "`count`"),
         (["--count", "-3"], "`count`"),
         (["--top-p", "2"], "`top_p` (=2.0)"),
-        (["--top-p", "nan"], "finite"),
+        (["--top-p", "nan"], "`top_p` (=nan) must be above 0 and at most 1"),
         (["--min-p", "-1"], "`min_p`"),
         (["--top-k", "-1"], "`top_k`"),
         (["--temperature", "-1"], "`temperature`"),
         (["--attention", "fully"], "`attention`"),
-        (["--guidance", "-1"], "`scale`"),
-        (["--guidance", "nan"], "guidance: scale: a number must be finite"),
+        (["--guidance", "-1"], "`guidance` (=-1.0) must be a number of at least 0"),
+        (["--guidance", "nan"], "`guidance` (=nan)"),
         (["--guidance", "2", "--schedule", "line"], "unknown guidance schedule 'line'"),
         (["--schedule", "line"], "unknown guidance schedule 'line'"),
         (["--device", "cuda:99"], "no device 'cuda:99'"),
@@ -149,7 +263,7 @@ def test_a_folder_of_others_is_refused(refused, model, tmp_path):
 
 
 def test_unknown_models(refused, tmp_path):
-    assert "no model 'emojo'" in refused("sample", "emojo")
+    assert "'emojo' does not exist" in refused("sample", "emojo")
     assert "is no model folder" in refused("sample", tmp_path)
 
 
@@ -165,7 +279,7 @@ def test_a_damaged_model_is_named(refused, model, tmp_path):
 
 def test_a_tokenizer_alone_cannot_sample(refused, tmp_path):
     checkpoint.save(tmp_path / "model", {"tokenizer": {}}, {})
-    assert "is no generator" in refused("sample", tmp_path / "model")
+    assert "is a tokenizer" in refused("sample", tmp_path / "model")
 
 
 def test_smoothing_is_for_a_var(refused, model, tmp_path):

@@ -147,8 +147,8 @@ def test_training_mistakes(refused, config, tmp_path, changes, message):
 
 
 def test_a_config_that_is_not_there(refused, tmp_path):
-    assert "cannot read the config" in refused("train", tmp_path / "none.toml")
-    assert "cannot read the config" in refused("train", tmp_path)
+    assert "none.toml does not exist" in refused("train", tmp_path / "none.toml")
+    assert "is a folder, not a file" in refused("train", tmp_path)
     assert "there is no config 'digist'; did you mean 'digits'?" in refused("train", "digist")
 
 

@@ -40,6 +40,12 @@ def test_a_shipped_model_or_a_data_set_comes_before_a_folder_of_that_name(tmp_pa
     assert len(find_pictures("emoji").open()) == 3418
 
 
+def test_more_pictures_than_memory_holds_are_refused():
+    with pytest.raises(ValueError, match="more than 10000000, whose codes"):
+        _per_class(Request("model", count=101), 100_000)
+    assert _per_class(Request("model", count=100), 100_000) == 100
+
+
 def test_a_tokenizer_of_one_size_has_it(tmp_path):
     save_tokenizer(PixelLevels(PixelLevelsConfig(17)), tmp_path / "any")
     assert find_target(Request(str(tmp_path / "any"))).size is None

@@ -107,7 +107,7 @@ def test_without_the_plugin_one_line_says_what_is_missing(place):
         assert "needs the plugin 'plugin.py': name your copy of that file with --plugin" in error
     (folder / "plugin.py").unlink()
     code, error = alone("train", "runs.toml", "--plugin", "missing.py", cwd=place)
-    assert (code, error) == (2, "setar: there is no plugin file missing.py\n")
+    assert (code, error) == (2, "setar: missing.py does not exist\n")
 
 
 def test_a_run_folder_never_runs_code_that_it_names(place, tmp_path):

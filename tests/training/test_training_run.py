@@ -180,7 +180,7 @@ def test_a_run_whose_plugin_lies_beside_its_config_goes_on_from_elsewhere(
     [
         ("own.py", "settings: `plugins` must be a list of Python files, not 'own.py'"),
         ([3], "settings: `plugins` must be a list of Python files, not [3]"),
-        (["nowhere.py"], "there is no plugin file nowhere.py"),
+        (["nowhere.py"], "the plugin nowhere.py does not exist"),
     ],
 )
 def test_wrong_plugins(plugins, message):

@@ -1,18 +1,24 @@
 """The command line: ``setar sample``, ``edit``, ``train``, ``reconstruct``, ``evaluate`` and more.
 
 A file per command. Commands import what they need when they run, so that ``setar --help`` is
-instant. Every mistake of the user's is one line on standard error and exit code 2.
+instant, and refuse wrong values before they import torch. They write their files before they talk.
+Every mistake of the user's is one line on standard error and exit code 2.
 """
 
 import sys
+from typing import Any
 
 import typer
 
 from setar.cli import configs, edit, evaluate, importing, recipe, reconstruct, sample, train
+from setar.cli.console import let_go, prepare_console, say_mistake
 from setar.cli.options import with_plugins
 
 MISTAKES = (ValueError, ImportError, OSError, FloatingPointError, MemoryError)
 """What ends in one line; so does a lack of memory, which torch calls a RuntimeError."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 app = typer.Typer(
     add_completion=False,
@@ -40,11 +46,44 @@ app.add_typer(importers, name="import")
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
+    prepare_console()
     try:
-        app()
-    except (*MISTAKES, RuntimeError) as error:
-        if not isinstance(error, MISTAKES) and "allocate" not in str(error):
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            say_mistake("interrupted")
+    except KeyboardInterrupt:
+        say_mistake("interrupted")
+        code = INTERRUPTED
+    except Exception as error:
+        code, reason = 2, _reason(error)
+        if reason is None:
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        typer.secho(f"setar: {reason}", err=True, fg="red")
-        sys.exit(2)
+        if reason:
+            say_mistake(reason)
+    finally:
+        let_go()
+    sys.exit(code)
+
+
+def _reason(error: Any) -> str | None:
+    """What a mistake says in one line; None of a defect of the program, which is not hidden."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # `setar` alone: no mistake, but no work
+        error.show()
+        return ""
+    if isinstance(error, typer.BadParameter.__bases__[0]):  # whatever the parser refuses
+        command = error.ctx.command_path if error.ctx else "setar"
+        return f"{error.format_message()} (see `{command} --help`)"
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return (
+            "torch is not installed: pip install torch (where there is no GPU, its wheel for CPUs "
+            "is far smaller: see pytorch's own page on installing)"
+        )
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename} does not exist"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    # Of a full disk safetensors raises an error of its own, and of a full memory torch.
+    of_space = type(error).__name__ == "SafetensorError" or "allocate" in str(error)
+    if isinstance(error, MISTAKES) or of_space:
+        return str(error) or type(error).__name__
+    return None

@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+from setar.cli.console import say
+from setar.cli.files import check_file
+
 
 def configs(
     name: Annotated[str, typer.Argument(help="Print this config; without one, list them.")] = "",
@@ -12,8 +15,13 @@ def configs(
     from setar.config import find_config, shipped_configs
 
     if name:
-        typer.echo(find_config(name).read_text(encoding="utf-8"), nl=False)
+        file = find_config(name)
+        check_file(file)
+        try:
+            say(file.read_text(encoding="utf-8"), end="")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is no config: it is not UTF-8 text") from error
         return
     for shown in shipped_configs():
         first = find_config(shown).read_text(encoding="utf-8").splitlines()[0]
-        typer.echo(f"{shown:<20} {first.removeprefix('# ')}")
+        say(f"{shown:<20} {first.removeprefix('# ')}")

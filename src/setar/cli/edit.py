@@ -6,10 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from setar.cli import options
-from setar.cli.files import prepare_folder, prepare_picture, save_each
-from setar.cli.progress import set_bar
+from setar.cli.classes import class_id
+from setar.cli.console import say
+from setar.cli.files import (
+    check_file,
+    prepare_folder,
+    prepare_picture,
+    save_each,
+    save_picture,
+    say_where,
+)
+from setar.cli.models import class_names
+from setar.cli.progress import described, set_bar
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from setar.pictures.masks import Task
 
 ROW = 8
@@ -31,52 +43,103 @@ def edit(
         str, typer.Option(help="Make around it: LEFT,TOP,RIGHT,BOTTOM in pixels of the result.")
     ] = "",
     sampling: options.Sampling = options.AS_TRAINED,
-    seed: Annotated[int, typer.Option(help="Result i uses seed + i.")] = 0,
-    count: Annotated[int, typer.Option(help="Results.")] = ROW,
+    seed: Annotated[
+        int, typer.Option(help="Result i uses seed + i.", callback=options.whole_seed)
+    ] = 0,
+    count: Annotated[int, typer.Option(help="Results.", callback=options.counted(1))] = ROW,
     device: options.DeviceOption = "cpu",
-    out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("outputs/edit.png"),
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write; if it exists, the next free name.")
+    ] = Path("outputs/edit.png"),
     each: Annotated[
         Path | None, typer.Option(help="Also write every result as a PNG file of this folder.")
     ] = None,
 ) -> None:
-    """Make part of a picture anew: inpainting, outpainting, or a region as another class."""
-    from setar.pictures.masks import show_mask
-    from setar.pictures.sheets import labelled_rows
+    """Make part of a picture anew: inpainting, outpainting, or a region as another class.
 
-    pipe = options.load_pipeline(model, device, sampling)
-    class_id = pipe.class_id(class_)
-    task = _task(image, mask, box, outpaint, pipe.size)
+    The picture is cropped in the middle to the model's shape, unless it is outpainted.
+    """
+    if (mask is not None) + bool(box) + bool(outpaint) != 1:
+        raise ValueError("give one of --mask, --box and --outpaint: what is made anew")
+    edges = _four("outpaint" if outpaint else "box", outpaint or box) if mask is None else None
+    for file in (image, mask):
+        if file is not None:
+            check_file(file)
+    names = class_names(model)
+    chosen = class_id(class_, names)
+    options.check_seeds(seed, count)
     prepare_picture(out)
     if each:
         prepare_folder(each)
+
+    from setar.pictures.masks import show_mask
+    from setar.pictures.sheets import check_sheet, labelled_rows, sheet_size
+
+    pipe = options.load_pipeline(model, device, sampling)
+    side, title = max(96, pipe.size[0]), f"edit   {described(model, pipe)}"
+    counts = [("input", "", 2), *[(names[chosen], "", ROW)] * -(-count // ROW)]
+    check_sheet(sheet_size(counts, pipe.size, title, side), out)
+    task, note = _task(image, mask, edges, bool(outpaint), pipe.size)
     with set_bar(count) as on_set:
-        results = pipe.redraw(task, class_id, seed=seed, count=count, on_set=on_set)
-    name, picture = pipe.classes[class_id], task.image
-    rows = [("input", "grey is made anew", [picture, show_mask(*task)])]
+        results = pipe.redraw(task, chosen, seed=seed, count=count, on_set=on_set)
+    rows = [("input", "grey is made anew", [task.image, show_mask(*task)])]
     for first in range(0, len(results), ROW):
         some = results[first : first + ROW]
         seeds = f"seeds {seed + first} to {seed + first + len(some) - 1}"
-        rows.append((name, seeds, some))
-    title = f"edit   {pipe.defaults.recipe}"
-    labelled_rows(rows, title, side=max(96, picture.width)).save(out)
-    typer.echo(f"{count} results -> {out}")
-    if each:
-        save_each(results, [name] * count, seed, each)
+        rows.append((names[chosen], seeds, some))
+    written: list[tuple[str, Path]] = []
+    try:
+        if each:
+            save_each(results, [names[chosen]] * count, seed, each)
+            written.append((f"{count} files", each))
+        sheet = save_picture(labelled_rows(rows, title, side), out)
+        written.append((f"{count} results", sheet))
+    finally:
+        say_where(*written)
+    if note:
+        say(note)
 
 
-def _task(file: Path, mask: Path | None, box: str, margins: str, size: tuple[int, int]) -> "Task":
-    """Picture and mask, both of the model's ``size`` (width, height)."""
+def _task(
+    file: Path,
+    mask: Path | None,
+    edges: tuple[int, int, int, int] | None,
+    around: bool,
+    size: tuple[int, int],
+) -> "tuple[Task, str]":
+    """Picture and mask, both of the model's ``size`` (width, height), and what is to be said."""
     from setar.data.images import open_image
     from setar.pictures.masks import box_mask, outpaint, prepare
 
-    if (mask is not None) + bool(box) + bool(margins) != 1:
-        raise ValueError("give one of --mask, --box and --outpaint: what is made anew")
     picture = open_image(file)
-    if margins:
-        return outpaint(picture, size, _four("outpaint", margins))
-    if mask is not None:
-        return prepare(picture, open_image(mask), size)
-    return prepare(picture, box_mask(picture.size, _four("box", box)), size)
+    if around and edges:
+        return outpaint(picture, size, edges), ""
+    drawn = box_mask(picture.size, edges) if edges else open_image(mask or file)
+    note = _cut_off(picture.size, drawn, size)
+    return prepare(picture, drawn, size), note
+
+
+def _cut_off(picture: tuple[int, int], mask: "Image.Image", size: tuple[int, int]) -> str:
+    """What is to be said of a mask that lies partly outside the middle, where the model looks.
+
+    Raises:
+        ValueError: it lies outside as a whole.
+    """
+    white = mask.convert("L").point([0] * 128 + [255] * 128).getbbox()
+    if white is None or mask.size != picture:
+        return ""  # `prepare` has words for both
+    across = min(picture[0], picture[1] * size[0] / size[1])
+    down = min(picture[1], picture[0] * size[1] / size[0])
+    left, top = int((picture[0] - across) // 2), int((picture[1] - down) // 2)
+    right, bottom = round(left + across), round(top + down)
+    seen = (
+        f"the model sees {left},{top},{right},{bottom} of the picture, its middle in the shape of "
+        f"{size[0]}x{size[1]}"
+    )
+    if white[0] >= right or white[2] <= left or white[1] >= bottom or white[3] <= top:
+        raise ValueError(f"nothing to make anew: {seen}, and the mask or box lies outside of that")
+    inside = white[0] >= left and white[2] <= right and white[1] >= top and white[3] <= bottom
+    return "" if inside else f"{seen}: what lies outside is not made"
 
 
 def _four(option: str, text: str) -> tuple[int, int, int, int]:

@@ -5,18 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from setar.cli.options import parse_grid
+from setar.cli.console import say
+from setar.cli.files import check_file, prepare_folder
+from setar.cli.models import find_config
+from setar.cli.options import counted, parse_grid
 
 if TYPE_CHECKING:
     from setar.models.base import Generator
 
-Out = Annotated[Path, typer.Option(help="Model folder to write.")]
+Out = Annotated[Path, typer.Option(help="Model folder to write; it must be a new one.")]
 
 
 def llamagen_vq(
     file: Annotated[Path, typer.Argument(help="vq_ds16_c2i.pt, vq_ds8_c2i.pt, ...")], out: Out
 ) -> None:
     """Import a VQ tokenizer of LlamaGen (VQ-16, VQ-8)."""
+    _prepare(file, out)
     from setar.importers.llamagen_vq import import_llamagen_vq
 
     model = import_llamagen_vq(file, out)
@@ -32,6 +36,7 @@ def var_vqvae(
     ] = "1,2,3,4,5,6,8,10,13,16",
 ) -> None:
     """Import the multi-scale tokenizer of VAR."""
+    _prepare(file, out)
     from setar.importers.var_vqvae import import_var_vqvae
     from setar.tokenizers.multiscale import parse_scales
 
@@ -49,16 +54,24 @@ def llamagen_gpt(
         str, typer.Option(help="Rows x columns of tokens; 24x24 for models of 384 pixels.")
     ] = "16x16",
     heads: Annotated[
-        int | None, typer.Option(help="Attention heads, for widths that were never published.")
+        int | None,
+        typer.Option(
+            help="Attention heads, for widths that were never published.", callback=counted(1, 1024)
+        ),
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="Classes, where the file does not tell (1000 or 999).")
+        int | None,
+        typer.Option(
+            help="Classes, where the file does not tell (1000 or 999).", callback=counted(1)
+        ),
     ] = None,
 ) -> None:
     """Import a class-conditional GPT of LlamaGen, to be sampled with its tokenizer."""
+    rows_and_columns = parse_grid(grid)
+    _prepare(file, out, tokenizer)
     from setar.importers.llamagen_gpt import import_llamagen_gpt
 
-    model = import_llamagen_gpt(file, tokenizer, out, parse_grid(grid), heads, classes)
+    model = import_llamagen_gpt(file, tokenizer, out, rows_and_columns, heads, classes)
     _report(out, *_size(model), f"{model.config.classes} classes")
 
 
@@ -68,11 +81,22 @@ def var(
     out: Out,
 ) -> None:
     """Import a transformer of VAR, to be sampled with its multi-scale tokenizer."""
+    _prepare(file, out, tokenizer)
     from setar.importers.var import import_var
 
     model = import_var(file, tokenizer, out)
     shape = model.config
     _report(out, *_size(model), f"{len(shape.scales)} scales", f"{shape.classes} classes")
+
+
+def _prepare(file: Path, out: Path, tokenizer: str = "") -> None:
+    """ValueError where a file or a tokenizer is missing, or a model would be replaced."""
+    check_file(file)
+    if tokenizer:
+        find_config(tokenizer)
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} exists and is not replaced: choose another --out")
+    prepare_folder(out.parent)
 
 
 def _size(model: "Generator") -> list[str]:
@@ -82,4 +106,4 @@ def _size(model: "Generator") -> list[str]:
 
 
 def _report(out: Path, *facts: str) -> None:
-    typer.echo(f"{', '.join(facts)} -> {out}")
+    say(f"{', '.join(facts)} -> {out}")

@@ -9,8 +9,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from setar.cli.files import check_file
+
 if TYPE_CHECKING:
     from setar.pipeline import Pipeline
+
+INFINITY = float("inf")
+
+
+def must(holds: Callable[[Any], bool], words: str) -> Callable[[typer.CallbackParam, Any], Any]:
+    """The callback of an option that refuses its value before torch is imported.
+
+    ``holds`` says whether a value is right, ``words`` what it must be.
+    """
+
+    def check(param: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and not holds(value):
+            raise ValueError(f"`{param.name}` (={value}) must be {words}")
+        return value
+
+    return check
+
+
+def counted(least: int, most: int = 100_000) -> Callable[[typer.CallbackParam, Any], Any]:
+    """The callback of a whole number between two others."""
+    return must(lambda number: least <= number <= most, f"from {least} to {most}")
+
 
 Model = Annotated[
     str, typer.Argument(help="A shipped model, a model folder, a run's folder or a hub id.")
@@ -18,13 +42,20 @@ Model = Annotated[
 Sampling = Mapping[str, Any]
 """What a command gets of the options of sampling; see `with_sampling`."""
 AS_TRAINED: Sampling = MappingProxyType({})
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, mps, ...; auto: a GPU if there is one, else cpu.")
+]
+whole_seed = must(lambda seed: 0 <= seed < 2**63, "a whole number from 0 to 2**63 - 1")
 
 
 def _sampling(
     recipe: Annotated[str | None, typer.Option(help="Order, sets and schedule.")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Scale; 1 is off (schedule var: 0).")
+        float | None,
+        typer.Option(
+            help="Scale; 1 is off (schedule var: 0).",
+            callback=must(lambda s: 0 <= s < INFINITY, "a number of at least 0"),
+        ),
     ] = None,
     schedule: Annotated[
         str | None,
@@ -33,16 +64,40 @@ def _sampling(
         ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Below 1: safer, above: wilder.")
+        float | None,
+        typer.Option(
+            help="Below 1: safer, above: wilder.",
+            callback=must(lambda t: 0 <= t < INFINITY, "a number of at least 0"),
+        ),
     ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest codes; 0: all.")] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            help="Only the k likeliest codes; 0: all.",
+            callback=must(lambda k: 0 <= k < 2**31, "a whole number of at least 0"),
+        ),
+    ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Only the likeliest codes of this sum.")
+        float | None,
+        typer.Option(
+            help="Only the likeliest codes of this sum.",
+            callback=must(lambda p: 0 < p <= 1, "above 0 and at most 1 (1: off)"),
+        ),
     ] = None,
     min_p: Annotated[
-        float | None, typer.Option(help="Only codes at least this fraction of the likeliest.")
+        float | None,
+        typer.Option(
+            help="Only codes at least this fraction of the likeliest.",
+            callback=must(lambda p: 0 <= p <= 1, "from 0 to 1 (0: off)"),
+        ),
     ] = None,
-    attention: Annotated[str | None, typer.Option(help="causal, or full (MAR sampling).")] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            help="causal, or full (MAR sampling).",
+            callback=must(lambda a: a in ("causal", "full"), "causal or full"),
+        ),
+    ] = None,
     smoothing: Annotated[
         bool | None,
         typer.Option(help="Mix codes as VAR's more_smooth does: smoother pictures, less detail."),
@@ -63,6 +118,10 @@ def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
         found = {name: values.pop(name) for name in shared}
         found["scale"] = found.pop("guidance")
         given = {name: value for name, value in found.items() if value not in (None, "")}
+        if "schedule" in given:
+            from setar.sampling.guidance import GUIDANCE
+
+            GUIDANCE.find(given["schedule"])
         command(**values, sampling=given)
 
     parts = [list(shared.values()) if name == "sampling" else [own[name]] for name in own]
@@ -76,6 +135,7 @@ def with_plugins(command: Callable[..., None]) -> Callable[..., None]:
         from setar.registry import load_plugin
 
         for file in plugin or ():
+            check_file(file)
             load_plugin(file)
         command(**values)
 
@@ -99,6 +159,12 @@ def _signed(
     return extended
 
 
+def check_seeds(seed: int, images: int) -> None:
+    """ValueError if the last of so many images would have a seed that is too large."""
+    if seed + images > 2**63:
+        raise ValueError(f"`seed` (={seed}) + {images} images must not exceed 2**63")
+
+
 def load_pipeline(model: str, device: str, sampling: Sampling) -> "Pipeline":
     """A pipeline on a device, with changed defaults; errors are those of both."""
     from setar.device import find_device
@@ -119,7 +185,25 @@ def parse_numbers(text: str, separator: str, counts: Collection[int], rule: str)
     return list(map(int, parts))
 
 
+def parse_size(text: str) -> tuple[int, int] | None:
+    """Height and width of text such as ``256`` or ``128x256``; None if there is none.
+
+    Raises:
+        ValueError: it has another form, or a side is not from 1 to 65536.
+    """
+    if not text:
+        return None
+    rule = "--size reads 256, or height x width such as 128x256"
+    sides = parse_numbers(text, "x", [1, 2], rule)
+    if not all(1 <= side <= 65_536 for side in sides):
+        raise ValueError(f"{rule}, of 1 to 65536 pixels; got {text[:40]!r}")
+    return sides[0], sides[-1]
+
+
 def parse_grid(text: str) -> tuple[int, int]:
     """Rows and columns of text such as ``8x8``; ValueError if it has another form."""
-    rows, columns = parse_numbers(text, "x", [2], "--grid reads rows x columns, such as 8x8")
+    rule = "--grid reads rows x columns, such as 8x8"
+    rows, columns = parse_numbers(text, "x", [2], rule)
+    if not rows or not columns:
+        raise ValueError(f"{rule}, of at least 1 each; got {text[:40]!r}")
     return rows, columns

@@ -5,29 +5,36 @@ from typing import Annotated
 
 import typer
 
-from setar.cli.files import prepare_picture
-from setar.cli.options import parse_grid
+from setar.cli.console import show
+from setar.cli.files import prepare_picture, save_picture, say_where
+from setar.cli.options import parse_grid, whole_seed
+
+MOST_TOKENS = 2**16
+"""More, in as many sets, take minutes to draw, and nobody could tell them apart."""
 
 
 def recipe(
     text: Annotated[str, typer.Argument(help="A recipe, such as roll-8-cosine.")],
     grid: Annotated[str, typer.Option(help="Rows x columns of tokens.")] = "8x8",
-    seed: Annotated[int, typer.Option(help="Of random orders and schedules.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of random orders and schedules.", callback=whole_seed)
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Also draw it as a picture.")] = None,
 ) -> None:
     """Draw what is generated when: the numbered grid and the three attention masks."""
+    rows, columns = parse_grid(grid)
+    if rows * columns > MOST_TOKENS:
+        raise ValueError(f"--grid (={grid}) must have at most {MOST_TOKENS} tokens to be drawn")
+    if out is not None:
+        prepare_picture(out)
+
     import torch
-    from rich.console import Console
 
     from setar.pictures.plans import render_image, render_text
     from setar.recipes.recipe import Recipe
 
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"`seed` (={seed}) must be a whole number from 0 to 2**63 - 1")
-    plan = Recipe.parse(text).plan(parse_grid(grid), 1, torch.Generator().manual_seed(seed))
-    if out is not None:
-        prepare_picture(out)
-    Console().print(render_text(plan))
-    if out is not None:
-        render_image(plan, f"{text} on {grid}").save(out)
-        typer.echo(f"-> {out}")
+    plan = Recipe.parse(text).plan((rows, columns), 1, torch.Generator().manual_seed(seed))
+    written = None if out is None else save_picture(render_image(plan, f"{text} on {grid}"), out)
+    show(render_text(plan))
+    if written is not None:
+        say_where(("", written))

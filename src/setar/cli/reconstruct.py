@@ -6,55 +6,97 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from setar.cli import options
-from setar.cli.files import prepare_picture
+from setar.cli.files import PICTURES, check_file, prepare_picture, save_picture, say_where
+from setar.cli.models import find_config
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from setar.tokenizers.base import Tokenizer
 
 
 def reconstruct(
     model: options.Model = "emoji",
     pictures: Annotated[
         list[str] | None,
-        typer.Argument(help="Files, folders, .npz files, or e.g. digits:heldout; default: emoji."),
+        typer.Argument(
+            help="Files, folders, .npz files, or e.g. digits:heldout; default: what the model was "
+            "trained on, or held-out pictures of that."
+        ),
     ] = None,
     count: Annotated[
-        int, typer.Option(help="Pictures of each folder or data set, evenly spread.")
+        int,
+        typer.Option(
+            help="Pictures of each folder or data set, evenly spread.",
+            callback=options.counted(1, 1000),
+        ),
     ] = 8,
     size: Annotated[
         str,
         typer.Option(help="Crop and resize to 256, or to height x width such as 128x256 pixels."),
     ] = "",
     device: options.DeviceOption = "cpu",
-    out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path(
-        "outputs/reconstruct.png"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write; if it exists, the next free name.")
+    ] = Path("outputs/reconstruct.png"),
 ) -> None:
     """Draw what a tokenizer makes of pictures: a row each, of a VAR's scale by scale."""
-    from setar.data.images import height_and_width
+    wanted = options.parse_size(size)
+    for text in pictures or ():
+        if Path(text).suffix.lower() in (*PICTURES, ".npz") and not Path(text).is_dir():
+            check_file(Path(text))
+    find_config(model)
+    prepare_picture(out)
+
     from setar.device import find_device
+    from setar.evaluation.origin import origin_of
     from setar.pictures.reconstructions import reconstruction_sheet
+    from setar.pictures.sheets import check_sheet, sheet_size
+
+    tokenizer, own_size = _tokenizer(model, str(find_device(device)))
+    chosen, take = list(pictures or ()), wanted or own_size
+    if not chosen:
+        origin = origin_of(model)
+        chosen, take = [_shown_of(origin.data, model)], take or origin.size
+    names, images = _pictures(chosen, take, count)
+    try:
+        tokenizer.grid(*images.shape[-2:])
+    except ValueError as error:
+        raise ValueError(f"{error}: crop and resize the pictures with --size") from error
+    title = Path(model).name or model
+    columns = [""] * (len(tokenizer.scales or "1") + 1)  # the stages, and the original
+    rows = [(name, "00.0 dB", len(columns)) for name in names]
+    height, width = images.shape[-2:]
+    check_sheet(sheet_size(rows, (width, height), title, max(96, width), columns), out)
+    sheet, decibels = reconstruction_sheet(tokenizer, images, names, title)
+    written = save_picture(sheet, out)
+    say_where((f"{len(images)} pictures, {decibels:.2f} dB on average", written))
+
+
+def _tokenizer(model: str, device: str) -> "tuple[Tokenizer, tuple[int, int] | None]":
+    """The tokenizer of a model, and the (height, width) of its pictures if it has one size."""
     from setar.pipeline import Pipeline
     from setar.pretrained import load_tokenizer, locate, read_config
 
-    if count < 1:
-        raise ValueError(f"`count` (={count}) must be at least 1")
-    prepare_picture(out)
-    rule, wanted = "--size reads 256, or height x width such as 128x256", None
-    if size:
-        sides = options.parse_numbers(size, "x", [1, 2], rule)
-        wanted = height_and_width((*sides, *sides)[:2])
-    device = str(find_device(device))
     if "model" in read_config(locate(model)):
         pipe = Pipeline.from_pretrained(model, device)
-        tokenizer, own_size = pipe.tokenizer, (pipe.size[1], pipe.size[0])
-    else:
-        tokenizer = load_tokenizer(model, device)
-        own_size = tokenizer.image_size
-    names, images = _pictures(pictures or ["emoji:heldout"], wanted or own_size, count)
-    sheet, decibels = reconstruction_sheet(tokenizer, images, names, model)
-    sheet.save(out)
-    typer.echo(f"{len(images)} pictures, {decibels:.2f} dB on average -> {out}")
+        return pipe.tokenizer, (pipe.size[1], pipe.size[0])
+    tokenizer = load_tokenizer(model, device)
+    return tokenizer, tokenizer.image_size
+
+
+def _shown_of(data: str, model: str) -> str:
+    """What is shown of a data set: held-out pictures of a built-in one, or its folder."""
+    from setar.data.base import DATASETS
+
+    if not data or data.partition(":")[0] in DATASETS:
+        return data if ":" in data else f"{data or 'emoji'}:heldout"
+    if not Path(data).is_dir():
+        raise ValueError(
+            f"{model} was trained on {data}, which does not exist here: name those or other "
+            "pictures after the model"
+        )
+    return data
 
 
 def _pictures(
@@ -76,7 +118,11 @@ def _pictures(
             chosen = torch.arange(shown) * len(source.images) // shown
             known = source.names
             found = [known[i] if known else f"{text} {i}" for i in chosen.tolist()]
-            images = source.images[chosen]
+            try:
+                images = source.images[chosen]
+            except ValueError as error:
+                hint = ": crop and resize them with --size" if "of one (width" in str(error) else ""
+                raise ValueError(f"{error}{hint}") from error
         if parts and images.shape[1:] != parts[0].shape[1:]:
             raise ValueError(f"{text} has pictures of another size than {texts[0]}: give --size")
         names += found

@@ -2,16 +2,23 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from setar.cli import options
-from setar.cli.files import prepare_folder, prepare_picture, save_each
-from setar.cli.progress import class_rows, set_bar
-
-if TYPE_CHECKING:
-    from setar.pipeline import PartialImages
+from setar.cli.classes import class_ids
+from setar.cli.console import say
+from setar.cli.files import (
+    prepare_folder,
+    prepare_picture,
+    save_each,
+    save_picture,
+    say_where,
+    write_new,
+)
+from setar.cli.models import class_names
+from setar.cli.progress import Animation, class_rows, described, rows_size, set_bar
 
 
 @options.with_sampling
@@ -21,10 +28,14 @@ def sample(
         str, typer.Option(help="Class names or ids, with commas; `?` lists them.")
     ] = "",
     sampling: options.Sampling = options.AS_TRAINED,
-    seed: Annotated[int, typer.Option(help="Image i of the call uses seed + i.")] = 0,
-    count: Annotated[int, typer.Option(help="Images per class.")] = 8,
+    seed: Annotated[
+        int, typer.Option(help="Image i of the call uses seed + i.", callback=options.whole_seed)
+    ] = 0,
+    count: Annotated[int, typer.Option(help="Images per class.", callback=options.counted(1))] = 8,
     device: options.DeviceOption = "cpu",
-    out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("outputs/sample.png"),
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write; if it exists, the next free name.")
+    ] = Path("outputs/sample.png"),
     animate: Annotated[
         Path | None, typer.Option(help="Also write a GIF of the sets appearing.")
     ] = None,
@@ -33,41 +44,43 @@ def sample(
     ] = None,
 ) -> None:
     """Generate images and write them as one labelled picture, a row per class."""
-    from setar.pictures.animations import save_animation
-
-    pipe = options.load_pipeline(model, device, sampling)
+    names = class_names(model)
     if classes.strip() == "?":
-        typer.echo("\n".join(pipe.classes))
+        say("\n".join(names))
         return
-    names = [part.strip() for part in classes.split(",") if part.strip()]
     # Six classes from all over the list, unless some are named.
-    shown = min(6, len(pipe.classes))
-    spread = [pipe.classes[i * len(pipe.classes) // shown] for i in range(shown)]
-    ids = [pipe.class_id(name) for name in names or spread]
-    prepare_picture(out)
+    shown = min(6, len(names))
+    spread = [i * len(names) // shown for i in range(shown)]
+    ids = class_ids(classes, names) if classes else spread
+    options.check_seeds(seed, len(ids) * count)
     if animate:
-        prepare_picture(animate, {".gif"})
+        prepare_picture(animate, [".gif"])
+    prepare_picture(out)
     if each:
         prepare_folder(each)
-    frames = []
 
-    def draw(partial: "PartialImages") -> None:
-        if not partial.first:  # the first batch alone
-            made = partial.images()
-            rows = ids[: len(made) // count] or ids[:1]
-            title = f"set {partial.step} of {partial.steps}"
-            frames.append(class_rows(pipe, rows, made, count, title))
+    from setar.pictures.sheets import check_sheet
+
+    pipe = options.load_pipeline(model, device, sampling)
+    title = described(model, pipe)
+    check_sheet(rows_size(pipe, ids, count, title, seed), out)
+    animation = Animation(pipe, ids, count) if animate else None
 
     began = time.perf_counter()
-    with set_bar(len(ids) * count, draw if animate else None) as on_set:
+    with set_bar(len(ids) * count, animation) as on_set:
         images = pipe(ids, seed=seed, count=count, on_set=on_set)
     seconds = time.perf_counter() - began
-    title = f"{pipe.defaults.recipe}   {len(images)} images, {seconds:.1f} s"
-    class_rows(pipe, ids, images, count, title, seed).save(out)
-    typer.echo(f"{len(images)} images in {seconds:.1f} s -> {out}")
-    if animate:
-        save_animation(frames, animate)
-        typer.echo(f"{len(frames)} steps -> {animate}")
-    if each:
-        names = [pipe.classes[ids[index // count]] for index in range(len(images))]
-        save_each(images, names, seed, each)
+
+    written: list[tuple[str, Path]] = []
+    try:
+        if each:
+            made = [names[ids[index // count]] for index in range(len(images))]
+            save_each(images, made, seed, each)
+            written.append((f"{len(images)} files", each))
+        title = f"{title}   {len(images)} images, {seconds:.1f} s"
+        sheet = save_picture(class_rows(pipe, ids, images, count, title, seed), out)
+        written.append((f"{len(images)} images in {seconds:.1f} s", sheet))
+        if animate and animation:
+            written.append((animation.facts, write_new(animate, animation.save)))
+    finally:
+        say_where(*written)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from setar.cli.files import prepare_folder
+from setar.cli.console import say
+from setar.cli.files import check_file, prepare_folder
 
 
 def train(
@@ -21,25 +22,29 @@ def train(
     ] = False,
 ) -> None:
     """Train a tokenizer or a generator."""
-    from setar.config import find_config
+    from setar.config import find_config, read_toml
+
+    file = find_config(config)
+    check_file(file)
+    read_toml(file, change or [])  # what is wrong with it is said before torch is imported
+
     from setar.run_folder import checkpoints
     from setar.training.run import open_run, read_run
 
-    file = find_config(config)
     run = read_run(file, change or [])
     folder = out or Path("runs") / file.stem
     prepare_folder(folder)
     trainer = open_run(run, folder, resume)
 
-    def say(text: str) -> None:
+    def tell(text: str) -> None:
         if trainer.processes.first:
-            typer.echo(text)
+            say(text)
 
     if resume and not trainer.step:
-        say(f"{folder} has no checkpoint yet: starting from step 0")
+        tell(f"{folder} has no checkpoint yet: starting from step 0")
     if trainer.step >= run.loop.steps:
-        say(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
+        tell(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
         return
-    say(f"{file.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
+    tell(f"{file.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
     trainer.run()
-    say(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {checkpoints(folder)[-1]}")
+    tell(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {checkpoints(folder)[-1]}")

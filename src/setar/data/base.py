@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from setar.data.crops import Resize
 from setar.data.images import FolderImages, Images, Size
 from setar.registry import Table
 
@@ -72,7 +73,7 @@ DATASETS: Table[Callable[[Any], Dataset]] = Table(
 """Data sets by name: functions of a split."""
 
 
-def open_data(source: str, size: Size | None = None) -> Dataset:
+def open_data(source: str, size: Size | None = None, resize: Resize = "lanczos") -> Dataset:
     """The data set that a text names.
 
     Args:
@@ -80,6 +81,7 @@ def open_data(source: str, size: Size | None = None) -> Dataset:
             folder with one subfolder of images per class.
         size: of the centre crops from a folder in pixels, the side or (height, width); None takes
             its pictures as they are.
+        resize: how these crops are made: ``lanczos``, or ``adm`` as ADM and its followers do.
 
     Raises:
         ValueError: there is no such data set, split or folder.
@@ -87,7 +89,7 @@ def open_data(source: str, size: Size | None = None) -> Dataset:
     name, _, split = source.partition(":")
     if name in DATASETS:
         return DATASETS.find(name)(split or "train")
-    images = FolderImages(Path(source), size)
+    images = FolderImages(Path(source), size, resize)
     return Dataset(images, images.labels, images.classes, [file.stem for file in images.files])
 
 

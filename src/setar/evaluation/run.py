@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,12 @@ from setar.evaluation.sources import (
     save_pictures,
 )
 from setar.evaluation.summary import FeatureSummary, save_statistics, summarise
-from setar.evaluation.targets import Request, find_target, picture_size
+from setar.evaluation.targets import Request, Target, find_target, picture_size
 from setar.evaluation.workers import Once
 from setar.features.base import FeatureExtractor, make_extractor
+
+DESCRIBED = {"lanczos": "Lanczos", "adm": "ADM"}
+"""Resizes as the settings name them."""
 
 
 def run(request: Request) -> dict[str, dict[str, Any]]:
@@ -30,25 +35,22 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: something of the request is wrong; most of it is found before the long work.
     """
-    target = find_target(request)
-    text = request.reference or target.own_reference
-    if not text:
-        raise ValueError(f"{request.source} has no data set of its own: name one with --reference")
     for name in request.metrics:
         METRICS.find(name)
-    try:
-        reference = find_pictures(text, target.size)
-    except ValueError as error:
-        hint = "" if request.reference else "; name another reference with --reference"
-        raise ValueError(f"{error}{hint}") from error
+    target = find_target(request)
+    reference = _reference(request, target)
     data = reference.data
     features = request.features or (data.features if data else "efflite0")
     open_extractor = Once(make_extractor, features, request.device)
     extractor = open_extractor()
     real = _reference_summary(request, reference, open_extractor)
+    if request.save_statistics:
+        with _whole(request.save_statistics) as draft:
+            save_statistics(real, draft)
     pictures = target.prepare(reference)
     if request.save_samples:
-        save_pictures(pictures.images, request.save_samples, pictures.labels, request.progress)
+        with _whole(request.save_samples) as draft:
+            save_pictures(pictures.images, draft, pictures.labels, request.progress)
         # They are read from there from now on.
         opener = Once(NpzImages, request.save_samples)
         pictures = Pictures(pictures.name, opener, pictures.labels)
@@ -62,27 +64,57 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
     )
     metrics = [*GENERAL, *(data.report if data else ()), *request.metrics]
     tables = measure(evidence, metrics)
-    if request.save_statistics:
-        save_statistics(real, request.save_statistics)
     settings = {
         "pictures": request.source,
         "N": made.images,
         **target.settings(),
         "reference": reference.name,
         "reference N": real.images,
-        **_sizes(pictures, reference, target.size is not None),
+        **_sizes(pictures, reference, request.resize if target.size else ""),
         "features": extractor.described,
         **settings_of(evidence),
     }
     return {"settings": settings, **tables}
 
 
-def _sizes(pictures: Pictures, reference: Pictures, fitted: bool) -> dict[str, str]:
+def _reference(request: Request, target: Target) -> Pictures:
+    """What is compared with: the reference of the request, or what a model was trained on."""
+    text = request.reference or target.own_reference
+    if not text:
+        raise ValueError(f"{request.source} has no data set of its own: name one with --reference")
+    if request.size and not (os.path.isdir(request.source) or os.path.isdir(text)):
+        raise ValueError(f"`size` is for folders of pictures; {text} has a size of its own")
+    try:
+        return find_pictures(text, target.size, request.resize)
+    except ValueError as error:
+        if request.reference:
+            raise
+        raise ValueError(
+            f"{request.source} was trained on {text}, which is not here ({error}): name those or "
+            "other pictures with --reference"
+        ) from error
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """A draft beside a file, which takes its place once it is complete; OSError of a full disk."""
+    draft = file.with_name(f".setar-{os.getpid()}{file.suffix}")
+    try:
+        yield draft
+        os.replace(draft, file)
+    except OSError as error:
+        raise OSError(f"cannot write {file}: {error.strerror or error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sizes(pictures: Pictures, reference: Pictures, resize: str) -> dict[str, str]:
     """Sizes in pixels (width x height), and what was done where they are not the same."""
     size, reference_size = _size(pictures), _size(reference)
     sizes = {"size": size, "reference size": reference_size}
-    if fitted and os.path.isdir(reference.name):
-        return {**sizes, "resizing": f"reference: centre crops, Lanczos to {reference_size}"}
+    if resize and os.path.isdir(reference.name):
+        how = DESCRIBED[resize]
+        return {**sizes, "resizing": f"reference: centre crops, {how} to {reference_size}"}
     if "unknown" in (size, reference_size) or size == reference_size:
         return sizes
     return {**sizes, "resizing": "pictures and reference differ; the features' network resizes"}

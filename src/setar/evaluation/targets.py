@@ -10,7 +10,9 @@ import torch
 
 from setar.config import table
 from setar.data.base import DATASETS
+from setar.data.crops import Resize
 from setar.data.images import Images
+from setar.evaluation.origin import origin_of
 from setar.evaluation.samples import (
     BalancedSampler,
     Reconstructor,
@@ -26,6 +28,8 @@ from setar.pretrained import load_tokenizer, locate, read_config, shipped
 
 FEWEST, PER_CLASS = 800, 8
 """A generator makes this many pictures or more, and of each class so many, unless told."""
+MOST = 10_000_000
+"""Pictures that a generator makes for one evaluation; the field asks for 50,000."""
 ROUNDING = "clamped, half to even, to uint8 (setar.tokenizers.base.to_uint8)"
 
 
@@ -36,9 +40,12 @@ class Request:
     source: str
     """A model, a tokenizer, a folder, an .npz file, or a data set with its split."""
     reference: str = ""
-    """A data set, a folder or an .npz file; empty for the one a generator was trained on."""
+    """A data set, a folder or an .npz file; empty for the one a model was trained on."""
     features: str = ""
     """An extractor, such as ``efflite0`` or ``inception:FILE``; empty: as the reference asks."""
+    size: tuple[int, int] | None = None
+    """(height, width) in pixels to which the pictures of folders are cropped and resized; None: the
+    size of a model, or pictures as they are."""
     images: int | None = None
     count: int | None = None
     """Pictures of each class of a generator."""
@@ -47,6 +54,8 @@ class Request:
     """Changes of a generator's defaults, see `SamplingDefaults.changed`."""
     metrics: tuple[str, ...] = ()
     """Names of `METRICS`, beside the general ones and those of the reference."""
+    resize: Resize = "lanczos"
+    """How centre crops of a folder's pictures are made, of `setar.data.crops.RESIZES`."""
     device: str = "cpu"
     processes: int = 1
     save_samples: Path | None = None
@@ -93,8 +102,9 @@ class StoredPictures(Target):
 
     def __init__(self, request: Request) -> None:
         _refuse_sampling(request, "pictures")
-        self.pictures = _some(find_pictures(request.source), request.images)
-        self.size = picture_size(self.pictures.images)
+        found = find_pictures(request.source, request.size, request.resize)
+        self.pictures = _some(found, request.images)
+        self.size = request.size or picture_size(self.pictures.images)
 
     def prepare(self, reference: Pictures) -> Pictures:
         """They are there."""
@@ -120,7 +130,7 @@ class GeneratorTarget(Target):
         self.steps = self.pipeline.defaults.recipe.set_count(self.pipeline.grid)
         self.count = _per_class(request, len(self.pipeline.classes))
         width, height = self.pipeline.size
-        self.size = (height, width)
+        self.size = request.size or (height, width)
         self.own_reference = self.pipeline.data
 
     def prepare(self, reference: Pictures) -> Pictures:
@@ -154,14 +164,21 @@ class GeneratorTarget(Target):
 
 
 class TokenizerTarget(Target):
-    """A tokenizer without a generator: what it makes of the reference's pictures."""
+    """A tokenizer without a generator: what it makes of the reference's pictures.
+
+    Without a reference, those that it was trained on, or held-out ones of a built-in data set.
+    """
 
     def __init__(self, request: Request) -> None:
         _refuse_sampling(request, "a tokenizer")
         self.request = request
         self.load = Once(load_tokenizer, request.source, request.device)
         self.tokenizer = self.load()
-        self.size = self.tokenizer.image_size
+        self.size, origin = request.size or self.tokenizer.image_size, origin_of(request.source)
+        if origin.data and not request.reference:
+            built_in = origin.data in DATASETS  # has pictures that were never trained on
+            self.own_reference = f"{origin.data}:heldout" if built_in else origin.data
+            self.size = self.size or origin.size
 
     def prepare(self, reference: Pictures) -> Pictures:
         """Encode the reference's pictures; the codes are decoded where they are needed."""
@@ -212,6 +229,11 @@ def _per_class(request: Request, classes: int) -> int:
             )
     if count < 1 or count * classes < 2:
         raise ValueError(f"{count} images of each of {classes} classes are too few: at least 2")
+    if count * classes > MOST:
+        raise ValueError(
+            f"{count} images of each of {classes} classes are more than {MOST}, whose codes would "
+            "need gigabytes of memory"
+        )
     return count
 
 

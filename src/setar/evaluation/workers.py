@@ -4,6 +4,7 @@ Batches are the same however many processes there are, and come back in order, s
 depend on that number.
 """
 
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -113,6 +114,7 @@ _process: dict[str, Once[Work]] = {}
 def _prepare(
     open_work: Callable[[], Work], threads: int, numbers: "SimpleQueue[int]", plugins: list[Path]
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to answer
     torch.set_num_threads(threads)
     for file in plugins:
         load_plugin(file)

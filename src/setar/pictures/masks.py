@@ -13,7 +13,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from setar.data.images import centre_crop, to_rgb
+from setar.data.crops import centre_crop
+from setar.data.decoding import to_rgb
+from setar.data.files import shown
 
 GREY, DARK = 225, 185
 """Levels of the stripes that `show_mask` draws."""
@@ -54,7 +56,7 @@ def outpaint(image: Image.Image, size: tuple[int, int], margins: tuple[int, int,
     in the middle of it.
 
     Args:
-        image: of any size and mode.
+        image: of any size and mode, turned upright if it carries EXIF's tag of that.
         size: (width, height) of the canvas: that of the model.
         margins: pixels of the canvas to make at the left, top, right and bottom.
 
@@ -84,9 +86,9 @@ def prepare(image: Image.Image, mask: object, size: tuple[int, int]) -> Task:
     """Image and mask at a model's size, cropped in the middle and resized as training images are.
 
     Args:
-        image: of any size and mode.
-        mask: a PIL image of the same size, of which the lighter half of all levels is made anew;
-            or bool ``[height, width]``.
+        image: of any size and mode, turned upright if it carries EXIF's tag of that.
+        mask: a PIL image of the same size, turned likewise, of which the lighter half of all levels
+            is made anew; or bool ``[height, width]``.
         size: (width, height) of the model.
 
     Returns:
@@ -128,8 +130,8 @@ def _readable(image: Image.Image) -> Image.Image:
         raise ValueError(f"an image must be a PIL image, not {type(image).__name__}")
     try:
         return to_rgb(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"cannot read the image: {error}") from error
+    except Exception as error:  # a file that is decoded only now raises errors of any class
+        raise ValueError(f"cannot read the image: {shown(error)}") from error
 
 
 def _white(where: np.ndarray) -> Image.Image:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from setar.data.base import Dataset, open_data
+from setar.data.crops import Resize, check_resize
 from setar.data.images import Images, MirroredImages, Size, height_and_width
 
 
@@ -19,6 +20,9 @@ class DataConfig:
     image_size: Size = 256
     """Of the centre crops from a folder, in pixels: the side of a square, or [height, width]; the
     built-in sets have their own size."""
+    resize: Resize = "lanczos"
+    """How these crops are made: ``lanczos`` at once, or ``adm``: halves by box averages, then
+    bicubic, as ADM, LlamaGen and VAR do."""
     flips: bool = False
     """Train on each image and on its mirror image."""
     balance: float = 0.0
@@ -29,10 +33,11 @@ class DataConfig:
         if not 0 <= self.balance <= 1:
             raise ValueError(f"`balance` (={self.balance}) must be from 0 to 1")
         height_and_width(self.image_size)
+        check_resize(self.resize)
 
     def open(self) -> Dataset:
         """The data set; ValueError if there is none."""
-        return open_data(self.source, self.image_size)
+        return open_data(self.source, self.image_size, self.resize)
 
     def images(self, data: Dataset) -> Images:
         """The training images, with their mirror images after them if these are wanted."""

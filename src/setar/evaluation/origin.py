@@ -1,0 +1,53 @@
+"""What a model was trained on, as its folder or the settings of its run remember it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from setar.checkpoint import CONFIG
+from setar.pretrained import locate
+from setar.run_folder import SETTINGS
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Pictures that a model was trained on."""
+
+    data: str = ""
+    """A data set by name or a folder; empty if that is not known."""
+    size: tuple[int, int] | None = None
+    """(height, width) in pixels at which a folder's pictures were taken, if that is known."""
+
+
+def origin_of(source: str) -> Origin:
+    """The origin of a model, as far as it is known; ValueError if there is no such model.
+
+    A tokenizer's folder may not say it; the run whose checkpoint it is does.
+    """
+    folder = locate(source)
+    config, run = _read(folder / CONFIG), folder.parent.parent
+    settings = _read(run / SETTINGS).get("data") if folder.parent.name == "checkpoints" else None
+    settings = settings if isinstance(settings, Mapping) else {}
+    data = config.get("data") or settings.get("source") or ""
+    size = config.get("image_size") or settings.get("image_size")
+    return Origin(data if isinstance(data, str) else "", _size(size))
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    sides = [value, value] if type(value) is int else value
+    if not isinstance(sides, list) or len(sides) != 2:
+        return None
+    height, width = sides
+    whole = isinstance(height, int) and isinstance(width, int) and min(height, width) > 0
+    return (height, width) if whole else None
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    """A JSON object, or nothing: what is asked here is a help, and no reason to stop."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, Mapping) else {}
