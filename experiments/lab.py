@@ -384,6 +384,7 @@ def lasting(run: GeneratorRun) -> dict[str, Any]:
     values = config.table(replace(run, loop=replace(run.loop, compile=True)))
     # As they were written for the first results, which are kept by their hash.
     values["model"] = dict.fromkeys(OF_PRESET) | values["model"]
+    values["data"]["image_size"] = values["data"]["image_size"] or 256
     if run.model.family == "decoder-only":
         values["recipe"] = values["sampling"]["recipe"] = "ar"
     elif values["recipe"] == "random-2-masked":
@@ -405,7 +406,10 @@ OF_PRESET = ("width", "heads", "dropout", "class_dropout")
 OF_PRESET += ("encoder_layers", "decoder_layers", "layers")
 """Settings of a model that the first results wrote as null where its preset has them."""
 
-LATER = {"smoothing": False, "self_correction": 0.0, "plugins": [], "family": "vqgan"}
+LATER = {
+    "smoothing": False, "self_correction": 0.0, "plugins": [], "family": "vqgan",
+    "heldout": 0.0, "skip_broken": False,
+}  # fmt: skip
 """Settings that came after the first results, and what they were until then: so they do not count."""
 
 

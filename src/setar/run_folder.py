@@ -5,6 +5,7 @@ metrics.jsonl    the log, a JSON object a line
 tensorboard/     the same as curves
 samples/         pictures on the way
 checkpoints/     model folders, step-00000500 and so on
+left-out.txt     files of the data that could not be read, if they were to be skipped
 """
 
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from setar.checkpoint import CONFIG
 
 SETTINGS, METRICS, CHECKPOINTS = "settings.json", "metrics.jsonl", "checkpoints"
+LEFT_OUT = "left-out.txt"
 
 
 def checkpoints(run: str | Path) -> list[Path]:

@@ -1,12 +1,18 @@
 """What is trained on: the ``data`` table of a config, and the pictures that it names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from setar.data.base import Dataset, open_data
+from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.images import Images, MirroredImages, Size, height_and_width
+from setar.training.heldout import hold_out
+from setar.training.survey import Survey, readable, survey
+
+SIZE = 256
+"""Of the pictures that a tokenizer is trained on, in pixels, unless a config says it."""
 
 
 @dataclass(frozen=True)
@@ -16,23 +22,81 @@ class DataConfig:
     source: str
     """A data set by name (``emoji`` and ``digits`` come with the package), or a folder with one
     subfolder of images per class."""
-    image_size: Size = 256
-    """Of the centre crops from a folder, in pixels: the side of a square, or [height, width]; the
+    image_size: Size | None = None
+    """Of the centre crops from a folder, in pixels: the side of a square, or [height, width]. Left
+    out, a generator takes the size that its tokenizer was trained at, and a tokenizer 256. The
     built-in sets have their own size."""
     flips: bool = False
     """Train on each image and on its mirror image."""
     balance: float = 0.0
     """How much more often a generator sees images of small classes: 0 is each image equally often,
     1 each class; between, a class of n images comes in proportion to n to the power 1 - balance."""
+    heldout: float = 0.0
+    """Share of the images, 0 to 0.5, that are never trained on: what the model makes of them is
+    measured at every checkpoint. A hash of a file's name decides, so images that are added later
+    do not change it. The built-in sets have held-out images of their own."""
+    skip_broken: bool = False
+    """Leave out files that cannot be read, and list them in ``left-out.txt`` in the folder of the
+    run, instead of refusing to start."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.balance <= 1:
             raise ValueError(f"`balance` (={self.balance}) must be from 0 to 1")
-        height_and_width(self.image_size)
+        if not 0 <= self.heldout <= 0.5:
+            raise ValueError(
+                f"`heldout` (={self.heldout}) must be from 0 to 0.5: the share that is held out"
+            )
+        if self.image_size is not None:
+            height_and_width(self.image_size)
+
+    @property
+    def of_a_folder(self) -> bool:
+        """Whether the images lie in a folder; a data set by name has its own size."""
+        return self.source.partition(":")[0] not in DATASETS
+
+    def sized(self, default: Size | None = None) -> "DataConfig":
+        """The same with its `image_size` written in one way, where it means something.
+
+        ``default`` takes the place of a size that was left out; None is `SIZE`.
+        """
+        if not self.of_a_folder:
+            return replace(self, image_size=None)
+        height, width = height_and_width(self.image_size or default or SIZE)
+        return replace(self, image_size=height if height == width else (height, width))
 
     def open(self) -> Dataset:
         """The data set; ValueError if there is none."""
-        return open_data(self.source, self.image_size)
+        return open_data(self.source, self.image_size or SIZE)
+
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels of its images; ValueError if there is no data set."""
+        if self.of_a_folder:
+            return height_and_width(self.image_size or SIZE)
+        height, width = self.open().images[torch.tensor([0])].shape[-2:]
+        return height, width
+
+    def prepare(
+        self, data: Dataset, folder: Path, progress: bool = False
+    ) -> tuple[Dataset, Survey | None]:
+        """The data set as it is trained on, and what was found in its files, if it has files.
+
+        What cannot be read is left out if that is wished, and the held-out images are set aside.
+
+        Args:
+            data: what `open` gave.
+            folder: of the run, where a resumed one finds what it left out at its start.
+            progress: show a bar while all files are read.
+
+        Raises:
+            ValueError: a file cannot be read, and those are not to be skipped.
+        """
+        found = None
+        if data.paths:
+            found = survey(data, Path(self.source), self.size(), progress)
+            data = readable(data, found, self.skip_broken, folder)
+        if self.heldout and data.heldout is None:
+            data = hold_out(data, self.heldout)
+        return data, found
 
     def images(self, data: Dataset) -> Images:
         """The training images, with their mirror images after them if these are wanted."""

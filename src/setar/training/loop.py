@@ -5,8 +5,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,6 +21,7 @@ from setar.data.batches import ShuffledBatches
 from setar.device import find_device
 from setar.run_folder import checkpoint_folder, checkpoints
 from setar.training.distributed import ALONE, Processes
+from setar.training.facts import Fact, of_loop, say
 from setar.training.optim import (
     AveragedWeights,
     OptimizerConfig,
@@ -72,6 +73,13 @@ class Objective:
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
 
+    def validate(self) -> Mapping[str, float]:
+        """Figures of items that are never trained on, of the networks as they are; by default none.
+
+        They depend on the weights alone: not on the step, nor on random numbers of the training.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -114,6 +122,12 @@ class LoopConfig:
         torch.cuda.set_device(device)
         return device
 
+    def precision_on(self, device: torch.device) -> str:
+        """What `precision` means on a device: ``float32`` or ``bfloat16``."""
+        if self.precision != "auto":
+            return self.precision
+        return "bfloat16" if device.type == "cuda" else "float32"
+
     def check_compiler(self) -> None:
         """Raise ValueError if `compile` cannot work on this machine."""
         compilers = (os.environ.get("CXX", "g++"), "clang++")
@@ -145,9 +159,16 @@ class Trainer:
         show: draws samples.
         processes: those that train together; all have the same settings.
 
+    Attributes:
+        facts: what is said before the first step, beside what the loop itself knows.
+        left_out: files of the data that are not trained on, and why, for ``left-out.txt``.
+
     Raises:
         ValueError: the processes cannot take equal shares of a batch.
     """
+
+    facts: Sequence[Fact] = ()
+    left_out: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -208,8 +229,11 @@ class Trainer:
         loop, start, began = self.loop, self.seconds, time.monotonic()
         self.resumed_at = (self.step, self.seconds)
         # Of several processes the first one reports.
-        facts = (self.folder, self.step, loop.steps, loop.batch_size)
-        with Report(*facts) if self.processes.first else nullcontext() as report:
+        if self.processes.first and self.facts:
+            how = of_loop(loop, self.objective.samples, self.step, self.objective.device)
+            say([*self.facts, how])
+        about = (self.folder, self.step, loop.steps, loop.batch_size)
+        with Report(*about) if self.processes.first else nullcontext() as report:
             while self.step < loop.steps:
                 metrics = self._step(self.step)
                 self.step += 1
@@ -217,12 +241,14 @@ class Trainer:
                 last = self.step == loop.steps
                 if report:
                     report.bar.update()
-                if last or self.step % loop.log_every == 0:
-                    values = self._numbers(metrics)
+                saving = last or self.step % loop.checkpoint_every == 0
+                heldout = self._validate() if saving else {}
+                if last or heldout or self.step % loop.log_every == 0:
+                    values = self._numbers({**metrics, **heldout})
                     if report:
                         report.write(self.step, self.seconds, self.images_per_second, values)
                 # Saved before it is drawn: what cannot be sampled was still learned.
-                if last or self.step % loop.checkpoint_every == 0:
+                if saving:
                     self._numbers(metrics)
                     self.save()
                 if report and (last or (loop.sample_every and self.step % loop.sample_every == 0)):
@@ -263,11 +289,11 @@ class Trainer:
         There the backward pass of the fused kernel takes three times as long as the plain one at
         the short sequences that a CPU can train.
         """
-        device, wanted = self.objective.device.type, self.loop.precision
+        device = self.objective.device
         contexts = ExitStack()
-        if wanted == "bfloat16" or (wanted == "auto" and device == "cuda"):
-            contexts.enter_context(torch.autocast(device, torch.bfloat16))
-        if device == "cpu":
+        if self.loop.precision_on(device) == "bfloat16":
+            contexts.enter_context(torch.autocast(device.type, torch.bfloat16))
+        if device.type == "cpu":
             contexts.enter_context(sdpa_kernel(SDPBackend.MATH))
         return contexts
 
@@ -282,19 +308,30 @@ class Trainer:
             raise FloatingPointError(f"training diverged at step {self.step}: {values}")
         return values
 
-    def _draw(self, report: Report) -> None:
-        """A picture of what the averaged weights make."""
-        if self.show is None:
-            return
+    def _validate(self) -> Mapping[str, float]:
+        """What the averaged weights make of held-out items; the same in every process."""
+        eager = torch.compiler.set_stance("force_eager") if self.loop.compile else nullcontext()
+        with self._averaged(), self._numerics(), eager:  # compiling again would take a minute
+            return self.objective.validate()
+
+    @contextmanager
+    def _averaged(self) -> Iterator[nn.Module]:
+        """The result in evaluation mode, with its averaged weights for the time being."""
         module, own = self.result, {k: v.clone() for k, v in self.result.state_dict().items()}
         if self.settings.ema:
             module.load_state_dict(self.ema.state)
         try:
-            with torch.inference_mode():
-                picture = self.show(module.eval(), self.step)
+            yield module.eval()
         finally:
             module.load_state_dict(own)
             module.train()
+
+    def _draw(self, report: Report) -> None:
+        """A picture of what the averaged weights make."""
+        if self.show is None:
+            return
+        with self._averaged() as module, torch.inference_mode():
+            picture = self.show(module, self.step)
         report.draw(self.step, picture)
         file = self.folder / "samples" / f"step-{self.step:08d}.png"
         file.parent.mkdir(exist_ok=True)

@@ -12,6 +12,9 @@ from tqdm import tqdm
 
 from setar.run_folder import METRICS
 
+SHOWN = ("loss", "psnr", "usage", "heldout_loss", "heldout_psnr")
+"""Figures that are shown beside the steps; the others are in the log."""
+
 
 class Report:
     """Open inside a ``with`` block.
@@ -54,7 +57,7 @@ class Report:
         self.log.flush()
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
-        shown = {k: f"{v:.3g}" for k, v in values.items() if k in ("loss", "psnr", "usage")}
+        shown = {k: f"{v:.3g}" for k, v in values.items() if k in SHOWN}
         shown["images/s"] = f"{speed:.0f}"
         if self.bar.disable:
             words = ", ".join(f"{name} {value}" for name, value in shown.items())

@@ -13,6 +13,7 @@ from setar.run_folder import SETTINGS, checkpoints
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
 from setar.training.loop import Trainer
+from setar.training.survey import list_left_out
 from setar.training.tokenizer import TokenizerRun
 
 Run = TokenizerRun | GeneratorRun
@@ -100,6 +101,7 @@ def open_run(run: Run, folder: Path, resume: bool = False) -> Trainer:
         raise ValueError(
             f"{folder} has checkpoints already: resume it (--resume), or choose another (--out)"
         )
+    run = run.completed()
     folder.mkdir(parents=True, exist_ok=True)
     processes = join()
     torch.manual_seed(run.loop.seed)
@@ -111,6 +113,8 @@ def open_run(run: Run, folder: Path, resume: bool = False) -> Trainer:
     if processes.first:
         text = json.dumps(table(run), indent=2) + "\n"
         (folder / SETTINGS).write_text(text, encoding="utf-8")
+        if trainer.left_out:
+            list_left_out(trainer.left_out, folder)
     return trainer
 
 
@@ -126,7 +130,7 @@ def check_settings(run: Run, folder: Path) -> None:
         raise ValueError(f"{file} is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{file} must hold a JSON object")
-    started = make_run(values, str(file), load=False)
+    started = make_run(values, str(file), load=False).completed()
     before, now = _flat(table(started)), _flat(table(run))
     for settings in (before, now):  # a plugin is known by its file's name, wherever that lies
         settings["plugins"] = [Path(name).name for name in settings["plugins"]]
