@@ -1,18 +1,26 @@
 """What is trained on: the ``data`` table of a config, and the pictures that it names."""
 
+import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.images import Images, MirroredImages, Size, height_and_width
+from setar.run_folder import is_run
 from setar.training.heldout import hold_out
 from setar.training.survey import Survey, readable, survey
 
 SIZE = 256
 """Of the pictures that a tokenizer is trained on, in pixels, unless a config says it."""
+
+
+LARGEST = 4096
+"""The longest side that images may have, in pixels: a million tokens of 4x4 pixels."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,11 @@ class DataConfig:
             raise ValueError(
                 f"`heldout` (={self.heldout}) must be from 0 to 0.5: the share that is held out"
             )
-        if self.image_size is not None:
-            height_and_width(self.image_size)
+        if self.image_size is not None and max(height_and_width(self.image_size)) > LARGEST:
+            raise ValueError(
+                f"`image_size` (={self.image_size}) must not exceed {LARGEST} pixels a side: no "
+                "tokenizer has so many tokens"
+            )
 
     @property
     def of_a_folder(self) -> bool:
@@ -66,34 +77,39 @@ class DataConfig:
 
     def open(self) -> Dataset:
         """The data set; ValueError if there is none."""
+        if self.of_a_folder and (kind := _other_than_pictures(self.source)):
+            raise ValueError(
+                "`data.source` names a data set, or a folder with a subfolder of images per class; "
+                f"{self.source!r} is {kind}"
+            )
         return open_data(self.source, self.image_size or SIZE)
 
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels of its images; ValueError if there is no data set."""
+    def size(self, data: Dataset | None = None) -> tuple[int, int]:
+        """Height and width in pixels of its images, ``data`` if they are open already."""
         if self.of_a_folder:
             return height_and_width(self.image_size or SIZE)
-        height, width = self.open().images[torch.tensor([0])].shape[-2:]
+        height, width = (data or self.open()).images[torch.tensor([0])].shape[-2:]
         return height, width
 
     def prepare(
-        self, data: Dataset, folder: Path, progress: bool = False
+        self, data: Dataset, folder: Path, speak: bool = True
     ) -> tuple[Dataset, Survey | None]:
-        """The data set as it is trained on, and what was found in its files, if it has files.
+        """The data set as it is trained on, and what was found if it lies in a folder.
 
         What cannot be read is left out if that is wished, and the held-out images are set aside.
 
         Args:
             data: what `open` gave.
             folder: of the run, where a resumed one finds what it left out at its start.
-            progress: show a bar while all files are read.
+            speak: list files that cannot be read, and show a bar on a terminal.
 
         Raises:
             ValueError: a file cannot be read, and those are not to be skipped.
         """
         found = None
-        if data.paths:
-            found = survey(data, Path(self.source), self.size(), progress)
-            data = readable(data, found, self.skip_broken, folder)
+        if self.of_a_folder and data.paths:
+            found = survey(data, Path(self.source), self.size(), speak and sys.stderr.isatty())
+            data = readable(data, found, self.skip_broken, folder, speak)
         if self.heldout and data.heldout is None:
             data = hold_out(data, self.heldout)
         return data, found
@@ -111,3 +127,12 @@ class DataConfig:
         counts = torch.bincount(labels)
         repeats = (counts.max() / counts.clamp_min(1)).pow(self.balance).round().long()
         return torch.arange(len(labels)).repeat_interleave(repeats[labels])
+
+
+def _other_than_pictures(source: str) -> str:
+    """What a text names that cannot be a folder of pictures; empty if it may be one."""
+    if not source:
+        return "empty"
+    if os.path.isfile(source):
+        return "a file"
+    return "a model" if is_run(source) or os.path.isfile(Path(source) / CONFIG) else ""

@@ -34,7 +34,7 @@ def say(facts: Iterable[Fact]) -> None:
 
 def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fact]:
     """Images, classes and size; what of a folder was left out, and what looks odd."""
-    height, width = config.size()
+    height, width = config.size(data)
     counts = torch.bincount(data.labels, minlength=len(data.classes))
     fewest, most = int(counts.min()), int(counts.max())
     each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
@@ -47,7 +47,7 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
     facts.append(("held out", _held_out(config, data)))
     if found is not None:
         facts += _left_out(found)
-        facts += [("note", text) for text in _oddities(found, len(data))]
+        facts += [("note", text) for text in _oddities(found, f"{height}x{width}")]
     if most >= UNEVEN * max(1, fewest) and not config.balance:
         facts.append(("note", "uneven classes; data.balance = 1 shows a generator each as often"))
     return facts
@@ -66,13 +66,21 @@ def _left_out(found: Survey) -> list[Fact]:
     parts = []
     if found.endings:
         kinds = _some([f"{count} {ending}" for ending, count in found.endings.most_common()])
-        parts.append(f"{found.endings.total()} files that do not end like pictures ({kinds})")
+        parts.append(
+            f"{_count(found.endings.total(), 'file')} without a picture's ending ({kinds})"
+        )
     if found.empty:
         parts.append(f"folders without a picture ({_some(found.empty)})")
     if found.broken:
-        count = len(found.broken)
-        parts.append(f"{count} that cannot be read ({_some(list(found.broken))}), see left-out.txt")
+        paths = _some(list(found.broken))
+        parts.append(
+            f"{_count(len(found.broken), 'file')} that cannot be read ({paths}), see left-out.txt"
+        )
     return [("left out", text) for text in parts]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _some(names: list[str]) -> str:
@@ -80,14 +88,14 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _oddities(found: Survey, images: int) -> list[str]:
+def _oddities(found: Survey, size: str) -> list[str]:
     notes = []
     if found.small:
-        notes.append(f"{found.small} of the images are smaller than that and are enlarged")
+        notes.append(f"{found.small} of the images smaller than {size}, so enlarged")
     others = {mode: count for mode, count in found.modes.items() if mode != "RGB"}
     if others:
         modes = _some([f"{count} {mode}" for mode, count in sorted(others.items())])
-        notes.append(f"images that are not plain RGB are made so, on white ({modes})")
+        notes.append(f"images that are not RGB are made so, transparent ones on white ({modes})")
     return notes
 
 
@@ -112,7 +120,9 @@ def of_model(module: nn.Module, kind: str) -> Fact:
 def of_loop(loop: "LoopConfig", samples: int, step: int, device: torch.device) -> Fact:
     """How long, on what, and what takes a while first."""
     epochs = loop.steps * loop.batch_size / samples
-    start = f"from step {step} on, " if step else ""
-    text = f"{start}{loop.steps} steps of {loop.batch_size} images, {epochs:.3g} epochs, on "
+    steps = (
+        f"steps {step} to {loop.steps}" if step else f"{loop.steps} step{'s' * (loop.steps > 1)}"
+    )
+    text = f"{steps} of {loop.batch_size} images, {epochs:.3g} epochs, on "
     compiling = "; compiling first, about a minute" if loop.compile else ""
     return "training", f"{text}{device} in {loop.precision_on(device)}{compiling}"

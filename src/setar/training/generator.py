@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -144,7 +145,8 @@ class GeneratorRun:
         if self.recipe is not None and self.sampling.recipe is not None:
             return run
         tokenizer = run.load_tokenizer()
-        shape = self.model.shape.fitted(tokenizer, {}, run.grid(tokenizer))
+        grid = run.grid(tokenizer, run.data.size())
+        shape = self.model.shape.fitted(tokenizer, {}, grid)
         sampling = self.sampling.recipe or Recipe.parse(shape.sampling_recipe)
         return replace(
             run,
@@ -159,15 +161,14 @@ class GeneratorRun:
         assert sampling.recipe is not None
         self.loop.check_compiler()
         device, data = self.loop.resolve_device(), self.data.open()
-        tokenizer = self.load_tokenizer().to(device)
-        grid = self.grid(tokenizer)
+        size, tokenizer = self.data.size(data), self.load_tokenizer().to(device)
+        grid = self.grid(tokenizer, size)
         model = self.model.create(tokenizer, data, grid).to(device)
         defaults = SamplingDefaults(sampling.recipe, sampling.guidance, sampling.settings)
         pipeline = Pipeline(model, tokenizer, data.classes, defaults, self.data.source)
-        model.check(recipe.plan(pipeline.grid))
-        model.check(sampling.recipe.sampling_plan(pipeline.grid, [torch.Generator()]))
+        check_recipes(model, recipe, sampling.recipe)
         bar = processes.first and sys.stderr.isatty()
-        data, found = self.data.prepare(data, folder, bar)
+        data, found = self.data.prepare(data, folder, processes.first)
         self._check_colours(tokenizer, data)
         images, labels = self.data.images(data), self.data.labels(data)
         epoch, heldout = self.data.epoch(labels), None
@@ -186,7 +187,7 @@ class GeneratorRun:
 
         def export(weights: Mapping[str, Tensor]) -> Exported:
             states = {"model": dict(weights), "tokenizer": dict(tokenizer.state_dict())}
-            return {**pipeline.describe(), IMAGE_SIZE: [*self.data.size()]}, states
+            return {**pipeline.describe(), IMAGE_SIZE: [*size]}, states
 
         def show(module: Generator, step: int) -> Tensor:
             shown = Pipeline(module, tokenizer, data.classes, defaults)
@@ -199,6 +200,7 @@ class GeneratorRun:
             *facts.of_data(self.data, data, found),
             facts.of_tokens(tokenizer, pipeline.grid, recipe),
             facts.of_model(model, f"{self.model.family}, preset {self.model.preset}"),
+            *self._other_size(size),
         ]
         return trainer
 
@@ -214,14 +216,14 @@ class GeneratorRun:
             )
         return checkpoint.create(own, TOKENIZERS)
 
-    def grid(self, tokenizer: Tokenizer) -> tuple[int, int]:
-        """Rows and columns of the tokens of an image.
+    def grid(self, tokenizer: Tokenizer, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the tokens of an image of ``size`` (height, width) in pixels.
 
         Raises:
             ValueError: the tokenizer has none for the images, or is not of the kind that the family
                 needs.
         """
-        size, named = self.data.size(), f"the tokenizer {self.tokenizer!r} does not fit"
+        named = f"the tokenizer {self.tokenizer!r} does not fit"
         try:
             grid = tokenizer.grid(*size)
         except ValueError as error:
@@ -249,6 +251,13 @@ class GeneratorRun:
             return None
         return trained_size(self.tokenizer)
 
+    def _other_size(self, size: tuple[int, int]) -> list[facts.Fact]:
+        """A note if the tokenizer was trained at another size, which it may be used at."""
+        trained = None if self._without_weights else trained_size(self.tokenizer)
+        if trained is None or trained == size:
+            return []
+        return [("note", f"the tokenizer was trained at {trained[0]}x{trained[1]} pixels")]
+
     def _check_colours(self, tokenizer: Tokenizer, data: Dataset) -> None:
         """Raise ValueError if the tokenizer would make coloured images grey."""
         if tokenizer.colours:
@@ -259,6 +268,24 @@ class GeneratorRun:
                 f"the tokenizer {self.tokenizer!r} knows grey levels alone, and "
                 f"{self.data.source!r} has coloured images: train a tokenizer on them"
             )
+
+
+def check_recipes(model: Generator, training: Recipe, sampling: Recipe) -> None:
+    """Raise ValueError unless a model can be trained with one recipe and sampled with the other."""
+    shape = model.config
+    with _saying("recipe", training, shape.recipe):
+        model.check(training.plan(shape.grid))
+    with _saying("sampling.recipe", sampling, shape.sampling_recipe):
+        model.check(sampling.sampling_plan(shape.grid, [torch.Generator()]))
+
+
+@contextmanager
+def _saying(key: str, recipe: Recipe, own: str) -> Iterator[None]:
+    """Tell of a refused recipe which it is, and which the family would take."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"`{key}` = '{recipe}': {error}; left out, it is {own}") from error
 
 
 @dataclass(eq=False, repr=False)

@@ -113,8 +113,7 @@ def open_run(run: Run, folder: Path, resume: bool = False) -> Trainer:
     if processes.first:
         text = json.dumps(table(run), indent=2) + "\n"
         (folder / SETTINGS).write_text(text, encoding="utf-8")
-        if trainer.left_out:
-            list_left_out(trainer.left_out, folder)
+        list_left_out(trainer.left_out, folder)
     return trainer
 
 
@@ -134,7 +133,7 @@ def check_settings(run: Run, folder: Path) -> None:
     before, now = _flat(table(started)), _flat(table(run))
     for settings in (before, now):  # a plugin is known by its file's name, wherever that lies
         settings["plugins"] = [Path(name).name for name in settings["plugins"]]
-    free = {f"loop.{key}" for key in FREE}
+    free = {"data.skip_broken", *(f"loop.{key}" for key in FREE)}
     for key in sorted((before.keys() | now.keys()) - free):
         if before.get(key) != now.get(key):
             raise ValueError(

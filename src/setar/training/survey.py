@@ -99,7 +99,7 @@ def _look_around(found: Survey, paths: set[str]) -> None:
             found.endings[entry.suffix.lower() or "no ending"] += 1
 
 
-def readable(data: Dataset, found: Survey, skip: bool, run: Path) -> Dataset:
+def readable(data: Dataset, found: Survey, skip: bool, run: Path, speak: bool = True) -> Dataset:
     """The data set without the files that cannot be read.
 
     A run that goes on also leaves out what it left out at its start, so that it stays the same run
@@ -110,6 +110,7 @@ def readable(data: Dataset, found: Survey, skip: bool, run: Path) -> Dataset:
         found: the files that cannot be read; gets those of before.
         skip: leave them out.
         run: folder of the run.
+        speak: list such files, before they are refused.
 
     Raises:
         ValueError: there are such files and they are not to be skipped, or nothing is left of a
@@ -117,7 +118,7 @@ def readable(data: Dataset, found: Survey, skip: bool, run: Path) -> Dataset:
     """
     if found.broken and not skip:
         causes = list(found.broken.values())
-        if len(causes) > 1:
+        if speak and len(causes) > 1:
             print(*causes[:LISTED], *["..."] * (len(causes) > LISTED), sep="\n", flush=True)
         raise ValueError(
             f"{len(causes)} of {len(data)} pictures cannot be read (mend or remove them; "
@@ -151,7 +152,10 @@ def chosen(data: Dataset, items: Tensor) -> Dataset:
 
 
 def list_left_out(broken: Mapping[str, str], run: Path) -> None:
-    """Write ``left-out.txt`` into a run's folder: a file a line, a tab, why."""
+    """Write ``left-out.txt`` into a run's folder: a file a line, a tab, why; none if none is."""
+    if not broken:
+        (run / LEFT_OUT).unlink(missing_ok=True)
+        return
     lines = [f"{_printable(path)}\t{_printable(cause)}\n" for path, cause in broken.items()]
     (run / LEFT_OUT).write_text("".join(lines), encoding="utf-8")
 

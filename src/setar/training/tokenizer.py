@@ -1,6 +1,5 @@
 """Training a tokenizer: what a config says, what is minimised, and how both meet."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -140,7 +139,8 @@ class TokenizerRun:
         """The trainer of this run, which is complete; ValueError if its parts do not fit."""
         if self.loop.compile:
             raise ValueError("`loop.compile` is for generators; leave it out for a tokenizer")
-        data, device, size = self.data.open(), self.loop.resolve_device(), self.data.size()
+        data, device = self.data.open(), self.loop.resolve_device()
+        size = self.data.size(data)
         model = self.tokenizer.create().to(device)
         grid = self._grid(model, size)
         side, smallest = min(size), 3 * 2**self.loss.critic_layers
@@ -150,7 +150,7 @@ class TokenizerRun:
                 f"least {smallest} pixels a side; these have {side}"
             )
         maps = perceptual_maps(device) if self.loss.perceptual else None
-        data, found = self.data.prepare(data, folder, processes.first and sys.stderr.isatty())
+        data, found = self.data.prepare(data, folder, processes.first)
         images, shown, some = self.data.images(data), data.shown(SHOWN), measured(data)
         objective = TokenizerObjective(
             model, images, self.loss, maps, processes, some[0] if some else None
