@@ -66,16 +66,13 @@ def _left_out(found: Survey) -> list[Fact]:
     parts = []
     if found.endings:
         kinds = _some([f"{count} {ending}" for ending, count in found.endings.most_common()])
-        parts.append(
-            f"{_count(found.endings.total(), 'file')} without a picture's ending ({kinds})"
-        )
+        files = _count(found.endings.total(), "file")
+        parts.append(f"{files} without a picture's ending ({kinds})")
     if found.empty:
         parts.append(f"folders without a picture ({_some(found.empty)})")
     if found.broken:
-        paths = _some(list(found.broken))
-        parts.append(
-            f"{_count(len(found.broken), 'file')} that cannot be read ({paths}), see left-out.txt"
-        )
+        files, paths = _count(len(found.broken), "file"), _some(list(found.broken))
+        parts.append(f"{files} that cannot be read ({paths}), see left-out.txt")
     return [("left out", text) for text in parts]
 
 
