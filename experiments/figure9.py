@@ -34,7 +34,7 @@ def section() -> Section:
     body = f"""
 Trained with random-K-random, sampled with random-16-cosine; {
         count_of_seeds()
-    }. Full attention encodes everything anew at each step, unmasked.
+    }. Full attention encodes everything anew at each step, unmasked, and asks at all unknown positions.
 
 {_picture(causal, full, {k: lines[0] for k, lines in curves.items()})}
 

@@ -44,7 +44,7 @@ PER_CLASS = 100
 SHAPES: dict[str, dict[str, Any]] = {
     # 302,656 and 285,760 parameters: the same width and as many layers
     "fmt": {"encoder_layers": 2, "decoder_layers": 2},
-    "decoder-only": {"layers": 4},
+    "decoder-only": {"layers": 4, "class_rotation": "zero"},  # as LlamaGen's
 }
 
 
@@ -213,7 +213,10 @@ class Sampling:
 
 def measure(run: GeneratorRun, sampling: Sampling) -> Figures:
     """Figures of a way of sampling a model; measured now unless that was done before."""
-    name = key({"run": lasting(run), "sampling": asdict(sampling), "count": PER_CLASS})
+    facts = {"run": lasting(run), "sampling": asdict(sampling), "count": PER_CLASS}
+    if sampling.settings.attention == "full":  # until then it asked at the next set alone
+        facts["asks"] = "all unknown"
+    name = key(facts)
     return Figures(**remember(f"figures/{name}", lambda: asdict(_measure(run, sampling))))
 
 
@@ -387,6 +390,7 @@ def lasting(run: GeneratorRun) -> dict[str, Any]:
     values["data"]["image_size"] = values["data"]["image_size"] or 256
     if run.model.family == "decoder-only":
         values["recipe"] = values["sampling"]["recipe"] = "ar"
+        values["model"]["class_rotation"] = config.table(run.model.shape)["class_rotation"]
     elif values["recipe"] == "random-2-masked":
         values["recipe"] = "mar"
     return values
@@ -406,10 +410,8 @@ OF_PRESET = ("width", "heads", "dropout", "class_dropout")
 OF_PRESET += ("encoder_layers", "decoder_layers", "layers")
 """Settings of a model that the first results wrote as null where its preset has them."""
 
-LATER = {
-    "smoothing": False, "self_correction": 0.0, "plugins": [], "family": "vqgan",
-    "heldout": 0.0, "skip_broken": False,
-}  # fmt: skip
+LATER = {"smoothing": False, "self_correction": 0.0, "plugins": [], "family": "vqgan"}
+LATER |= {"decay_embeddings": False, "heldout": 0.0, "skip_broken": False, "resize": "lanczos"}
 """Settings that came after the first results, and what they were until then: so they do not count."""
 
 

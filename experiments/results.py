@@ -1,5 +1,12 @@
-"""Run every experiment and write ``docs/results.md``."""
+"""Run every experiment, or those that are named, and write ``docs/results.md``.
 
+python experiments/results.py                   all: hours the first time
+python experiments/results.py table6 figure9    these; the other sections stay as they are
+"""
+
+import re
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import figure6
@@ -7,6 +14,7 @@ import figure7
 import figure8
 import figure9
 import figure14
+import next_scale
 import scaling
 import table4
 import table5
@@ -15,15 +23,62 @@ from lab import CLAIMS_HEAD, count_of_seeds, floor, shown
 
 import sampling
 
-SCRIPTS = (table4, table5, table6, figure6, figure7, figure8, figure9, figure14, sampling, scaling)
+PAGE = Path("docs/results.md")
+
+SCRIPTS = {
+    "table4": table4,
+    "next_scale": next_scale,
+    "table5": table5,
+    "table6": table6,
+    "figure6": figure6,
+    "figure7": figure7,
+    "figure8": figure8,
+    "figure9": figure9,
+    "figure14": figure14,
+    "sampling": sampling,
+    "scaling": scaling,
+}
 
 
-def main() -> None:
-    sections = [script.section() for script in SCRIPTS]
-    claims = sorted((c for s in sections for c in s.claims), key=lambda claim: claim.number)
-    lines = "\n".join(claim.line() for claim in claims)
-    held, count = sum(claim.holds for claim in claims), len({claim.number for claim in claims})
-    text = f"""# What the paper claims, and what we measure
+def main(names: list[str]) -> None:
+    if unknown := {*names} - {*SCRIPTS}:
+        sys.exit(f"no experiment {min(unknown)!r}; known: {', '.join(SCRIPTS)}")
+    sections = sections_of(PAGE.read_text(encoding="utf-8")) if names else {}
+    for name in names or SCRIPTS:
+        section = SCRIPTS[name].section()
+        sections[section.title] = section.markdown()
+    claims = claims_of(sections.values())
+    PAGE.write_text(head(claims) + "\n".join(sections.values()), encoding="utf-8")
+    print(f"{held(claims)} of {len(claims)} statements hold -> {PAGE}")
+
+
+def sections_of(page: str) -> dict[str, str]:
+    """The sections of a page by their titles."""
+    parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0].removeprefix("## "): part.rstrip() + "\n" for part in parts}
+
+
+def claims_of(sections: Iterable[str]) -> list[str]:
+    """The rows of the tables of claims that end sections, in the order of their numbers."""
+    tables = [part.partition(CLAIMS_HEAD)[2].strip() for part in sections]
+    rows = [row for rows in tables if rows for row in rows.splitlines()]
+    return sorted(rows, key=number)
+
+
+def number(claim: str) -> int:
+    """That of a claim's row."""
+    return int(claim.split("|")[1])
+
+
+def held(claims: list[str]) -> int:
+    """How many hold."""
+    return sum(claim.endswith("**holds** |") for claim in claims)
+
+
+def head(claims: list[str]) -> str:
+    """The page before its first section."""
+    lines, count = "\n".join(claims), len({*map(number, claims)})
+    return f"""# What the paper claims, and what we measure
 
 The experiments of *Customize Your Visual Autoregressive Recipe with Set Autoregressive Modeling* (arXiv 2410.10511) at the scale of a laptop:
 models of 0.3 M parameters on scikit-learn's handwritten digits (64 tokens of 17 grey levels), 400 steps of 64 images each; next-scale prediction
@@ -34,17 +89,14 @@ classifier; lower is better. Two random halves of the real digits are {shown(flo
 classifier sees the digit that was asked for. FD-EffLite0 is the distance of emoji in the features of EfficientNet-Lite0. ± is the standard deviation over seeds of the model and of its samples; this page was made with {count_of_seeds()}. A *recipe* such as
 `random-16-cosine` is an order, a number of sets and a schedule of their sizes; see the README. None of these figures is an FID.
 
-Of the {len(claims)} statements that the {count} claims make, {held} hold here. Each has a rule that was written before it was measured.
+Of the {len(claims)} statements that the {count} claims make, {held(claims)} hold here. Each has a rule that was written before it was measured.
 Where one does not hold, mind the scale: on digits 64 tokens of 17 codes and 16 epochs here, 256 tokens of 16,384 codes and 200 epochs in the paper.
 
 {CLAIMS_HEAD}
 {lines}
 
 """
-    parts = [section.markdown() for section in sections]
-    Path("docs/results.md").write_text(text + "\n".join(parts), encoding="utf-8")
-    print(f"{held} of {len(claims)} statements hold -> docs/results.md")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -63,7 +63,8 @@ def section() -> Section:
         "right digit",
     ]
     body = f"""
-Trained with two sets, sampled as MAR is: full attention, random order, 16 cosine steps, everything encoded anew at each step; {count_of_seeds()}.
+Trained with two sets, sampled as MAR is: full attention, random order, 16 cosine steps; each encodes all known tokens anew and asks at all unknown
+positions, of which the next set is kept; {count_of_seeds()}.
 
 {table(head, rows)}
 

@@ -9,6 +9,7 @@ import pytest
 import setar
 
 EXPERIMENTS = Path(setar.__file__).parents[2] / "experiments"
+SCRIPTS = [file.stem for file in EXPERIMENTS.glob("*.py")]
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def lab(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(module, "COMPILES", False)
     yield module
-    for name in ("lab", "scaling", "table4"):
+    for name in SCRIPTS:
         sys.modules.pop(name, None)
 
 
@@ -30,5 +31,10 @@ def scaling(lab):
 
 
 @pytest.fixture
-def table4(lab):
-    return importlib.import_module("table4")
+def next_scale(lab):
+    return importlib.import_module("next_scale")
+
+
+@pytest.fixture
+def results(lab):
+    return importlib.import_module("results")

@@ -10,6 +10,7 @@ from setar.models.fmt import (
     PRESETS,
     CachedDecoding,
     FMTConfig,
+    FullDecoding,
     FullyMaskedTransformer,
     RecomputedDecoding,
 )
@@ -69,13 +70,10 @@ def test_a_new_model_starts_at_even_odds():
 def test_start_picks_the_decoding():
     model, labels = random_fmt(), torch.tensor([1])
     assert isinstance(model.start(labels, 16), CachedDecoding)
-    plain = model.start(labels, 16, cache=False)
-    assert isinstance(plain, RecomputedDecoding)
-    assert plain.causal
+    assert type(model.start(labels, 16, cache=False)) is RecomputedDecoding
     for cache in (True, False):
         full = model.start(labels, 16, attention="full", cache=cache)
-        assert isinstance(full, RecomputedDecoding)
-        assert not full.causal
+        assert type(full) is FullDecoding
 
 
 def test_mar_training_opens_the_decoder_and_still_hides_what_is_masked():
@@ -100,7 +98,7 @@ def test_mar_training_opens_the_decoder_and_still_hides_what_is_masked():
     assert differ(model(changed, labels, plan)[plan.supervised], open_logits[plan.supervised])
 
 
-def test_full_attention_is_the_clockless_model_over_known_tokens():
+def test_full_attention_has_one_clock_and_asks_at_all_unknown_positions():
     model, codes, labels = random_fmt(), random_codes(2, (4, 4)), torch.tensor([1, 2])
     plan = Recipe.parse("random-4-cosine").sampling_plan((4, 4), [seeded(1), seeded(2)])
     found = fed(model.start(labels, 16, attention="full"), codes, plan)
@@ -108,14 +106,31 @@ def test_full_attention_is_the_clockless_model_over_known_tokens():
     x = model.embed(labels, codes.gather(1, plan.order))
     everywhere = model.prefixed(model.rotation(plan.order))
     for start, stop in plan.slices():
-        # All 17 keys and all 16 queries are there; everyone sees all that is known and no more.
-        known = (torch.arange(17) < 1 + start).expand(1, 1, 17, 17)
-        asked = (torch.arange(16) >= start) & (torch.arange(16) < stop)
-        memory = model.encode(x, everywhere, known | torch.eye(17).bool())
-        logits = model.decode(
-            plan.order, memory, everywhere, asked | torch.eye(16).bool(), known[:, :, :16]
-        )
+        # All 17 keys and all 16 queries are there. Tokens see the condition and all known tokens,
+        # the condition itself alone; queries of unknown tokens see each other and what is known.
+        known = torch.arange(17) < 1 + start
+        encoder = torch.where(torch.arange(17)[:, None] > 0, known, torch.arange(17) == 0)
+        asked = (torch.arange(16) >= start).expand(16, 16) | torch.eye(16).bool()
+        memory = model.encode(x, everywhere, (encoder | torch.eye(17).bool())[None, None])
+        logits = model.decode(plan.order, memory, everywhere, asked, known.expand(16, 17))
         torch.testing.assert_close(found[:, start:stop], logits[:, start:stop], **CLOSE)
+
+
+def test_full_attention_asks_what_masked_training_asked():
+    """With one set known, a masked model trained on both parts gives what it gave in training.
+
+    Of `mar` the queries of the known part are left out, which are the decoder's alone to see; of a
+    model without them (nothing known) sampling is training.
+    """
+    model, codes, labels = random_fmt(), random_codes(3, (4, 4)), torch.arange(3)
+    plan = Recipe.parse("random-2-masked").plan((4, 4), 3, seeded(3))
+    nothing = dataclasses.replace(plan, known=torch.full_like(plan.known, 2))
+    trained = model(codes, labels, nothing)
+    full = model.start(labels, 16, attention="full")
+    torch.testing.assert_close(full.predict(plan.order), trained, **CLOSE)
+    # A part of them, in any order, has the same logits: the others were asked too.
+    some = plan.order[:, [7, 2, 11]]
+    torch.testing.assert_close(full.predict(some), trained[:, [7, 2, 11]], **CLOSE)
 
 
 def test_dropout_needs_training():

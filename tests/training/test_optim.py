@@ -33,6 +33,14 @@ def decayed_names(module):
     return {names[id(parameter)] for parameter in decayed["params"]}
 
 
+def test_embeddings_decay_where_it_is_asked_for_as_in_llamagen():
+    model = FullyMaskedTransformer(PRESETS["tiny"])
+    config = OptimizerConfig(weight_decay=0.05, decay_embeddings=True)
+    decayed, plain = adamw(model, config).param_groups
+    assert {id(p) for p in decayed["params"]} == {id(p) for p in model.parameters() if p.ndim == 2}
+    assert {p.ndim for p in plain["params"]} == {1}
+
+
 def test_only_the_matrices_of_an_fmt_decay():
     model = FullyMaskedTransformer(PRESETS["tiny"])
     linear = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.Linear)}

@@ -36,6 +36,7 @@ from setar.evaluation.neighbours import NEIGHBOURS, precision_recall
 from setar.evaluation.samples import Reconstruction, Samples
 from setar.evaluation.summary import FeatureSummary, summarise
 from setar.features.base import FeatureExtractor
+from setar.moved import moved
 from setar.pipeline import Pipeline
 from setar.registry import Table
 
@@ -237,3 +238,6 @@ def _reconstruction(evidence: Evidence) -> dict[str, Any]:
     of_scales = {"usage_of_scales": found.usage_of_scales} if found.usage_of_scales else {}
     tokens = found.codes.shape[1]
     return {"psnr": found.psnr, "usage": found.usage, **of_scales, "tokens": tokens}
+
+
+__getattr__ = moved(__name__, {"GaussianStatistics": "setar.evaluation.distances"})

@@ -36,9 +36,10 @@ class DecoderOnlyConfig(GridConfig):
     """Shape of a decoder-only transformer; the defaults are LlamaGen's GPT-B for ImageNet."""
 
     layers: int = 12
-    class_rotation: Literal["identity", "zero"] = "identity"
-    """What rotary embedding does to query and key of the class token: ``identity`` keeps them, as
-    in our FMT; ``zero`` makes both 0, as in LlamaGen: tokens attend to it whatever the class is."""
+    class_rotation: Literal["identity", "zero"] = "zero"
+    """What rotary embedding does to query and key of the class token: ``zero`` makes both 0, as in
+    LlamaGen, so that tokens attend to it whatever the class is; ``identity`` keeps them, as in our
+    FMT, and was the default until version 0.3."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

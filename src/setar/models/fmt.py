@@ -10,6 +10,11 @@
 The encoder reads what is known; the decoder asks for the tokens at given positions. Every mask is
 the comparison of clocks in `setar.recipes.clocks`, and since clocks never decrease along the
 sequence, keys and values can be cached set by set.
+
+Blocks, initialisation and dropout are LlamaGen's, as the paper says. Two things it does not say,
+and LlamaGen has not: the encoder's output is normalised (`encoder_norm`) before the decoder reads
+it, as in every encoder whose blocks normalise their input; and the decoder's position embeddings
+get the dropout that LlamaGen gives to token embeddings, in whose place they are.
 """
 
 from dataclasses import dataclass
@@ -20,7 +25,7 @@ from torch import Tensor, nn
 from setar.layers.attention import KVCache
 from setar.layers.blocks import DecoderBlock, EncoderBlock, rms_norm
 from setar.models.base import GridConfig, GridGenerator, check_sizes, initialise
-from setar.recipes.clocks import dense_masks, prefix_clock, visible
+from setar.recipes.clocks import CONDITION, dense_masks, prefix_clock, visible
 from setar.recipes.recipe import SetPlan
 
 
@@ -138,15 +143,18 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
     def start(
         self, condition: Tensor, tokens: int, attention: str = "causal", cache: bool = True
     ) -> "CachedDecoding | RecomputedDecoding":
-        """Begin to generate; with ``attention="full"`` as MAR is sampled (section 4.4).
+        """Begin to generate; with ``attention="full"`` as MAR is sampled, see `FullDecoding`.
 
-        Each step then encodes all known tokens again, unmasked, and decodes the next set alone.
         Arguments and errors are those of `Generator.start`.
         """
         self.check_attention(attention)
-        if attention == "causal" and cache:
-            return CachedDecoding(self, condition, tokens)
-        return RecomputedDecoding(self, condition, causal=attention == "causal")
+        if attention == "full":
+            return FullDecoding(self, condition)
+        return (
+            CachedDecoding(self, condition, tokens)
+            if cache
+            else RecomputedDecoding(self, condition)
+        )
 
     def prefixed(self, rotation: Tensor) -> Tensor:
         """Rotations of the condition, which stays as it is, and then of tokens."""
@@ -207,29 +215,66 @@ class CachedDecoding:
 
 
 class RecomputedDecoding:
-    """Generation that computes everything anew at each step, causally or with full attention."""
+    """Generation that computes everything anew at each step."""
 
-    def __init__(self, model: FullyMaskedTransformer, condition: Tensor, causal: bool) -> None:
-        self.model, self.condition, self.causal = model, condition, causal
+    def __init__(self, model: FullyMaskedTransformer, condition: Tensor) -> None:
+        self.model, self.condition = model, condition
         self.codes = torch.empty(len(condition), 0, dtype=torch.int64, device=condition.device)
         self.positions = self.codes
         self.known = prefix_clock(model.condition.length, condition.device)
 
     def predict(self, positions: Tensor) -> Tensor:
         """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
-        model, now = self.model, self.known[-1]
+        count, before = positions.shape[1], self.known[self.model.condition.length :] - 1
+        asks = torch.cat([before, self.known[-1].expand(count)])
+        return self.ask(torch.cat([self.positions, positions], 1), asks)[:, -count:]
+
+    def ask(self, positions: Tensor, asks: Tensor) -> Tensor:
+        """Float32 logits ``[B, n, V]`` at ``positions`` ``[B, n]``, asking at clocks ``[n]``."""
+        model = self.model
         rotation = model.prefixed(model.rotation(self.positions))
         x = model.embed(self.condition, self.codes)
-        if not self.causal:
-            return model.decode(positions, model.encode(x, rotation), rotation)
-        asks = torch.cat([self.known[model.condition.length :] - 1, now.expand(positions.shape[1])])
         memory = model.encode(x, rotation, visible(self.known, self.known))
-        asked = torch.cat([self.positions, positions], 1)
         masks = visible(asks, asks), visible(self.known, asks)
-        return model.decode(asked, memory, rotation, *masks)[:, -positions.shape[1] :]
+        return model.decode(positions, memory, rotation, *masks)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, n]`` at ``positions`` ``[B, n]`` known."""
         self.codes = torch.cat([self.codes, codes], 1)
         self.positions = torch.cat([self.positions, positions], 1)
-        self.known = torch.cat([self.known, (self.known[-1] + 1).expand(codes.shape[1])])
+        self.known = torch.cat([self.known, self.clock().expand(codes.shape[1])])
+
+    def clock(self) -> Tensor:
+        """The clock at which the next set becomes known."""
+        return self.known[-1] + 1
+
+
+class FullDecoding(RecomputedDecoding):
+    """Generation as MAR does it (section 4.4): one clock for all tokens, whenever they came.
+
+        positions 0..3, of which 1 and 3 are known; a row per query, a column per key
+
+        encoder      c 1 3        decoder self    0 2        cross    c 1 3
+          c          1 . .          0             1 1          0      1 1 1
+          1          1 1 1          2             1 1          2      1 1 1
+          3          1 1 1
+
+    Every step asks at all positions that are still unknown, and the caller keeps the next set's
+    answers: in masked training all of them are decoded together, and a query that finds itself
+    alone was never trained (on digits it doubles the distance). The condition does not see the
+    tokens, as in training, whatever the recipe.
+    """
+
+    def predict(self, positions: Tensor) -> Tensor:
+        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+        rows, columns = self.model.config.grid
+        free = positions.new_ones(len(positions), rows * columns, dtype=torch.bool)
+        free.scatter_(1, self.positions, False)
+        unknown = free.nonzero()[:, 1].view(len(positions), -1)  # in raster order
+        logits = self.ask(unknown, self.clock().expand(unknown.shape[1]))
+        place = torch.searchsorted(unknown, positions.contiguous())
+        return logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
+
+    def clock(self) -> Tensor:
+        """The clock of all tokens and of all queries, just after the condition's."""
+        return torch.full_like(self.known[-1], CONDITION + 1)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from setar.moved import moved
 from setar.recipes.recipe import Recipe, SetPlan
 
 
@@ -98,3 +99,9 @@ def check_continuation(free: Tensor) -> None:
             "token after its first one (as whole rows at the bottom do); masks elsewhere need an "
             "FMT or a VAR"
         )
+
+
+__getattr__ = moved(
+    __name__,
+    dict.fromkeys(("box_mask", "outpaint", "prepare", "hide", "show_mask"), "setar.pictures.masks"),
+)

@@ -21,7 +21,9 @@ class OptimizerConfig:
     """Muon's learning rate, as a multiple of ``learning_rate``."""
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05
-    """Applies to matrices and kernels; norms, biases and embeddings are left alone."""
+    """Applies to matrices and kernels; norms and biases are left alone."""
+    decay_embeddings: bool = False
+    """Whether it applies to embeddings too, as in LlamaGen, whose settings the paper follows."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -43,7 +45,8 @@ class OptimizerConfig:
 
 def make_optimizers(module: nn.Module, config: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
     """The optimisers of a module's trainable parameters by their names, decay where it belongs."""
-    embeddings = _ids(m for m in module.modules() if isinstance(m, nn.Embedding))
+    spared = () if config.decay_embeddings else (nn.Embedding,)
+    embeddings = _ids(m for m in module.modules() if isinstance(m, spared))
     hidden = _ids(m for m in module.modules() if isinstance(m, nn.Linear))
     hidden -= _ids([getattr(module, "head", nn.Identity())])
     parameters = [p for p in module.parameters() if p.requires_grad]

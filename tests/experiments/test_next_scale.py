@@ -1,4 +1,4 @@
-"""The emoji part of table 4: what is compared with what, and when VAR counts as ahead."""
+"""Next-scale on emoji: what is compared with what, and when VAR counts as ahead."""
 
 import dataclasses
 
@@ -18,8 +18,8 @@ FIGURES = {field.name: 0.5 for field in dataclasses.fields(GeneratorReport)}
 
 
 @pytest.fixture
-def judging(table4, monkeypatch):
-    """`next_scale` with these class shares and distances of VAR and SAR."""
+def judging(next_scale, monkeypatch):
+    """The section with these class shares and distances of VAR and SAR."""
 
     def claim(var_figures, sar_figures):
         def judged(source, **options):
@@ -30,38 +30,42 @@ def judging(table4, monkeypatch):
             facts = {"recipe": "ar", "passes": 6, "parameters": 1_400_000}
             return {**FIGURES, **facts, "class_share": found[0], "distance": found[1]}
 
-        monkeypatch.setattr(table4, "judged", judged)
-        return table4.next_scale()
+        monkeypatch.setattr(next_scale, "judged", judged)
+        return next_scale.section()
 
     return claim
 
 
 def test_var_is_ahead_only_if_both_figures_say_so(judging):
-    assert judging((0.4, 500.0), (0.3, 600.0))[1].holds
-    assert not judging((0.4, 600.0), (0.3, 500.0))[1].holds
-    assert not judging((0.3, 500.0), (0.4, 600.0))[1].holds
+    def holds(*figures):
+        (claim,) = judging(*figures).claims
+        return claim.holds
+
+    assert holds((0.4, 500.0), (0.3, 600.0))
+    assert not holds((0.4, 600.0), (0.3, 500.0))
+    assert not holds((0.3, 500.0), (0.4, 600.0))
 
 
-def test_every_model_has_a_row(judging, table4):
-    text, _ = judging((0.4, 500.0), (0.3, 600.0))
-    for name in ("VAR", "SAR, next-scale", *(f"shipped `{name}`" for name in table4.shipped())):
+def test_every_model_has_a_row(judging, next_scale):
+    text = judging((0.4, 500.0), (0.3, 600.0)).body
+    for name in ("VAR", "SAR, next-scale", *(f"shipped `{name}`" for name in next_scale.shipped())):
         assert text.count(f"\n| {name} | 1.40 M |") == 1
     assert "0.400 ± 0.000" in text
 
 
-def test_both_are_trained_alike(table4, lab, monkeypatch):
-    monkeypatch.setattr(table4, "MULTISCALE", "emoji")
-    var, sar, correcting = (run(1) for run in table4.NEXT_SCALE.values())
+def test_both_are_trained_alike(next_scale, lab, monkeypatch):
+    monkeypatch.setattr(next_scale, "MULTISCALE", "emoji")
+    var, sar, correcting = (run(1) for run in next_scale.NEXT_SCALE.values())
     for other in (sar, correcting):
         assert var.optimizer == other.optimizer
         assert var.loop == other.loop
         assert var.data == other.data
     assert var.model.family != sar.model.family
     assert dataclasses.replace(correcting, self_correction=0.0) == var != correcting
-    assert table4.var_run(0).loop != var.loop
+    assert next_scale.var_run(0).loop != var.loop
 
 
-def test_a_model_is_judged_once_with_its_own_passes(table4, monkeypatch, tmp_path):
+def test_a_model_is_judged_once_with_its_own_passes(next_scale, monkeypatch, tmp_path):
     scales = dataclasses.replace(multiscale.PRESETS["tiny"], scales=(1, 2, 4))
     shape = dataclasses.replace(var.PRESETS["tiny"], classes=99)
     parts = randomise(VARTransformer(shape)), randomise(MultiScaleVQ(scales))
@@ -74,10 +78,10 @@ def test_a_model_is_judged_once_with_its_own_passes(table4, monkeypatch, tmp_pat
         asked.append(options)
         return GeneratorReport(**FIGURES), None
 
-    monkeypatch.setattr(table4, "evaluate_generator", evaluate)
-    monkeypatch.setattr(table4, "shipped_model", lambda name: name)
+    monkeypatch.setattr(next_scale, "evaluate_generator", evaluate)
+    monkeypatch.setattr(next_scale, "shipped_model", lambda name: name)
     for _ in range(2):
-        found = table4.judged(str(tmp_path / "model"), guidance=1.25)
+        found = next_scale.judged(str(tmp_path / "model"), guidance=1.25)
     assert asked == [{"guidance": 1.25}]
     assert (found["passes"], found["recipe"]) == (3, "raster-1,4,16")
     assert found["parameters"] == sum(p.numel() for p in pipe.model.parameters())

@@ -1,0 +1,40 @@
+"""The page of results: what is measured anew is replaced, and the rest stays."""
+
+import pytest
+
+
+def test_the_page_is_made_of_its_sections(results):
+    page = results.PAGE.read_text(encoding="utf-8")
+    sections = results.sections_of(page)
+    claims = results.claims_of(sections.values())
+    assert {results.number(claim) for claim in claims} == {*range(1, 13)}
+    counted = (
+        f"Of the {len(claims)} statements that the 12 claims make, {results.held(claims)} hold"
+    )
+    assert counted in page
+    assert page.endswith("\n".join(sections.values()))
+    for claim in claims:
+        assert page.count(f"\n{claim}\n") == 2  # in the head and in its section
+
+
+def test_a_section_is_replaced_and_its_claims_counted_anew(results, lab, monkeypatch, tmp_path):
+    before = results.PAGE.read_text(encoding="utf-8")
+    monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
+    results.PAGE.write_text(before, encoding="utf-8")
+    claim = lab.Claim(8, "a text", "a rule", "1.0 and 2.0", True)
+    section = lab.Section("Table 6: what matters in masked training", "All new.", (claim,))
+    monkeypatch.setattr(results.table6, "section", lambda: section)
+    results.main(["table6"])
+    after = results.PAGE.read_text(encoding="utf-8")
+    old, new = results.sections_of(before), results.sections_of(after)
+    assert new.pop(section.title) == section.markdown() + "\n"[:0] != old.pop(section.title)
+    assert new == old
+    numbers = [
+        results.number(row) for row in results.claims_of(results.sections_of(after).values())
+    ]
+    assert numbers.count(8) == 1
+
+
+def test_unknown_experiments_are_refused(results):
+    with pytest.raises(SystemExit, match="no experiment 'table9'; known: table4, next_scale"):
+        results.main(["table9"])
