@@ -33,6 +33,17 @@ def test_every_data_set_describes_each_picture(name):
     assert len(open_data(f"{name}:train").heldout) == sizes["heldout"]
 
 
+def test_a_data_set_of_a_folder_says_what_it_left_out(tmp_path):
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "cats").mkdir()
+    Image.new("RGB", (8, 4)).save(tmp_path / "cats/tom.png")
+    (tmp_path / "cats/notes.txt").write_text("mine")
+    (tmp_path / "README").write_text("mine")
+    data = open_data(str(tmp_path), 4)
+    assert data.left_out == {".txt": 1, "": 1}
+    assert list(data.empty) == ["birds"]
+
+
 def test_a_folder_is_a_data_set(tmp_path):
     for name, colour in (("cats/tom", "red"), ("dogs/rex", "blue"), ("cats/kit", "green")):
         file = tmp_path / "my pictures" / f"{name}.png"

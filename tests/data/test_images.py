@@ -1,6 +1,8 @@
 import contextlib
 import io
+import os
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from setar.data.images import FolderImages, MirroredImages, centre_crop, read_image
+from setar.data.crops import centre_crop
+from setar.data.images import FolderImages, MirroredImages, read_image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -80,7 +83,7 @@ def test_nothing_to_train_on(tmp_path):
         FolderImages(folder, 8)
     folder.mkdir()
     (folder / "notes.txt").write_text("no picture")
-    with pytest.raises(ValueError, match=r"some data holds no image \(\.bmp, "):
+    with pytest.raises(ValueError, match=r"some data holds no image \(\.apng, "):
         FolderImages(folder, 8)
 
 
@@ -94,6 +97,89 @@ def test_a_size_of_nothing_is_refused(tmp_path):
     for size, shown in ((0, "0"), ((4, 0), "[4, 0]"), ((4,), "[4]"), ((1, 2, 3), "[1, 2, 3]")):
         with pytest.raises(ValueError, match=re.escape(f"`image_size` (={shown}) must be")):
             FolderImages(tmp_path, size)
+
+
+def test_all_endings_of_the_formats_are_found_and_others_counted(tmp_path):
+    kinds = {
+        "jfif": "JPEG",
+        "jpe": "JPEG",
+        "TIF": "TIFF",
+        "tiff": "TIFF",
+        "pgm": "PPM",
+        "Png": "PNG",
+    }
+    for ending, kind in kinds.items():
+        save(tmp_path / "cats" / f"a.{ending}", format=kind)
+    for name in ("cats/a.heic", "cats/b.HEIC", "dogs/deep/a.svg", "cats/notes", "cats/.hidden.raw"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("no picture")
+    (tmp_path / "birds").mkdir()
+    (tmp_path / ".git").mkdir()
+    images = FolderImages(tmp_path, 8)
+    assert len(images) == 6
+    assert images[torch.arange(6)].shape == (6, 3, 8, 8)
+    assert images.left_out == {".heic": 2, ".svg": 1, "": 1}
+    assert images.empty == ("birds", "dogs")
+    assert images.classes == ("cats",)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
+def test_pipes_and_devices_are_left_out(tmp_path):
+    save(tmp_path / "cats" / "a.png")
+    os.mkfifo(tmp_path / "cats" / "b.png")
+    (tmp_path / "cats" / "c.png").symlink_to("/dev/zero")
+    (tmp_path / "cats" / "d.png").symlink_to("nothing")
+    (tmp_path / "cats" / "e.png").symlink_to("e.png")
+    images = FolderImages(tmp_path, 8)
+    assert [file.name for file in images.files] == ["a.png"]
+    assert images.left_out == {"special": 4}
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path):
+    save(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "data" / "cats" / "deep").mkdir(parents=True)
+    (tmp_path / "data" / "cats" / "deep" / "up").symlink_to("../..", target_is_directory=True)
+    (tmp_path / "data" / "cats" / "b.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "data" / "dogs").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    images = FolderImages(tmp_path / "data", 8)
+    assert [file.name for file in images.files] == ["b.png", "a.png"]
+    assert images.classes == ("cats", "dogs")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m", "a\x85", "caf\udce9", "a\u2028b"])
+def test_class_names_that_cannot_be_printed_are_refused(tmp_path, name):
+    save(tmp_path / "cats" / "a.png")
+    save(tmp_path / name / "a.png")
+    with pytest.raises(
+        ValueError, match=r"\Athe folder '[ -~]+' cannot be the name of a class: .+\Z"
+    ):
+        FolderImages(tmp_path, 8)
+
+
+def test_one_name_in_two_spellings_of_unicode_is_one_class(tmp_path):
+    joined, apart = "caf\u00e9", "cafe\u0301"
+    save(tmp_path / joined / "a.png")
+    save(tmp_path / apart / "b.png")
+    save(tmp_path / "猫　犬" / "c.png")
+    images = FolderImages(tmp_path, 8)
+    assert images.classes == (joined, "猫　犬")
+    assert images.labels.tolist() == [0, 0, 1]
+    assert images.empty == ()
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    save(tmp_path / "cats" / "a.png")
+    (tmp_path / "dogs").mkdir()
+    listed = os.listdir
+
+    def refuse(folder):
+        if str(folder).endswith("dogs"):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(ValueError, match=r"cannot read the folder .*dogs: Permission denied"):
+        FolderImages(tmp_path, 8)
 
 
 # Pictures

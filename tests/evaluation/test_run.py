@@ -12,6 +12,7 @@ from fake_features import FakeFeatures, random_pictures
 from grey_patches import GreyPatches
 from random_weights import random_fmt
 from setar.data import digits, emoji
+from setar.data.images import FolderImages
 from setar.evaluation import run as evaluation
 from setar.evaluation import targets
 from setar.evaluation.metrics import METRICS, evaluate, register_metric
@@ -110,6 +111,18 @@ def test_a_reference_folder_is_cropped_to_the_size_of_the_pictures(ask):
     settings = run(ask("made.npz", "photos"))["settings"]
     assert (settings["size"], settings["reference size"]) == ("4x4", "4x4")
     assert settings["resizing"] == "reference: centre crops, Lanczos to 4x4"
+
+
+def test_a_reference_folder_is_cropped_as_the_request_says(ask, folder, tmp_path):
+    for number, image in enumerate(random_pictures(9, side=11)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.png")
+    crops = {name: FolderImages(tmp_path, 4, name)[torch.arange(9)] for name in ("lanczos", "adm")}
+    for resize, images in crops.items():
+        tables = run(dataclasses.replace(ask("made.npz"), reference=str(tmp_path), resize=resize))
+        save_pictures(images, tmp_path / f"{resize}.npz")
+        same = run(dataclasses.replace(ask("made.npz"), reference=str(tmp_path / f"{resize}.npz")))
+        assert tables["figures"] == same["figures"]
+    assert tables["settings"]["resizing"] == "reference: centre crops, ADM to 4x4"
 
 
 def test_a_reference_folder_is_cropped_to_any_shape(ask, folder):

@@ -7,6 +7,7 @@ import torch
 
 import tiny_runs
 from setar.data import digits, emoji
+from setar.data.images import FolderImages
 from setar.training.data import DataConfig
 
 TOKENIZER = """
@@ -99,3 +100,15 @@ def test_impossible_values_are_refused(changes, rule):
 def test_data_that_are_not_there(source, rule):
     with pytest.raises(ValueError, match=rule):
         DataConfig(source).open()
+
+
+def test_crops_are_made_as_the_config_says(tmp_path):
+    folder = str(tiny_runs.save_pictures(tmp_path / "pictures"))
+    one = torch.tensor([0])
+    adm, lanczos = (
+        DataConfig(folder, 5, resize).open().images[one] for resize in ("adm", "lanczos")
+    )
+    assert torch.equal(adm, FolderImages(tmp_path / "pictures", 5, "adm")[one])
+    assert not torch.equal(adm, lanczos)
+    with pytest.raises(ValueError, match=r"`resize` \(='box'\) must be one of lanczos, adm"):
+        DataConfig(folder, 5, "box")

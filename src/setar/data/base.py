@@ -5,13 +5,14 @@ and returns a `Dataset`, and a line in `DATASETS` (or ``@DATASETS.register("name
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from setar.data.crops import Resize
 from setar.data.images import FolderImages, Images, Size
 from setar.registry import Table
 
@@ -49,6 +50,10 @@ class Dataset:
     paths: Sequence[str] = ()
     """The file of each picture, below the folder that the source names; empty: they are in
     memory."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many files there are no pictures, by what their names end in."""
+    empty: Sequence[str] = ()
+    """Folders at the place of a class that hold no picture."""
 
     def __post_init__(self) -> None:
         for name in ("names", "paths", "captions"):
@@ -111,7 +116,7 @@ DATASETS: Table[Callable[[Any], Dataset]] = Table(
 """Data sets by name: functions of a split."""
 
 
-def open_data(source: str, size: Size | None = None) -> Dataset:
+def open_data(source: str, size: Size | None = None, resize: Resize = "lanczos") -> Dataset:
     """The data set that a text names.
 
     Args:
@@ -119,6 +124,7 @@ def open_data(source: str, size: Size | None = None) -> Dataset:
             folder with one subfolder of images per class.
         size: of the centre crops from a folder in pixels, the side or (height, width); None takes
             its pictures as they are.
+        resize: how these crops are made: ``lanczos``, or ``adm`` as ADM and its followers do.
 
     Raises:
         ValueError: there is no such data set, split or folder.
@@ -126,10 +132,16 @@ def open_data(source: str, size: Size | None = None) -> Dataset:
     name, _, split = source.partition(":")
     if name in DATASETS:
         return DATASETS.find(name)(split or "train")
-    images = FolderImages(Path(source), size)
-    names = [file.stem for file in images.files]
-    paths = [file.relative_to(images.folder).as_posix() for file in images.files]
-    return Dataset(images, images.labels, images.classes, names, paths=paths)
+    images = FolderImages(Path(source), size, resize)
+    return Dataset(
+        images,
+        images.labels,
+        images.classes,
+        [file.stem for file in images.files],
+        paths=[file.relative_to(images.folder).as_posix() for file in images.files],
+        left_out=images.left_out,
+        empty=images.empty,
+    )
 
 
 def check_split(split: str) -> None:

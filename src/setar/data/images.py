@@ -1,5 +1,9 @@
 """A folder of images: one subfolder per class, decoded when a batch asks for them."""
 
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -7,10 +11,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"}
+from setar.data.crops import RESIZES, Resize, check_resize
+from setar.data.decoding import ENDINGS, opened, to_rgb
+from setar.data.decoding import check_image as check_image  # also found here
+from setar.data.decoding import open_image as open_image
+from setar.data.files import shown
 
 
 class Images(Protocol):
@@ -69,37 +76,56 @@ class ChosenImages:
 class FolderImages:
     """The images below a folder, as centre crops or whole, transparent ones on white.
 
-    Hidden files and folders, whose names begin with a dot, are left out.
+    Hidden files and folders, whose names begin with a dot, are left out. Links are followed, but
+    not into a folder that they lie in.
 
     Args:
         folder: has a subfolder per class with images in it (or images only: one class).
         size: side of square crops in pixels, or their (height, width); None leaves the images
             whole, which must then be of one size.
+        resize: how crops are made: a name of `setar.data.crops.RESIZES`.
 
     Attributes:
+        files: of the images, sorted.
         labels: int64 ``[n]``.
-        classes: names of the subfolders, sorted.
+        classes: names of the subfolders, sorted; names that differ in their Unicode form only are
+            one.
+        left_out: how many files are no images, by what their names end in, in lower case; those
+            that are no regular files at all stand under ``special``.
+        empty: names of subfolders without any image, which are no classes.
 
     Raises:
-        ValueError: the size is below 1, or the folder is missing or holds no image.
+        ValueError: the size is below 1, there is no such resize, the folder is missing, unreadable
+            or holds no image, or a class's name cannot be printed.
     """
 
-    def __init__(self, folder: Path, size: Size | None) -> None:
+    def __init__(self, folder: Path, size: Size | None, resize: Resize = "lanczos") -> None:
         self.folder, self.size = Path(folder), None if size is None else height_and_width(size)
+        check_resize(resize)
+        self.resize: Resize = resize
         if not self.folder.is_dir():
-            raise ValueError(f"there is no folder {folder}")
-        self.files, names, own = list[Path](), list[str](), self.folder.resolve().name
-        for file in sorted(self.folder.rglob("*")):
-            parts = file.relative_to(self.folder).parts
-            hidden = any(part.startswith(".") for part in parts)
-            if file.suffix.lower() in ENDINGS and not hidden and file.is_file():
+            raise ValueError(f"there is no folder {shown(folder)}")
+        self.files, self.left_out = list[Path](), Counter[str]()
+        for file in sorted(_files_below(self.folder)):
+            ending = file.suffix.lower() if file.is_file() else "special"
+            if ending in ENDINGS:
                 self.files.append(file)
-                names.append(parts[0] if len(parts) > 1 else own)
+            else:
+                self.left_out[ending] += 1
         if not self.files:
-            raise ValueError(f"{folder} holds no image ({', '.join(sorted(ENDINGS))})")
+            endings = ", ".join(sorted(ENDINGS))
+            raise ValueError(f"{shown(folder)} holds no image ({endings})")
+        depth, own = len(self.folder.parts), self.folder.resolve().name or "images"
+        names = [
+            _class_name(file.parts[depth] if len(file.parts) > depth + 1 else own)
+            for file in self.files
+        ]
         self.classes = tuple(sorted(set(names)))
         ids = {name: index for index, name in enumerate(self.classes)}
         self.labels = torch.tensor([ids[name] for name in names])
+        folders = {name for name in os.listdir(folder) if os.path.isdir(self.folder / name)}
+        filled = {file.parts[depth] for file in self.files}
+        self.empty = tuple(sorted(name for name in folders - filled if name[0] != "."))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -111,56 +137,66 @@ class FolderImages:
             return torch.stack(list(pool.map(self._read, files)))
 
     def _read(self, file: Path) -> Tensor:
-        image = read_image(file, self.size)
+        image = read_image(file, self.size, self.resize)
         size = (image.shape[2], image.shape[1])
         if self.size is None and size != self._whole_size:
-            sizes = f"{file} has {size}, {self.files[0].name} {self._whole_size}"
+            sizes = f"{shown(file)} has {size}, {shown(self.files[0].name)} {self._whole_size}"
             raise ValueError(f"whole images must be of one (width, height): {sizes}")
         return image
 
     @cached_property
     def _whole_size(self) -> tuple[int, int]:
-        return open_image(self.files[0]).size
+        _, height, width = read_image(self.files[0]).shape
+        return width, height
 
 
-def read_image(file: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """A file as uint8 ``[3, H, W]``: whole, or its centre at (height, width) pixels."""
-    image = open_image(file)
-    if size is not None:
-        image = centre_crop(image, *size)
+def read_image(
+    file: Path, size: tuple[int, int] | None = None, resize: Resize = "lanczos"
+) -> Tensor:
+    """A file as uint8 ``[3, H, W]``: whole, or its centre at (height, width) pixels.
+
+    Raises:
+        ValueError: the file cannot be read, see `setar.data.decoding.open_image`.
+    """
+    check_resize(resize)
+    with opened(file) as encoded:
+        image = to_rgb(encoded)
+        if size is not None:
+            image = RESIZES[resize](image, *size)
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
 
 
-def open_image(file: Path) -> Image.Image:
-    """A picture from a file, of any mode, as RGB; ValueError if it cannot be read."""
-    try:
-        with Image.open(file) as opened:
-            return to_rgb(opened)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # Pillow calls a broken file by any of these names.
-        raise ValueError(f"cannot read the image {file}") from error
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All that lies below a folder and is neither a folder nor hidden.
+
+    Links to folders are followed, but not back into one that they lie in, which would never end.
+    """
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while waiting:
+        here, above = waiting.pop()
+        try:
+            state, names = os.stat(here), os.listdir(here)
+        except OSError as error:
+            raise ValueError(f"cannot read the folder {shown(here)}: {error.strerror}") from error
+        if (state.st_dev, state.st_ino) in above:
+            continue
+        for name in names:
+            if name.startswith("."):
+                continue
+            if os.path.isdir(here / name):
+                waiting.append((here / name, above | {(state.st_dev, state.st_ino)}))
+            else:
+                yield here / name
 
 
-def centre_crop(
-    image: Image.Image,
-    height: int,
-    width: int,
-    resampling: Image.Resampling = Image.Resampling.LANCZOS,
-) -> Image.Image:
-    """The largest part of this shape in the middle, resized to ``height`` x ``width`` pixels."""
-    across = min(image.width, image.height * width / height)
-    down = min(image.height, image.width * height / width)
-    left, top = (image.width - across) // 2, (image.height - down) // 2
-    box = (left, top, left + across, top + down)
-    return image.resize((width, height), resampling, box)
+def _class_name(folder: str) -> str:
+    """The name of a class whose images lie in a folder of this name.
 
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any picture as RGB: transparency on white, 16-bit grey scaled to 8 bits."""
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    if image.mode.startswith("I;16"):  # `convert` would cut everything above 255 to white
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    return image.convert("RGB")
+    One name can be spelt with letters and accents joined or apart, which nobody sees: they are one.
+    """
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in folder):
+        raise ValueError(
+            f"the folder '{shown(folder)}' cannot be the name of a class: "
+            "it holds bytes that are no text, or control characters"
+        )
+    return unicodedata.normalize("NFC", folder)

@@ -19,6 +19,9 @@ from setar.evaluation.targets import Request, find_target, picture_size
 from setar.evaluation.workers import Once
 from setar.features.base import FeatureExtractor, make_extractor
 
+DESCRIBED = {"lanczos": "Lanczos", "adm": "ADM"}
+"""Resizes as the settings name them."""
+
 
 def run(request: Request) -> dict[str, dict[str, Any]]:
     """Do what is asked.
@@ -37,7 +40,7 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
     for name in request.metrics:
         METRICS.find(name)
     try:
-        reference = find_pictures(text, target.size)
+        reference = find_pictures(text, target.size, request.resize)
     except ValueError as error:
         hint = "" if request.reference else "; name another reference with --reference"
         raise ValueError(f"{error}{hint}") from error
@@ -70,19 +73,20 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
         **target.settings(),
         "reference": reference.name,
         "reference N": real.images,
-        **_sizes(pictures, reference, target.size is not None),
+        **_sizes(pictures, reference, request.resize if target.size else ""),
         "features": extractor.described,
         **settings_of(evidence),
     }
     return {"settings": settings, **tables}
 
 
-def _sizes(pictures: Pictures, reference: Pictures, fitted: bool) -> dict[str, str]:
+def _sizes(pictures: Pictures, reference: Pictures, resize: str) -> dict[str, str]:
     """Sizes in pixels (width x height), and what was done where they are not the same."""
     size, reference_size = _size(pictures), _size(reference)
     sizes = {"size": size, "reference size": reference_size}
-    if fitted and os.path.isdir(reference.name):
-        return {**sizes, "resizing": f"reference: centre crops, Lanczos to {reference_size}"}
+    if resize and os.path.isdir(reference.name):
+        how = DESCRIBED[resize]
+        return {**sizes, "resizing": f"reference: centre crops, {how} to {reference_size}"}
     if "unknown" in (size, reference_size) or size == reference_size:
         return sizes
     return {**sizes, "resizing": "pictures and reference differ; the features' network resizes"}

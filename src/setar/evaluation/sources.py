@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
+from setar.data.crops import Resize
 from setar.data.images import Images, Size
 from setar.evaluation.distances import GaussianStatistics
 from setar.evaluation.summary import FeatureSummary
@@ -95,7 +96,7 @@ class EvenlySpaced:
         return self.images[items * len(self.images) // self.count]
 
 
-def find_pictures(text: str, size: Size | None = None) -> Pictures:
+def find_pictures(text: str, size: Size | None = None, resize: Resize = "lanczos") -> Pictures:
     """The pictures that a text names.
 
     Args:
@@ -103,6 +104,7 @@ def find_pictures(text: str, size: Size | None = None) -> Pictures:
             ends in ``.npz``; or a folder, however nested.
         size: take centre crops of a folder's pictures and resize them to this side, or (height,
             width), in pixels; None takes them as they are.
+        resize: how these crops are made: ``lanczos``, or ``adm`` as ADM and its followers do.
 
     Raises:
         ValueError: there are no such pictures, or the folder is a model's. Opening them raises one
@@ -114,15 +116,16 @@ def find_pictures(text: str, size: Size | None = None) -> Pictures:
     if name not in DATASETS:
         if is_model(text):
             raise ValueError(f"{text} is a model, not pictures")
-        return Pictures(text, Once(open_images, text, size), names=open_data(text, size).names)
+        names = open_data(text, size, resize).names
+        return Pictures(text, Once(open_images, text, size, resize), names=names)
     source = f"{name}:{split or 'train'}"
     data, training = open_data(source), split in ("", "train")
-    return Pictures(source, Once(open_images, source, size), None, data, training, data.names)
+    return Pictures(source, Once(open_images, source), None, data, training, data.names)
 
 
-def open_images(source: str, size: Size | None) -> Images:
+def open_images(source: str, size: Size | None = None, resize: Resize = "lanczos") -> Images:
     """The pictures of `setar.data.base.open_data`."""
-    return open_data(source, size).images
+    return open_data(source, size, resize).images
 
 
 def is_model(text: str) -> bool:

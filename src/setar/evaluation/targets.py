@@ -10,6 +10,7 @@ import torch
 
 from setar.config import table
 from setar.data.base import DATASETS
+from setar.data.crops import Resize
 from setar.data.images import Images
 from setar.evaluation.samples import (
     BalancedSampler,
@@ -47,6 +48,8 @@ class Request:
     """Changes of a generator's defaults, see `SamplingDefaults.changed`."""
     metrics: tuple[str, ...] = ()
     """Names of `METRICS`, beside the general ones and those of the reference."""
+    resize: Resize = "lanczos"
+    """How centre crops of a folder's pictures are made, of `setar.data.crops.RESIZES`."""
     device: str = "cpu"
     processes: int = 1
     save_samples: Path | None = None

@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from setar.data.images import centre_crop, to_rgb
+from setar.data.crops import centre_crop
+from setar.data.decoding import to_rgb
 
 GREY, DARK = 225, 185
 """Levels of the stripes that `show_mask` draws."""
@@ -128,7 +129,7 @@ def _readable(image: Image.Image) -> Image.Image:
         raise ValueError(f"an image must be a PIL image, not {type(image).__name__}")
     try:
         return to_rgb(image)
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # a file that is decoded only now raises errors of any class
         raise ValueError(f"cannot read the image: {error}") from error
 
 

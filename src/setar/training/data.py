@@ -10,6 +10,7 @@ from torch import Tensor
 
 from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
+from setar.data.crops import Resize, check_resize
 from setar.data.images import Images, MirroredImages, Size, height_and_width
 from setar.run_folder import is_run
 from setar.training.heldout import hold_out
@@ -17,7 +18,6 @@ from setar.training.survey import Survey, readable, survey
 
 SIZE = 256
 """Of the pictures that a tokenizer is trained on, in pixels, unless a config says it."""
-
 
 LARGEST = 4096
 """The longest side that images may have, in pixels: a million tokens of 4x4 pixels."""
@@ -34,6 +34,9 @@ class DataConfig:
     """Of the centre crops from a folder, in pixels: the side of a square, or [height, width]. Left
     out, a generator takes the size that its tokenizer was trained at, and a tokenizer 256. The
     built-in sets have their own size."""
+    resize: Resize = "lanczos"
+    """How these crops are made: ``lanczos`` at once, or ``adm``: halves by box averages, then
+    bicubic, as ADM, LlamaGen and VAR do."""
     flips: bool = False
     """Train on each image and on its mirror image."""
     balance: float = 0.0
@@ -48,6 +51,7 @@ class DataConfig:
     run, instead of refusing to start."""
 
     def __post_init__(self) -> None:
+        check_resize(self.resize)
         if not 0 <= self.balance <= 1:
             raise ValueError(f"`balance` (={self.balance}) must be from 0 to 1")
         if not 0 <= self.heldout <= 0.5:
@@ -82,7 +86,7 @@ class DataConfig:
                 "`data.source` names a data set, or a folder with a subfolder of images per class; "
                 f"{self.source!r} is {kind}"
             )
-        return open_data(self.source, self.image_size or SIZE)
+        return open_data(self.source, self.image_size or SIZE, self.resize)
 
     def size(self, data: Dataset | None = None) -> tuple[int, int]:
         """Height and width in pixels of its images, ``data`` if they are open already."""

@@ -1,7 +1,7 @@
 """What a training says of itself before its first step, in a few lines."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,8 +45,8 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
     key = ", data.image_size" if config.of_a_folder else ""
     facts = [("images", f"{len(data)}{flips}; {classes}; {height}x{width} pixels{key}")]
     facts.append(("held out", _held_out(config, data)))
+    facts += [("left out", text) for text in _left_out(data, found)]
     if found is not None:
-        facts += _left_out(found)
         facts += [("note", text) for text in _oddities(found, f"{height}x{width}")]
     if most >= UNEVEN * max(1, fewest) and not config.balance:
         facts.append(("note", "uneven classes; data.balance = 1 shows a generator each as often"))
@@ -62,25 +62,25 @@ def _held_out(config: DataConfig, data: Dataset) -> str:
     return "none; data.heldout = 0.1 holds out a tenth, to measure on"
 
 
-def _left_out(found: Survey) -> list[Fact]:
-    parts = []
-    if found.endings:
-        kinds = _some([f"{count} {ending}" for ending, count in found.endings.most_common()])
-        files = _count(found.endings.total(), "file")
-        parts.append(f"{files} without a picture's ending ({kinds})")
-    if found.empty:
-        parts.append(f"folders without a picture ({_some(found.empty)})")
-    if found.broken:
+def _left_out(data: Dataset, found: Survey | None) -> list[str]:
+    texts = []
+    if data.left_out:
+        kinds = [f"{count} {ending or 'without'}" for ending, count in data.left_out.items()]
+        files = _count(sum(data.left_out.values()), "file")
+        texts.append(f"{files} without a picture's ending ({_some(kinds)})")
+    if data.empty:
+        texts.append(f"folders without a picture ({_some(data.empty)})")
+    if found is not None and found.broken:
         files, paths = _count(len(found.broken), "file"), _some(list(found.broken))
-        parts.append(f"{files} that cannot be read ({paths}), see left-out.txt")
-    return [("left out", text) for text in parts]
+        texts.append(f"{files} that cannot be read ({paths}), see left-out.txt")
+    return texts
 
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'s' * (number != 1)}"
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
     return ", ".join(names[:SHOWN]) + more
 

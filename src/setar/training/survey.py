@@ -4,19 +4,18 @@ A file that cannot be read would otherwise end a training in the middle, and eve
 decoding finds those that were cut off, so a picture costs as much here as in a batch.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from setar.data.base import Dataset
-from setar.data.images import ENDINGS, ChosenImages, Images
+from setar.data.decoding import opened
+from setar.data.images import ChosenImages, Images
 from setar.run_folder import LEFT_OUT, checkpoints
 
 BATCH = 64
@@ -28,20 +27,14 @@ LISTED = 10
 
 @dataclass
 class Survey:
-    """What was found in a folder."""
+    """What was found in the files of a data set."""
 
-    folder: Path
-    """Where the pictures lie."""
     broken: dict[str, str] = field(default_factory=dict)
     """Why a file cannot be read, by its path below the folder."""
     small: int = 0
     """Pictures that are enlarged, since they are smaller than the size that is trained on."""
     modes: Counter[str] = field(default_factory=Counter)
     """How many pictures are of each of Pillow's modes: ``RGB``, ``RGBA``, ``L`` and others."""
-    endings: Counter[str] = field(default_factory=Counter)
-    """How many files were left out for their ending."""
-    empty: list[str] = field(default_factory=list)
-    """Folders at the place of a class that hold no picture."""
 
 
 def survey(data: Dataset, folder: Path, size: tuple[int, int], progress: bool = False) -> Survey:
@@ -53,7 +46,7 @@ def survey(data: Dataset, folder: Path, size: tuple[int, int], progress: bool = 
         size: height and width of the crops in pixels.
         progress: show a bar.
     """
-    found = Survey(folder)
+    found = Survey()
     with tqdm(total=len(data), desc="reading", unit="image", disable=not progress) as bar:
         for items in torch.arange(len(data)).split(BATCH):
             found.broken |= _broken(data.images, items.tolist(), data.paths)
@@ -63,7 +56,6 @@ def survey(data: Dataset, folder: Path, size: tuple[int, int], progress: bool = 
             width, height, mode = _header(folder / path)
             found.small += width < size[1] or height < size[0]
             found.modes[mode] += 1
-    _look_around(found, set(data.paths))
     return found
 
 
@@ -81,22 +73,8 @@ def _broken(images: Images, items: list[int], paths: Sequence[str]) -> dict[str,
 
 def _header(file: Path) -> tuple[int, int, str]:
     """Width, height and mode of a picture that can be read."""
-    with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
-        return *opened.size, opened.mode
-
-
-def _look_around(found: Survey, paths: set[str]) -> None:
-    """Find what a folder's scan passed by: other endings, and classes without a picture."""
-    with_pictures = {path.partition("/")[0] for path in paths if "/" in path}
-    for entry in sorted(found.folder.rglob("*")):
-        parts = entry.relative_to(found.folder).parts
-        if any(part.startswith(".") for part in parts):
-            continue
-        if entry.is_dir():
-            if len(parts) == 1 and parts[0] not in with_pictures:
-                found.empty.append(parts[0])
-        elif entry.suffix.lower() not in ENDINGS:
-            found.endings[entry.suffix.lower() or "no ending"] += 1
+    with opened(file) as image:
+        return *image.size, image.mode
 
 
 def readable(data: Dataset, found: Survey, skip: bool, run: Path, speak: bool = True) -> Dataset:

@@ -1,0 +1,314 @@
+"""Pictures from files: which formats, how large, and how any of them becomes RGB.
+
+Every picture that setar opens comes through here, whoever made it. What the file holds decides its
+format, whatever its name ends in, and only formats are tried whose decoders are safe: none starts a
+program (as EPS does), and none needs far more memory than the picture has pixels (as JPEG 2000
+does). The size is checked before anything is decoded.
+"""
+
+import ctypes
+import logging
+import os
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from setar.data.files import open_regular, shown
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names; AVIF from Pillow 11.3 on. Of moving and of several pictures, the first counts."""
+ENDINGS = {
+    *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
+"""What the names of such files end in, in any case."""
+
+MAX_PIXELS = 50_000_000
+"""Pixels of a picture at most, unless the environment's ``SETAR_MAX_PIXELS`` says otherwise."""
+ALLOWING = "SETAR_MAX_PIXELS=... allows more"
+COPIES = {"AVIF": 2, "WEBP": 2}
+"""Formats whose decoders hold the picture several times: their pixels count double."""
+BAND = 2**20
+"""Pixels that are converted at once, so that conversions need no memory to speak of."""
+TAIL = 4096
+"""Bytes at the end of a file in which the mark of its end is looked for."""
+
+ORIENTATION = 0x0112
+"""EXIF's tag of how the camera was held."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(file: Path) -> Image.Image:
+    """A picture from a file, as a viewer shows it: RGB, upright, transparency on white.
+
+    Raises:
+        ValueError: the file is missing, no regular file, of no format in `FORMATS`, larger than
+            `max_pixels`, or damaged; one line that begins ``cannot read the image``.
+    """
+    with opened(file) as image:
+        return to_rgb(image)
+
+
+def check_image(file: Path) -> None:
+    """Raise the ValueError of `open_image`, as far as it can be known without decoding.
+
+    Files that are missing, cut off, too large or no pictures are found at the cost of reading
+    their first and last bytes. Damage in the middle is only found by `open_image`.
+    """
+    with opened(file) as image:
+        if not _is_whole(file):
+            image.load()
+
+
+def max_pixels() -> int:
+    """How many pixels a picture may have; ValueError unless ``SETAR_MAX_PIXELS`` is a number."""
+    text = os.environ.get("SETAR_MAX_PIXELS") or str(MAX_PIXELS)
+    if not re.fullmatch(r"[1-9]\d{0,11}", text, re.ASCII):
+        raise ValueError(f"SETAR_MAX_PIXELS (={shown(text)}) must be a number such as {MAX_PIXELS}")
+    return int(text)
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Image.Image]:
+    """A picture whose header is read and whose size is allowed, to be decoded inside.
+
+    Whatever decoding raises inside becomes one line. Threads wait here, so that together they
+    never decode more than `max_pixels`.
+    """
+    try:
+        with open_regular(file) as stream:
+            _silence_pillow()
+            _check_size(*_webp_size(stream.read(30)), "WEBP")
+            stream.seek(0)
+            with Image.open(stream, formats=_formats()) as image:
+                pixels = _check_size(*image.size, image.format or "")
+                _check_tiles(image)
+                with _decoding.room_for(pixels):
+                    yield image
+    except Exception as error:  # decoders raise errors of any class
+        raise ValueError(f"cannot read the image {shown(file)}: {_cause(error, file)}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any picture as a viewer shows it: RGB, upright by its EXIF tag, transparency on white.
+
+    Grey of 16 bits is scaled to 8. Of the modes I and F, which say nothing of their range, the
+    largest level decides: white is 255 or 65535, or 1 for floats up to 1.
+
+    Raises:
+        ValueError: grey levels are negative, above 65535 or not finite.
+    """
+    _scale_transparency(image)
+    image.load()
+    white = _white_level(image)
+    picture = Image.new("RGB", image.size)
+    for top, band in _bands(image):
+        picture.paste(_narrowed(band, white) if white else _on_white(band), (0, top))
+    turn = _turn(image)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The picture in bands of whole rows, each with the row of its top."""
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _on_white(band: Image.Image) -> Image.Image:
+    """A band of at most 8 bits a channel as RGB."""
+    if band.mode == "La":  # which Pillow converts to nothing else
+        band = band.convert("LA")
+    if not band.has_transparency_data:
+        return band.convert("RGB")
+    level = band.info.get("transparency")
+    if isinstance(level, tuple) and max(level) > 255:  # of 16 bits, while the band has 8 of them
+        band.info["transparency"] = tuple(part >> 8 for part in level)
+    band = band.convert("RGBA")
+    white = Image.new("RGBA", band.size, "white")
+    return Image.alpha_composite(white, band).convert("RGB")
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """PNG's grey of 2 or 4 bits is decoded to 8, while its transparent level stays as it was."""
+    level, tiles = image.info.get("transparency"), getattr(image, "tile", None)
+    scale = {"L;2": 85, "L;4": 17}.get(str(tiles[0][3])) if tiles else None
+    if scale and isinstance(level, int) and level * scale <= 255:
+        image.info["transparency"] = level * scale
+
+
+def _white_level(image: Image.Image) -> int:
+    """The level that is white in grey of more than 8 bits; 0 for all other pictures."""
+    if image.mode.startswith("I;16"):
+        return 65535
+    if image.mode not in ("I", "F"):
+        return 0
+    found = [(levels.min(), levels.max()) for levels in (np.asarray(b) for _, b in _bands(image))]
+    lowest, highest = np.array(found, dtype=float).min(0)[0], np.array(found, dtype=float).max(0)[1]
+    if not (lowest >= 0 and highest <= 65535):  # nor is it NaN, which compares with nothing
+        raise ValueError(f"its grey levels must be from 0 to 65535, not {lowest:g} to {highest:g}")
+    if image.mode == "F" and highest <= 1:
+        return 1
+    # Some versions of Pillow read the 16 bits of these formats as mode I.
+    return 255 if highest <= 255 and image.format not in ("PNG", "PPM") else 65535
+
+
+def _narrowed(band: Image.Image, white: int) -> Image.Image:
+    """A band of grey with this level of white as RGB of 8 bits."""
+    levels = np.asarray(band)
+    exact = white == 65535 and band.mode != "F"
+    grey = levels // 257 if exact else np.rint(levels * (255 / white))
+    transparent = band.info.get("transparency")
+    if isinstance(transparent, int):
+        grey = np.where(levels == transparent, 255, grey)
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to turn a picture upright, as its EXIF tag says; None where there is none to read."""
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF says nothing of the picture
+        return None
+
+
+# Before decoding.
+
+
+@cache
+def _formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow has."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _silence_pillow() -> None:
+    """Keep Pillow's warnings off the console, and its own limit below ours out of the way."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    _silence_libraries()
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels() > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels()
+
+
+@cache
+def _silence_libraries() -> None:
+    """Keep what Pillow logs, and what libtiff prints of damaged files, off the console."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with suppress(AttributeError, OSError):  # where libtiff cannot be reached, it prints
+        libraries = ctypes.CDLL(Image.core.__file__)
+        libraries.TIFFSetErrorHandler(None)
+        libraries.TIFFSetWarningHandler(None)
+
+
+def _check_size(width: int, height: int, kind: str) -> int:
+    """How many pixels a picture counts as; ValueError if that is too many."""
+    copies, limit = COPIES.get(kind, 1), max_pixels()
+    if width * height * copies > limit:
+        raise ValueError(
+            f"{width}x{height} pixels are more than the {limit // copies} that are allowed "
+            f"({ALLOWING})"
+        )
+    return width * height * copies
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Width and height in the first 30 bytes of a WebP file, (0, 0) for any other.
+
+    Pillow's decoder takes the memory for both as soon as it is made.
+    """
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return 0, 0
+    if head[12:16] == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack_from("<HH", head, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _check_tiles(image: Image.Image) -> None:
+    """A TIFF file's tiles can be larger than its picture, and are decoded whole."""
+    tags = getattr(image, "tag_v2", {})
+    width, height = tags.get(322, 0), tags.get(323, 0)
+    if isinstance(width, int) and isinstance(height, int):
+        _check_size(width, height, "TIFF")
+
+
+class _Decoding:
+    """Pixels that are being decoded in all threads."""
+
+    def __init__(self) -> None:
+        self.changed, self.pixels = threading.Condition(), 0
+
+    @contextmanager
+    def room_for(self, pixels: int) -> Iterator[None]:
+        """Wait until these pixels fit beside the others, or are alone."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.pixels == 0 or self.pixels + pixels <= max_pixels())
+            self.pixels += pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.pixels -= pixels
+                self.changed.notify_all()
+
+
+_decoding = _Decoding()
+
+
+# After it failed.
+
+
+def _cause(error: Exception, file: Path) -> str:
+    """Why a picture cannot be read, in a few words."""
+    if isinstance(error, UnidentifiedImageError):
+        cause = f"it is empty, damaged, or none of {', '.join(FORMATS)}"
+    elif isinstance(error, Image.DecompressionBombError):
+        cause = f"it has more than the {max_pixels()} pixels that are allowed ({ALLOWING})"
+    elif isinstance(error, MemoryError):
+        cause = "there is not enough memory"
+    else:
+        cause = shown(" ".join(str(error).split())[:300]) or type(error).__name__
+    cut = "truncated" not in cause.lower() and _is_whole(file) is False
+    return f"{cause}; the file is truncated" if cut else cause
+
+
+def _is_whole(file: Path) -> bool | None:
+    """Whether a file ends as its format does; False if it was cut off, None if that is unknown."""
+    try:
+        stream = open_regular(file)
+    except ValueError:
+        return None
+    with stream:
+        head, length = stream.read(12), stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, length - TAIL))
+        tail = stream.read(TAIL)
+    if head.startswith(b"\x89PNG"):
+        return b"IEND\xaeB`\x82" in tail
+    if head.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" in tail
+    if head.startswith(b"GIF8"):
+        return tail.rstrip(b"\0").endswith(b";")
+    if head.startswith(b"RIFF"):
+        return int.from_bytes(head[4:8], "little") + 8 <= length
+    if head.startswith(b"BM"):
+        return int.from_bytes(head[2:6], "little") <= length
+    return None

@@ -1,0 +1,47 @@
+"""Files that users name: what is opened, and how names are shown."""
+
+import os
+import sys
+
+import pytest
+
+from setar.data.files import open_regular, shown
+
+
+def test_a_file_and_a_link_to_one_are_opened(tmp_path):
+    (tmp_path / "a").write_bytes(b"here")
+    (tmp_path / "link").symlink_to("a")
+    for name in ("a", "link"):
+        with open_regular(tmp_path / name) as stream:
+            assert stream.read() == b"here"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes and devices with names")
+def test_what_is_no_regular_file_is_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "broken").symlink_to("nothing")
+    (tmp_path / "file").write_bytes(b"")
+    rules = {
+        "pipe": "no regular file",
+        "device": "no regular file",
+        ".": "a folder",
+        "loop": "symbolic links",
+        "broken": "does not exist",
+        "none": "does not exist",
+        "file/inside": "does not exist",
+        "x" * 5000: "too long",
+    }
+    for name, rule in rules.items():
+        with pytest.raises(ValueError, match=rule):
+            open_regular(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a b.png", "a b.png"), ("a\nb", r"a\nb"), ("\udcff", r"\udcff"), ("猫\x1b[0m", r"猫\x1b[0m")],
+)
+def test_any_name_is_one_line_that_can_be_printed(name, expected):
+    assert shown(name) == expected
+    shown(name).encode()
