@@ -18,7 +18,7 @@ from setar.models.condition import CONDITIONS
 from setar.tokenizers.base import TOKENIZERS
 
 RANKS = [
-    {"registry", "device"},
+    {"registry", "device", "durable"},
     {"config"},
     {"recipes", "layers", "data", "text", "features"},
     {"models", "tokenizers"},

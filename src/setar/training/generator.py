@@ -129,6 +129,7 @@ class GeneratorRun:
         pipeline = Pipeline(model, tokenizer, data.classes, self.sampling, self.data.source)
         model.check(self.recipe.plan(pipeline.grid))
         model.check(self.sampling.recipe.sampling_plan(pipeline.grid, [torch.Generator()]))
+        pipeline.check_sampling(self.sampling)
         images, labels = self.data.images(data), self.data.labels(data)
         epoch, bar = self.data.epoch(labels), processes.first and sys.stderr.isatty()
         if self.self_correction:
