@@ -18,7 +18,7 @@ from setar.models.condition import CONDITIONS
 from setar.tokenizers.base import TOKENIZERS
 
 RANKS = [
-    {"registry", "device", "moved"},
+    {"registry", "device", "durable", "moved"},
     {"config"},
     {"recipes", "layers", "data", "text", "features"},
     {"models", "tokenizers"},

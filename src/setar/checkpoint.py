@@ -8,9 +8,9 @@ reads pickle.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from setar import durable
 from setar.config import build, table
 from setar.registry import Table
 
@@ -58,7 +59,7 @@ def save(
 
     Whenever the process dies, one of both is complete: the older one stays under its name until the
     new one is on disk, then for two renames under ``.<name>.old``, from where the next call takes
-    it back.
+    it back. If it fails, the older one is as it was, and nothing is left beside it.
 
     Args:
         folder: where it shall be.
@@ -68,6 +69,7 @@ def save(
 
     Raises:
         ValueError: something is there already that is no model; it is left alone.
+        OSError: it cannot be written; the disk is full, for example.
     """
     folder = Path(folder).resolve()
     beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
@@ -79,22 +81,42 @@ def save(
         raise ValueError(f"{folder} exists and is no model folder, so it is not replaced")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    for part, state in tensors.items():
-        save_file({k: v.contiguous() for k, v in state.items()}, beside / f"{part}.safetensors")
-    (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for name, text in (texts or {}).items():
-        (beside / name).write_text(text, encoding="utf-8")
-    files = sorted(file for file in beside.iterdir() if file.suffix != ".md")
-    sums = {file.name: _sha256(file) for file in files}
-    (beside / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", encoding="utf-8")
-    for file in (*beside.iterdir(), beside):
-        _flush(file)
+    try:
+        _write(beside, config, tensors, texts or {})
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     beside.rename(folder)
-    _flush(folder.parent)
+    durable.flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
+    folder: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    texts: Mapping[str, str],
+) -> None:
+    """Fill an empty folder and flush it; the manifest comes last."""
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for part, state in tensors.items():
+        file = folder / f"{part}.safetensors"
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {file}: {' '.join(str(error).split())}") from error
+        with suppress(OSError):  # `save_file` writes for the owner alone
+            shutil.copymode(folder / CONFIG, file)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    files = sorted(file for file in folder.iterdir() if file.suffix != ".md")
+    sums = {file.name: _sha256(file) for file in files}
+    (folder / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", encoding="utf-8")
+    for file in (*folder.iterdir(), folder):
+        durable.flush(file)
 
 
 def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]:
@@ -147,7 +169,12 @@ def load_module(
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load a state dict whose names and shapes must match; ValueError names the first mismatch."""
-    own = module.state_dict()
+    check_tensors(module.state_dict(), state, source)
+    module.load_state_dict(dict(state))
+
+
+def check_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    """Raise ValueError, naming the first mismatch, unless names and shapes are the same."""
     for name in [*own, *state]:
         if name not in state:
             raise ValueError(f"{source} lacks the tensor {name!r}")
@@ -156,7 +183,6 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -
         if own[name].shape != state[name].shape:
             shapes = f"{tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
             raise ValueError(f"{source}: {name!r} has the shape {shapes}")
-    module.load_state_dict(dict(state))
 
 
 def half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -180,11 +206,3 @@ def read_json(file: Path) -> dict[str, Any]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -245,11 +245,7 @@ class Pipeline:
         ids = [class_id for class_id in map(self.class_id, names) for _ in range(count)]
         seeds = _seeds(seed, len(ids))
         chosen = self.defaults.changed({"recipe": recipe, "guidance": guidance, **settings})
-        if not chosen.guidance.off and self.model.config.class_dropout == 0:
-            raise ValueError(
-                "this model was trained with `class_dropout` = 0 and knows no 'no class': "
-                f"guidance (={chosen.guidance.scale:g}) must be {chosen.guidance.neutral:g}"
-            )
+        self.check_sampling(chosen)
         free = None if given is None else self._planned(given, len(ids))
         device = next(self.model.parameters()).device
         made = []
@@ -262,6 +258,16 @@ class Pipeline:
             kept = None if given is None else given.expand(len(ids), -1)[batch]
             made.append(generate(self.model, asked, plan, noise, *how, kept))
         return torch.cat(made)
+
+    def check_sampling(self, chosen: SamplingDefaults) -> None:
+        """Raise ValueError if the model cannot be sampled with these settings."""
+        if not chosen.guidance.off and self.model.config.class_dropout == 0:
+            raise ValueError(
+                "this model was trained with `class_dropout` = 0 and knows no 'no class': "
+                f"guidance (={chosen.guidance.scale:g}) must be {chosen.guidance.neutral:g}"
+            )
+        self.model.check_attention(chosen.settings.attention)
+        check_smoothing(self.model, chosen.settings)
 
     def edit(
         self, image: Image.Image, mask: Any, class_: str | int, **options: Any

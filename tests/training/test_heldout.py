@@ -137,7 +137,7 @@ def test_it_is_measured_at_every_checkpoint(tmp_path, capsys):
     assert lines[-1]["heldout_loss"] < lines[0]["heldout_loss"] < math.log(17)
     assert f"heldout_loss {lines[-1]['heldout_loss']:.3g}" in capsys.readouterr().out
     trainer = open_run(make_run(DIGITS, ""), tmp_path, resume=True)
-    with trainer._averaged():
+    with trainer._as_exported():
         assert trainer.objective.validate()["heldout_loss"] == lines[-1]["heldout_loss"]
     assert trainer.objective.heldout.codes.shape == (180, 64)
 

@@ -22,7 +22,7 @@ def train(
 ) -> None:
     """Train a tokenizer or a generator."""
     from setar.config import find_config
-    from setar.run_folder import checkpoints
+    from setar.run_folder import checkpoint_folder
     from setar.training.run import open_run, read_run
 
     file = find_config(config)
@@ -37,9 +37,11 @@ def train(
 
     if resume and not trainer.step:
         say(f"{folder} has no checkpoint yet: starting from step 0")
+        typer.echo(f"setar: there is nothing to resume in {folder}", err=True)
     if trainer.step >= run.loop.steps:
         say(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
         return
     say(f"{file.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
     trainer.run()
-    say(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {checkpoints(folder)[-1]}")
+    last = checkpoint_folder(folder, trainer.step)
+    say(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {last}")

@@ -11,6 +11,7 @@ from setar.data.base import Dataset
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.base import Tokenizer
 from setar.training.data import DataConfig
+from setar.training.report import say
 from setar.training.survey import Survey
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ UNEVEN = 5
 """How often the largest class has the images of the smallest before that is said."""
 
 
-def say(facts: Iterable[Fact]) -> None:
-    """Print facts, a line each."""
+def tell(facts: Iterable[Fact]) -> None:
+    """Facts on the console, a line each."""
     for name, text in facts:
-        print(f"  {name:<10}{text}", flush=True)
+        say(f"  {name:<10}{text}")
 
 
 def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fact]:

@@ -167,6 +167,7 @@ class GeneratorRun:
         defaults = SamplingDefaults(sampling.recipe, sampling.guidance, sampling.settings)
         pipeline = Pipeline(model, tokenizer, data.classes, defaults, self.data.source)
         check_recipes(model, recipe, sampling.recipe)
+        pipeline.check_sampling(defaults)
         bar = processes.first and sys.stderr.isatty()
         data, found = self.data.prepare(data, folder, processes.first)
         self._check_colours(tokenizer, data)

@@ -16,7 +16,9 @@ from tqdm import tqdm
 from setar.data.base import Dataset
 from setar.data.decoding import opened
 from setar.data.images import ChosenImages, Images
+from setar.durable import write_text
 from setar.run_folder import LEFT_OUT, checkpoints
+from setar.training.report import say
 
 BATCH = 64
 """Files that are read at once."""
@@ -97,7 +99,7 @@ def readable(data: Dataset, found: Survey, skip: bool, run: Path, speak: bool = 
     if found.broken and not skip:
         causes = list(found.broken.values())
         if speak and len(causes) > 1:
-            print(*causes[:LISTED], *["..."] * (len(causes) > LISTED), sep="\n", flush=True)
+            say("\n".join([*causes[:LISTED], *["..."] * (len(causes) > LISTED)]))
         raise ValueError(
             f"{len(causes)} of {len(data)} pictures cannot be read (mend or remove them; "
             f"data.skip_broken = true leaves them out): {causes[0]}"
@@ -135,7 +137,7 @@ def list_left_out(broken: Mapping[str, str], run: Path) -> None:
         (run / LEFT_OUT).unlink(missing_ok=True)
         return
     lines = [f"{_printable(path)}\t{_printable(cause)}\n" for path, cause in broken.items()]
-    (run / LEFT_OUT).write_text("".join(lines), encoding="utf-8")
+    write_text(run / LEFT_OUT, "".join(lines))
 
 
 def left_out_before(run: Path, paths: Sequence[str]) -> dict[str, str]:

@@ -216,6 +216,7 @@ class TokenizerObjective(Objective):
             critic = PatchDiscriminator(config.critic_channels, config.critic_layers)
             self.networks["critic"] = critic.to(self.device)
         self.last_used = torch.full((self.quantizer.scale_count, model.vocabulary), NEVER)
+        self.revived: dict[str, Tensor] = {}
 
     def losses(self, items: Tensor, step: int) -> Step:
         """The tokenizer's loss and, from its first step on, the critic's on the same batch."""
@@ -281,9 +282,16 @@ class TokenizerObjective(Objective):
         every = self.config.revive_every
         if not every or (step + 1) % every:
             return
+        before = {k: v.clone() for k, v in self.model.state_dict().items()}
         dead = (self.last_used.amax(0) <= step - every).nonzero().flatten()
         self.quantizer.restart(dead, features)
         self.processes.copy_first(self.quantizer.state_dict().values())
+        self.revived = {k: v != before[k] for k, v in self.model.state_dict().items()}
+
+    def replaced(self) -> dict[str, Tensor]:
+        """What `revive` changed in this step, once."""
+        revived, self.revived = self.revived, {}
+        return revived
 
     def state(self) -> dict[str, Tensor]:
         """When each scale last used each code."""
