@@ -75,11 +75,13 @@ def test_a_data_set_with_heldout_pictures_keeps_them(tmp_path):
 def test_those_measured_are_few_and_of_all_classes():
     assert measured(data_of(4)) is None
     many = data_of(3000, classes=3)
-    data = dataclasses.replace(many, heldout=many.images, heldout_labels=many.labels)
-    images, labels = measured(data)
-    assert len(images) == len(labels) == MEASURED
-    assert max(torch.bincount(labels)) - min(torch.bincount(labels)) <= 1
-    assert measured(dataclasses.replace(many, heldout=many.images)) is None
+    some = measured(dataclasses.replace(many, heldout=many.images, heldout_labels=many.labels))
+    assert len(some) == MEASURED
+    counts = torch.bincount(some.labels)
+    assert max(counts) - min(counts) <= 1
+    numbers = some.images[torch.arange(3)][:, 0, 0, 0].long()
+    assert torch.equal(numbers % 3, some.labels[:3])
+    assert len(measured(dataclasses.replace(many, heldout=many.images))) == MEASURED
 
 
 @pytest.fixture

@@ -14,10 +14,14 @@ from setar.data.crops import Resize, check_resize
 from setar.data.images import Images, MirroredImages, Size, height_and_width
 from setar.run_folder import is_run
 from setar.training.heldout import hold_out
+from setar.training.report import say
 from setar.training.survey import Survey, readable, survey
 
 SIZE = 256
 """Of the pictures that a tokenizer is trained on, in pixels, unless a config says it."""
+
+MANY = 2000
+"""Images whose reading takes so long that it is announced."""
 
 LARGEST = 4096
 """The longest side that images may have, in pixels: a million tokens of 4x4 pixels."""
@@ -112,6 +116,8 @@ class DataConfig:
         """
         found = None
         if self.of_a_folder and data.paths:
+            if speak and len(data) > MANY:
+                say(f"reading {len(data)} images, to find those that cannot be read")
             found = survey(data, Path(self.source), self.size(), speak and sys.stderr.isatty())
             data = readable(data, found, self.skip_broken, folder, speak)
         if self.heldout and data.heldout is None:

@@ -168,21 +168,9 @@ class GeneratorRun:
         pipeline = Pipeline(model, tokenizer, data.classes, defaults, self.data.source)
         check_recipes(model, recipe, sampling.recipe)
         pipeline.check_sampling(defaults)
-        bar = processes.first and sys.stderr.isatty()
         data, found = self.data.prepare(data, folder, processes.first)
         self._check_colours(tokenizer, data)
-        images, labels = self.data.images(data), self.data.labels(data)
-        epoch, heldout = self.data.epoch(labels), None
-        if some := measured(data):
-            heldout = HeldOutCodes(encode_images(tokenizer, some[0]), some[1], recipe)
-        if self.self_correction:
-            features = through(tokenizer.features, images, device_of(tokenizer), bar)
-            objective: Objective = SelfCorrectionObjective(
-                model, features, labels, self.self_correction, epoch, heldout
-            )
-        else:
-            codes = encode_images(tokenizer, images, bar)
-            objective = GeneratorObjective(model, codes, labels, recipe, epoch, heldout)
+        objective = self._objective(model, tokenizer, data, processes.first)
         if self.loop.compile:
             model.compile(dynamic=False)
 
@@ -204,6 +192,23 @@ class GeneratorRun:
             *self._other_size(size),
         ]
         return trainer
+
+    def _objective(
+        self, model: Generator, tokenizer: Tokenizer, data: Dataset, speak: bool
+    ) -> Objective:
+        """What is minimised: all images are encoded, once."""
+        assert self.recipe is not None
+        images, labels = self.data.images(data), self.data.labels(data)
+        epoch, bar, heldout = self.data.epoch(labels), speak and sys.stderr.isatty(), None
+        if (some := measured(data)) and data.heldout_labels is not None:
+            heldout = HeldOutCodes(encode_images(tokenizer, some.images), some.labels, self.recipe)
+        if self.self_correction:
+            features = through(tokenizer.features, images, device_of(tokenizer), bar)
+            return SelfCorrectionObjective(
+                model, features, labels, self.self_correction, epoch, heldout
+            )
+        codes = encode_images(tokenizer, images, bar)
+        return GeneratorObjective(model, codes, labels, self.recipe, epoch, heldout)
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer that is named, or the data set's own; ValueError if there is none."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from setar.data.base import Dataset, spread
-from setar.data.images import ChosenImages, Images
+from setar.data.images import ChosenImages
 from setar.models.base import Generator
 from setar.recipes.recipe import Recipe
 from setar.training.survey import chosen
@@ -47,12 +47,18 @@ def _place(key: str) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def measured(data: Dataset) -> tuple[Images, Tensor] | None:
-    """The held-out pictures to measure, and their labels; None where there are none of both."""
-    if data.heldout is None or data.heldout_labels is None:
+def measured(data: Dataset) -> Dataset | None:
+    """The held-out pictures that are measured, as a data set; None if there are none.
+
+    Their labels mean nothing unless the data set has `heldout_labels`.
+    """
+    if data.heldout is None:
         return None
-    items = spread(data.heldout_labels, MEASURED)
-    return ChosenImages(data.heldout, items), data.heldout_labels[items]
+    labels = data.heldout_labels
+    if labels is None:
+        labels = torch.zeros(len(data.heldout), dtype=torch.int64)
+    items = spread(labels, MEASURED)
+    return Dataset(ChosenImages(data.heldout, items), labels[items], data.classes)
 
 
 @dataclass(eq=False)

@@ -153,7 +153,7 @@ class TokenizerRun:
         data, found = self.data.prepare(data, folder, processes.first)
         images, shown, some = self.data.images(data), data.shown(SHOWN), measured(data)
         objective = TokenizerObjective(
-            model, images, self.loss, maps, processes, some[0] if some else None
+            model, images, self.loss, maps, processes, some.images if some else None
         )
 
         def export(weights: Mapping[str, Tensor]) -> Exported:
