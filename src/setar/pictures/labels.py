@@ -107,7 +107,7 @@ _default = lru_cache(maxsize=64)(ImageFont.load_default)
 @lru_cache(maxsize=64)
 def _load(file: Path, size: float) -> Font | None:
     try:
-        return ImageFont.truetype(file, size)
+        return ImageFont.truetype(str(file), size)
     except Exception:  # damaged, or bitmaps of other sizes
         return None
 
