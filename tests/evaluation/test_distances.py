@@ -13,6 +13,12 @@ from setar.evaluation.distances import (
     frechet_distance,
     kernel_distance,
 )
+from setar.evaluation.neighbours import (
+    leave_one_out_class_share,
+    nearest_class_share,
+    precision_recall,
+    squared_radii,
+)
 
 
 def random_features(count: int, dimensions: int, seed: int) -> torch.Tensor:
@@ -217,3 +223,64 @@ def test_kernel_distance_refuses_unlike_or_single_features():
         kernel_distance(torch.zeros(9, 4), torch.zeros(9, 5))
     with pytest.raises(ValueError, match="at least 2 pictures of each side"):
         kernel_distance(torch.zeros(1, 4), torch.zeros(9, 4))
+
+
+# What is not finite
+
+
+BAD = [torch.nan, torch.inf, -torch.inf]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_statistics_must_be_finite(bad):
+    eye, zeros = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    good = GaussianStatistics(zeros, eye)
+    mean = GaussianStatistics(torch.tensor([0, bad, 1], dtype=torch.float64), eye)
+    covariance = GaussianStatistics(zeros, eye * bad)
+    for what, broken in {"mean": mean, "covariance": covariance}.items():
+        for pair in ((good, broken), (broken, good)):
+            with pytest.raises(ValueError, match=f"the {what} of the features must be finite"):
+                frechet_distance(*pair)
+
+
+def test_statistics_must_fit():
+    eye, zeros = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for shapes in ((zeros, torch.eye(2)), (zeros[:, None], eye), (zeros[:0], eye[:0, :0])):
+        with pytest.raises(ValueError, match=r"must be \[d\] and \[d, d\]"):
+            frechet_distance(GaussianStatistics(zeros, eye), GaussianStatistics(*shapes))
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_no_figure_of_features_that_are_not_finite(bad):
+    good = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    broken, labels = good.clone(), torch.arange(20) % 4
+    broken[7, 1] = bad
+    figures = [
+        lambda a, b: frechet_distance(a, b),
+        lambda a, b: kernel_distance(a, b),
+        lambda a, b: precision_recall(a, b),
+        lambda a, b: nearest_class_share(a, labels, b, labels),
+        lambda a, b: leave_one_out_class_share(torch.cat([a, b]), torch.cat([labels, labels])),
+        lambda a, b: squared_radii(torch.cat([a, b]), 3),
+        lambda a, b: [RunningGaussian().add(side) for side in (a, b)],
+        lambda a, b: [RunningInceptionScore().add(side, torch.arange(20)) for side in (a, b)],
+    ]
+    for figure in figures:
+        figure(good, good)
+        for pair in ((broken, good), (good, broken)):
+            with pytest.raises(ValueError, match=r"\A[^\n]+ must be finite[^\n]+\Z"):
+                figure(*pair)
+
+
+def test_distances_too_large_for_numbers_are_refused():
+    zeros = torch.zeros(2, dtype=torch.float64)
+    large = torch.eye(2, dtype=torch.float64) * 1e200
+    for a, b in (
+        (GaussianStatistics(zeros, large), GaussianStatistics(zeros, large)),
+        (
+            GaussianStatistics(zeros + 1e200, large / 1e200),
+            GaussianStatistics(zeros, large / 1e200),
+        ),
+    ):
+        with pytest.raises(ValueError, match="the distance must be finite"):
+            frechet_distance(a, b)

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,68 @@ def test_precision_and_recall_are_as_defined_in_any_blocks(monkeypatch, k, block
     assert found == pytest.approx(definition(samples, reference, k))
     assert 0 < found.precision < 1
     assert 0 < found.recall < 1
+
+
+def exactly(samples, reference, k=3):
+    """The definition in whole numbers of any size, for features that are multiples of 2**-60."""
+    samples, reference = (
+        [[int(Fraction(float(value)) * 2**60) for value in row] for row in side]
+        for side in (samples, reference)
+    )
+
+    def squared(a, b):
+        return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+
+    def radii(side):
+        return [sorted(squared(one, other) for other in side)[k] for one in side]
+
+    def share(inner, outer, reach):
+        hits = [
+            any(squared(one, o) <= r for o, r in zip(outer, reach, strict=True)) for one in inner
+        ]
+        return sum(hits) / len(hits)
+
+    return (
+        share(samples, reference, radii(reference)),
+        share(reference, samples, radii(samples)),
+    )
+
+
+@pytest.mark.parametrize(
+    "scale", [1, 0.1, 1 / 3, 1e3], ids=["integers", "tenths", "thirds", "thousands"]
+)
+@pytest.mark.parametrize("dimensions", [1, 4, 64])
+@pytest.mark.parametrize("shift", [0, 100])
+def test_features_on_the_border_are_inside(scale, dimensions, shift):
+    """Integers have many equal distances; float32 breaks some of them, and then they are none."""
+    noise = np.random.default_rng(0)
+    levels = 3 if dimensions < 64 else 2
+    sets = [noise.integers(0, levels, (count, dimensions)) + shift for count in (60, 45)]
+    features = [torch.from_numpy((side * np.float32(scale)).astype(np.float32)) for side in sets]
+    assert precision_recall(*features) == exactly(*features)
+
+
+def test_many_equal_distances_of_integers():
+    noise = np.random.default_rng(0)
+    sides = [torch.from_numpy(noise.integers(0, 3, (count, 4))) for count in (200, 150)]
+    assert precision_recall(*sides) == (1.0, 1.0)
+
+
+def test_pictures_again_are_all_inside():
+    """Samples that are the reference's own pictures lie on borders, and twins have no radius."""
+    features = torch.randn(50, 128, generator=torch.Generator().manual_seed(0)) * 30 + 5
+    features = torch.cat([features, features[:10], features[:10], features[:10], features[:10]])
+    assert precision_recall(features, features) == (1.0, 1.0)
+    twins, others = features[:1].expand(9, -1), features[20:]
+    assert precision_recall(twins, torch.cat([twins, others])).precision == 1.0
+    assert precision_recall(twins + 1e-3, twins) == (0.0, 0.0), "near is not equal"
+
+
+def test_what_is_just_outside_is_outside():
+    reference = torch.tensor([[0.0], [1.0], [2.0], [3.0], [10.0]], dtype=torch.float64)
+    for beyond, share in ((0.0, 1.0), (1e-9, 0.0)):
+        samples = torch.full((5, 1), -3 - beyond, dtype=torch.float64)
+        assert precision_recall(samples, reference).precision == share
 
 
 def test_far_features_lose_no_digits():

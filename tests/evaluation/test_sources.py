@@ -136,18 +136,62 @@ def test_a_file_of_pictures_has_no_statistics(tmp_path, pictures):
     assert holds_pictures(tmp_path / "a.npz")
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sigma": np.eye(4)}, r"`mu` and `sigma` of .* must be \[d\] and \[d, d\]"),
-        ({"mu_s": np.zeros((2, 1))}, "`mu_s` and `sigma_s`"),
+        (
+            {"sigma": np.eye(4)},
+            r"a\.npz as \.npz: `mu` and `sigma` must be \[d\] and \[d, d\], not \[3\]",
+        ),
+        ({"mu_s": np.zeros((2, 1))}, "`mu_s` and `sigma_s` must be"),
+        ({"mu": np.array([0, np.nan, 1])}, "`mu` holds values that are not finite"),
+        ({"sigma": np.diag([1, np.inf, 1])}, "`sigma` holds values that are not finite"),
+        ({"mu": np.array([0, 1e4000, 1], np.longdouble)}, "`mu` holds values that are not finite"),
+        ({"mu": np.array(["a", "b", "c"])}, r"`mu` must be numbers, at most \[3\], not <U1 \[3\]"),
+        ({"mu": np.zeros(3, complex)}, "must be numbers"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "has 0 dimensions: it must be 1 to 8192"),
+        (
+            {"sigma": np.eye(3) + np.triu(np.ones((3, 3)), 1)},
+            "`sigma` is no covariance: it is not sym",
+        ),
+        (
+            {"sigma": np.diag([1.0, 1, -0.1])},
+            "`sigma` is no covariance: it has negative eigenvalues",
+        ),
+        ({"sigma_s": -np.eye(2)}, "`sigma_s` is no covariance"),
+        ({"images": np.array(0)}, r"`images` \(=0\) must be at least 1"),
+        ({"images": np.array(np.nan)}, "`images` holds values that are not finite"),
+        ({"images": np.array([5])}, "`images` must be numbers"),
+        (
+            {"pooled": np.full((4, 3), np.nan, np.float32)},
+            "`pooled` holds values that are not finite",
+        ),
+        ({"pooled": np.full((4, 3), 1e300)}, "`pooled` holds values that are not finite"),
+        ({"pooled": np.zeros((4, 2))}, r"`pooled` must be numbers, at most \[50000, 3\]"),
+        ({"pooled": np.zeros((0, 3))}, "`pooled` must be numbers"),
+        ({"features": np.array(["Inception"])}, "`features` must be a short name"),
+        ({"features": np.array(5)}, "`features` must be a short name"),
         ({"mu": np.array([{}])}, "cannot read"),
     ],
 )
 def test_wrong_statistics_are_refused(tmp_path, changes, message):
     np.savez(tmp_path / "a.npz", **statistics(**changes))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         load_statistics(tmp_path / "a.npz", "Inception")
+    assert "\n" not in str(error.value)
+
+
+def test_covariances_that_others_rounded_are_read(tmp_path):
+    """Rank-deficient, in float32 or float16, and not symmetric in the last digits."""
+    features = np.random.default_rng(0).normal(size=(20, 50)) * 10
+    for kind in (np.float64, np.float32, np.float16, ">f8"):
+        sigma = np.cov(features.T).astype(kind)
+        sigma[3, 4] *= 1 + 1e-7
+        np.savez(tmp_path / "a.npz", mu=features.mean(0).astype(kind), sigma=sigma)
+        found = load_statistics(tmp_path / "a.npz", "Inception").gaussian
+        assert found.covariance.dtype == torch.float64
+        assert found.covariance == pytest.approx(torch.from_numpy(np.cov(features.T)), rel=1e-2)
 
 
 def test_half_of_the_statistics_is_refused(tmp_path):

@@ -19,3 +19,9 @@ def test_an_animation_has_every_frame_and_rests_on_the_last(tmp_path, count):
     assert [shade for shade, _ in shown] == shades
     each = 1000 // count // 10 * 10
     assert [duration for _, duration in shown] == [each] * (count - 1) + [1500]
+
+
+def test_frames_that_a_gif_cannot_hold_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\.gif files at most 65535 a side"):
+        save_animation([Image.new("L", (65536, 1))], tmp_path / "a.gif")
+    assert not (tmp_path / "a.gif").exists()

@@ -148,3 +148,36 @@ def test_shown_masks_hide_what_is_made_and_nothing_else():
     shown = np.asarray(show_mask(image, mask))
     assert (shown[:, :8] == np.asarray(image)[:, :8]).all()
     assert len(np.unique(shown[:, 8:24])) == 2  # stripes of two greys
+
+
+def turned(image, mode):
+    """The same picture as a camera held sideways stores it."""
+    stored = image.convert(mode).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.info["exif"] = exif.tobytes()
+    return stored
+
+
+def test_pictures_and_masks_are_turned_as_a_viewer_does():
+    image, mask = picture(8, 6), box_mask((8, 6), (1, 2, 4, 5))
+    expected = prepare(image, mask, (4, 4))
+    for first in (image, turned(image, "RGB")):
+        for second in (mask, turned(mask, "L"), np.asarray(mask) > 0):
+            task = prepare(first, second, (4, 4))
+            assert np.array_equal(task.image, expected.image)
+            assert np.array_equal(task.mask, expected.mask)
+    stored = turned(image, "RGB")
+    assert np.array_equal(
+        outpaint(stored, (8, 8), (1, 1, 1, 1)).image, outpaint(image, (8, 8), (1, 1, 1, 1)).image
+    )
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_wide_levels_are_scaled(kind):
+    levels = np.linspace(0, 65535, 48).reshape(6, 8)
+    image = Image.fromarray((levels if kind == np.int32 else levels / 65535).astype(kind))
+    task = prepare(image, box_mask((8, 6), (0, 0, 2, 2)), (8, 6))
+    assert np.asarray(task.image).mean() == pytest.approx(127.5, abs=1)
+    white = prepare(picture(8, 6), Image.fromarray(np.ones((6, 8), np.float32)), (8, 6)).mask
+    assert np.asarray(white).min() == 255

@@ -1,8 +1,19 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from setar.pictures.sheets import enlarge, labelled_rows, stack, tile, to_pil
+from setar.pictures.sheets import (
+    check_sheet,
+    enlarge,
+    labelled_rows,
+    sheet_size,
+    stack,
+    tile,
+    to_pil,
+)
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -120,3 +131,80 @@ def test_a_long_title_is_not_cut_off():
     wide = labelled_rows([("cat", "", [picture] * 12)], title, side=64)
     assert narrow.width - inked(narrow).max() > 8
     assert inked(narrow).max() == inked(wide).max()
+
+
+def coloured(count, size=(8, 8)):
+    return [Image.new("RGB", size, (255, index + 1, 0)) for index in range(count)]
+
+
+def place(canvas, picture):
+    """Left and top of a picture of one colour."""
+    (left, top, _, _), pixels = area(canvas, picture.getpixel((0, 0)))
+    assert pixels
+    return left, top
+
+
+def test_long_rows_go_on_below():
+    pictures, others = coloured(7), [Image.new("RGB", (8, 8), BLUE)]
+    canvas = labelled_rows([("cat", "", pictures), ("dog", "", others)], side=96, across=3)
+    step = 96 + 96 // 16
+    left, top = place(canvas, pictures[0])
+    for index, picture in enumerate(pictures):
+        assert place(canvas, picture) == (left + index % 3 * step, top + index // 3 * step)
+    assert place(canvas, others[0]) == (left, top + 3 * step)
+    assert canvas.width == left + 3 * step + 24
+    assert canvas.height == top + 4 * step + 24
+
+
+def test_rows_of_twelve_are_one_line_and_of_thirteen_two():
+    twelve, thirteen = (labelled_rows([("cat", "", coloured(count))]) for count in (12, 13))
+    assert twelve.width == thirteen.width
+    assert thirteen.height == twelve.height + 96 + 6
+
+
+def test_rows_with_headings_of_columns_are_not_wrapped():
+    names = [str(number) for number in range(14)]
+    canvas = labelled_rows([("cat", "", coloured(14))], "", 96, names)
+    assert len({place(canvas, picture)[1] for picture in coloured(14)}) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"title": "a title"}, {"side": 64, "across": 2}, {"columns": ["a", "b", "c", "d", "e"]}],
+)
+@pytest.mark.parametrize("size", [(8, 8), (16, 4), (4, 16)])
+def test_the_size_of_a_sheet_is_known_before(options, size):
+    rows = [("cat", "seeds 0 to 4", 5), ("a much longer name", "", 2), ("x" * 500, "", 1)]
+    drawn = [(first, second, coloured(count, size)) for first, second, count in rows]
+    assert labelled_rows(drawn, **options).size == sheet_size(rows, size, **options)
+
+
+def test_a_long_name_is_shortened_and_leaves_room():
+    canvas = labelled_rows([("x" * 100_000, "y" * 1000, coloured(1))], side=96)
+    left, _ = place(canvas, coloured(1)[0])
+    assert inked(canvas).max() < left <= 24 + 3 * 96 + 24
+
+
+@pytest.mark.parametrize(
+    ("size", "file", "rule"),
+    [
+        ((100, 16384), "a.webp", r"would have 100x16384 pixels, and \.webp files at most 16383"),
+        ((66000, 100), "a.JPG", r"\.jpg files at most 65500 a side"),
+        ((100, 65536), "a.gif", r"\.gif files at most 65535 a side"),
+        ((15000, 15000), "a.png", "more than 150000000: draw fewer"),
+    ],
+)
+def test_sheets_that_are_too_large_are_refused(size, file, rule):
+    with pytest.raises(ValueError, match=rule) as error:
+        check_sheet(size, Path(file))
+    assert "\n" not in str(error.value)
+    check_sheet((100, 66000), Path("a.png"))
+    check_sheet((100, 16383), Path(file))
+
+
+def test_a_sheet_of_too_many_rows_is_refused_before_it_is_drawn():
+    rows = [("cat", "", coloured(12))] * 1300
+    with pytest.raises(ValueError, match="more than 150000000"):
+        labelled_rows(rows)
+    with pytest.raises(ValueError, match=r"`across` \(=0\) must be at least 1"):
+        labelled_rows(rows[:1], across=0)

@@ -14,6 +14,8 @@ CHUNK = 5000
 """Pictures in one chunk of an Inception score, as in ADM's evaluator."""
 SUBSETS, SUBSET_SIZE = 100, 1000
 """Random subsets whose kernel distances are averaged, and the pictures in each."""
+ROUNDING = 1e-4
+"""How far a covariance that others computed may be off, of what is largest: many use float32."""
 
 
 class Spread(NamedTuple):
@@ -43,7 +45,7 @@ class GaussianStatistics:
         """
         if features.ndim != 2 or len(features) < 2:
             raise ValueError(f"`features` must be [n, d] with n >= 2, got {list(features.shape)}")
-        features = features.double()
+        features = check_finite(features).double()
         mean = features.mean(dim=0)
         centred = features - mean
         return cls(mean, centred.T @ centred / (len(features) - 1))
@@ -64,8 +66,8 @@ class RunningGaussian:
         self._mean = self._scatter = torch.zeros((), dtype=torch.float64)
 
     def add(self, features: Tensor) -> None:
-        """Take in features [n, d], n >= 1."""
-        features = features.double()
+        """Take in features [n, d], n >= 1; ValueError where they are not finite."""
+        features = check_finite(features).double()
         mean, total = features.mean(dim=0), self.count + len(features)
         centred, difference = features - mean, mean - self._mean
         between = torch.outer(difference, difference) * (self.count * len(features) / total)
@@ -88,7 +90,8 @@ def frechet_distance(a: Tensor | GaussianStatistics, b: Tensor | GaussianStatist
     a, b: features [n, d] and [m, d], or their statistics. With A = R R^T the last trace is the sum
     of the square roots of the eigenvalues of R^T B R: symmetric and real, and of the rank of A, so
     that fewer features than dimensions are no difficulty. Note that the distance is biased upwards
-    for few features: compare only sets of equal size. Raises ValueError where dimensions differ.
+    for few features: compare only sets of equal size. Raises ValueError where shapes do not fit, or
+    values are not finite or too large for a distance.
     """
     a, b = _statistics(a), _statistics(b)
     _check_dimensions(len(a.mean), len(b.mean))
@@ -96,11 +99,12 @@ def frechet_distance(a: Tensor | GaussianStatistics, b: Tensor | GaussianStatist
     noise = values[-1] * len(values) * torch.finfo(values.dtype).eps
     kept = values > noise  # directions without variance are dropped
     root = vectors[:, kept] * values[kept].sqrt()
-    eigenvalues = torch.linalg.eigvalsh(root.T @ b.covariance @ root)
+    product = check_finite(root.T @ b.covariance @ root, "the distance")
+    eigenvalues = torch.linalg.eigvalsh(product)
     overlap = eigenvalues.clamp(min=0).sqrt().sum()
     trace = a.covariance.trace() + b.covariance.trace() - 2 * overlap
-    # Rounding can leave -1e-9 for equal sets; a distance is never negative.
-    return max(0.0, float((a.mean - b.mean).square().sum() + trace))
+    distance = check_finite((a.mean - b.mean).square().sum() + trace, "the distance")
+    return max(0.0, float(distance))  # rounding can leave -1e-9 for equal sets
 
 
 class RunningInceptionScore:
@@ -116,7 +120,7 @@ class RunningInceptionScore:
 
     def add(self, probabilities: Tensor, items: Tensor) -> None:
         """Take in probabilities [B, C] of the pictures with these indices [B], in any order."""
-        probabilities = probabilities.double()
+        probabilities = check_finite(probabilities, "probabilities").double()
         for chunk in (items // CHUNK).unique().tolist():
             part = probabilities[items // CHUNK == chunk]
             whole, negentropy, count = self._chunks.get(chunk, (torch.zeros(()), 0.0, 0))
@@ -157,12 +161,13 @@ def kernel_distance(
         Mean and (population) standard deviation over subsets; the latter only says how much the
         subsets differ, and is 0 when they cannot.
 
-    Raises ValueError for fewer than two features or other dimensions.
+    Raises ValueError for fewer than two features, other dimensions, or values that are not finite.
     """
     size = min(subset_size, len(samples), len(reference))
     if size < 2:
         raise ValueError("a kernel distance needs at least 2 pictures of each side")
     _check_dimensions(samples.shape[1], reference.shape[1])
+    samples, reference = check_finite(samples), check_finite(reference)
     if size == len(samples) == len(reference):
         subsets = 1  # every subset is the whole
     generator = torch.Generator().manual_seed(seed)
@@ -196,10 +201,39 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.T / a.shape[1] + 1) ** 3
 
 
+def check_finite(values: Tensor, what: str = "features") -> Tensor:
+    """The values themselves; ValueError if one is not finite, since no figure of them means much.
+
+    Comparisons with NaN are all False, so it would pass for the best distance, and for a copy of
+    nothing.
+    """
+    if not torch.isfinite(values).all():
+        raise ValueError(f"{what} must be finite: NaN or infinity has no distance to anything")
+    return values
+
+
+def check_covariance(statistics: GaussianStatistics, what: str) -> None:
+    """Raise ValueError unless a covariance, as far as rounding goes, can be one."""
+    matrix = statistics.covariance
+    if float((matrix - matrix.T).abs().max()) > ROUNDING * float(matrix.abs().max()):
+        raise ValueError(f"{what} is no covariance: it is not symmetric")
+    eigenvalues = torch.linalg.eigvalsh(matrix)
+    if float(eigenvalues[0]) < -ROUNDING * float(eigenvalues.abs().max()):
+        raise ValueError(f"{what} is no covariance: it has negative eigenvalues")
+
+
 def _check_dimensions(a: int, b: int) -> None:
     if a != b:
         raise ValueError(f"feature dimensions differ: {a} and {b}")
 
 
 def _statistics(given: Tensor | GaussianStatistics) -> GaussianStatistics:
-    return GaussianStatistics.from_features(given) if isinstance(given, Tensor) else given
+    if isinstance(given, Tensor):
+        return GaussianStatistics.from_features(given)
+    shape, size = given.covariance.shape, given.mean.numel()
+    if given.mean.shape != (size,) or shape != (size, size) or not size:
+        found = f"{list(given.mean.shape)} and {list(shape)}"
+        raise ValueError(f"mean and covariance must be [d] and [d, d], not {found}")
+    check_finite(given.mean, "the mean of the features")
+    check_finite(given.covariance, "the covariance of the features")
+    return given

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from setar.evaluation.distances import check_finite
+
 # Numbers held at once in one block of pictures or similarities: 128 MiB in float64.
 BLOCK = 2**24
 NEIGHBOURS = 3
@@ -34,8 +36,9 @@ def precision_recall(
     """Improved precision and recall (Kynkaanniemi et al. 2019, equations 1 to 3).
 
     The manifold of a set is the union of spheres around its features, each with the distance to
-    its k-th nearest other feature as radius; a feature on the border is inside. The definition is
-    that of ADM's evaluator, in float64 where that one takes float16.
+    its k-th nearest other feature as radius; a feature on the border is inside, also where rounding
+    moves it a little. The definition is that of ADM's evaluator, in float64 where that one takes
+    float16.
 
     Args:
         samples: features [n, d].
@@ -43,27 +46,31 @@ def precision_recall(
         k: the neighbour that sets the radius; the feature itself does not count.
         progress: show bars.
 
-    Raises ValueError where a set has no k-th neighbour, or dimensions differ.
+    Raises ValueError where a set has no k-th neighbour, dimensions differ or values are not finite.
     """
     if samples.shape[1] != reference.shape[1]:
         raise ValueError(f"feature dimensions differ: {samples.shape[1]} and {reference.shape[1]}")
+    samples, reference = check_finite(samples), check_finite(reference)
     centre = reference.double().mean(dim=0)  # distances of numbers near 0 lose fewer digits
     samples, reference = samples.double() - centre, reference.double() - centre
-    sample_radii, radii = (squared_radii(side, k, progress) for side in (samples, reference))
+    sample_reach, reach = (
+        _reach(side, squared_radii(side, k, progress)) for side in (samples, reference)
+    )
     real_enough = torch.zeros(len(samples), dtype=torch.bool)
     covered = torch.zeros(len(reference), dtype=torch.bool)
     for rows in _blocks(samples, reference, progress):
         distances = _squared_distances(samples[rows], reference)
-        real_enough[rows] = (distances <= radii).any(dim=1)
-        covered |= (distances <= sample_radii[rows, None]).any(dim=0)
+        real_enough[rows] = (distances <= reach).any(dim=1)
+        covered |= (distances <= sample_reach[rows, None]).any(dim=0)
     return PrecisionRecall(float(real_enough.double().mean()), float(covered.double().mean()))
 
 
 def squared_radii(features: Tensor, k: int, progress: bool = False) -> Tensor:
     """Squared distance [n] of features [n, d] to their k-th nearest other one.
 
-    Raises ValueError where there are not k others.
+    Raises ValueError where there are not k others, or values are not finite.
     """
+    check_finite(features)
     if not 1 <= k < len(features):
         raise ValueError(
             f"a neighbour number {k} needs more than {k} features, got {len(features)}"
@@ -74,6 +81,17 @@ def squared_radii(features: Tensor, k: int, progress: bool = False) -> Tensor:
         distances[torch.arange(len(rows)), rows] = torch.inf
         found.append(distances.kthvalue(k, dim=1).values)
     return torch.cat(found)
+
+
+def _reach(features: Tensor, radii: Tensor) -> Tensor:
+    """Squared radii [n] around features [n, d], and what rounding can add to a squared distance.
+
+    A feature on the border has a squared length of at most twice that of the centre and of the
+    radius together; the error of a distance between two is within d roundings of their squared
+    lengths. Of real features, about one in a million millions lies so near to a border by chance.
+    """
+    unit = 8 * features.shape[1] * torch.finfo(torch.float64).eps
+    return radii + unit * (features.square().sum(dim=1) + radii)
 
 
 def nearest_class_share(
@@ -141,8 +159,8 @@ def near_copy_threshold(pictures: Tensor, quantile: float = 0.05) -> float:
 
 
 def _directions(features: Tensor, origin: Tensor) -> Tensor:
-    """Features as unit vectors in float64, seen from an origin."""
-    return functional.normalize(features.double() - origin)
+    """Features as unit vectors in float64, seen from an origin; ValueError unless finite."""
+    return functional.normalize(check_finite(features.double() - origin))
 
 
 def _class_share(found: Tensor, asked: Tensor) -> float:

@@ -5,11 +5,10 @@ reference may hold precomputed statistics: ``mu``, ``sigma`` of the pooled featu
 ``sigma_s`` of the spatial ones.
 """
 
+import math
 import os
 import zipfile
-import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +21,16 @@ from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize
 from setar.data.images import Images, Size
-from setar.evaluation.distances import GaussianStatistics
-from setar.evaluation.summary import FeatureSummary
+from setar.evaluation.archives import Archive, open_archive
+from setar.evaluation.distances import GaussianStatistics, check_covariance
+from setar.evaluation.summary import KEPT, FeatureSummary
 from setar.evaluation.workers import BATCH, Once
 from setar.run_folder import is_run
 
 ADM_FEATURES = "Inception"
 """The features of statistics in files that do not name any: those of ADM's reference batches."""
+DIMENSIONS = 8192
+"""Of features at most, four times Inception's: a Frechet distance of more takes hours."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,15 @@ class NpzImages:
     """
 
     def __init__(self, file: Path) -> None:
-        file = Path(file)
-        if not holds_pictures(file):
-            raise ValueError(f"{file} holds no pictures: it has no `arr_0`")
-        with _reading(file):
-            pixels = _mapped(file)
-        if pixels is None:
-            pixels = _read(file, ["arr_0"])["arr_0"]
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
-            found = f"{pixels.dtype} {list(pixels.shape)}"
-            raise ValueError(f"`arr_0` of {file} must be uint8 [n, height, width, 3], not {found}")
-        self._pixels = pixels
+        with open_archive(file) as archive:
+            if "arr_0" not in archive.names:
+                raise ValueError("it holds no pictures: it has no `arr_0`")
+            found = archive.header("arr_0")
+            shaped = len(found.shape) == 4 and found.shape[-1] == 3 and min(found.shape) > 0
+            if found.dtype != np.uint8 or not shaped:
+                raise ValueError(f"`arr_0` must be uint8 [n, height, width, 3], not {found}")
+            pixels = archive.map("arr_0")
+            self._pixels = archive.read("arr_0") if pixels is None else pixels
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -137,24 +137,29 @@ def load_statistics(file: Path, features: str) -> FeatureSummary | None:
     """The statistics that an .npz file holds of these features, or None if it holds none.
 
     Raises:
-        ValueError: the file is no .npz, or its statistics have wrong shapes.
+        ValueError: the file is no .npz, or its statistics have wrong types, shapes or values.
     """
-    found = _read(file, ("mu", "sigma", "mu_s", "sigma_s", "pooled", "features", "images"))
-    if "mu" not in found or str(found.get("features", ADM_FEATURES)) != features:
-        return None
-    return FeatureSummary(
-        features,
-        int(found["images"]) if "images" in found else None,
-        _gaussian(found, "mu", "sigma", file),
-        _gaussian(found, "mu_s", "sigma_s", file) if "mu_s" in found else None,
-        pooled=torch.from_numpy(found["pooled"]) if "pooled" in found else None,
-    )
+    with open_archive(file) as archive:
+        if "mu" not in archive.names or _name_of_features(archive) != features:
+            return None
+        images = None
+        if "images" in archive.names:
+            images = int(_numbers(archive, "images", ())[()])
+            if images < 1:
+                raise ValueError(f"`images` (={images}) must be at least 1")
+        gaussian, spatial, pooled = _gaussian(archive, "mu", "sigma"), None, None
+        if "mu_s" in archive.names:
+            spatial = _gaussian(archive, "mu_s", "sigma_s")
+        if "pooled" in archive.names:
+            most = (KEPT, len(gaussian.mean))
+            pooled = torch.from_numpy(_numbers(archive, "pooled", most, np.float32))
+        return FeatureSummary(features, images, gaussian, spatial, pooled=pooled)
 
 
 def holds_pictures(file: Path) -> bool:
     """Whether an .npz file has an ``arr_0``; ValueError if it is no .npz."""
-    with _reading(file), zipfile.ZipFile(file) as archive:
-        return "arr_0.npy" in archive.namelist()
+    with open_archive(file) as archive:
+        return "arr_0" in archive.names
 
 
 def save_pictures(
@@ -176,52 +181,46 @@ def save_pictures(
                 np.lib.format.write_array(stream, labels.numpy())
 
 
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    """Turn whatever a broken file raises into one line."""
-    if not file.is_file():
-        raise ValueError(f"there is no file {file}")
-    try:
-        yield
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"cannot read {file} as .npz") from error
+def _name_of_features(archive: Archive) -> str:
+    """What the statistics of a file are of."""
+    if "features" not in archive.names:
+        return ADM_FEATURES
+    header = archive.header("features")
+    if header.dtype.kind != "U" or header.shape or header.size > 1000:
+        raise ValueError(f"`features` must be a short name, not {header}")
+    return str(archive.read("features"))
 
 
-def _read(file: Path, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Those of the named arrays that the file has; pickle is never read."""
-    with _reading(file), zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in names if name in archive}
+def _numbers(
+    archive: Archive, name: str, most: tuple[int, ...], dtype: type = np.float64
+) -> np.ndarray:
+    """An array of finite numbers; ValueError unless it is one, at most so large.
+
+    The last side of ``most`` must be met.
+    """
+    header = archive.header(name)
+    sides = len(header.shape) == len(most) and header.shape[-1:] == most[-1:]
+    fits = sides and all(1 <= side <= limit for side, limit in zip(header.shape, most, strict=True))
+    if header.dtype.kind not in "fiu" or not fits:
+        raise ValueError(f"`{name}` must be numbers, at most {list(most)}, not {header}")
+    with np.errstate(all="ignore"):  # what becomes infinite is refused
+        numbers = archive.read(name).astype(dtype)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"`{name}` holds values that are not finite")
+    return numbers
 
 
-def _mapped(file: Path) -> np.ndarray | None:
-    """``arr_0`` as a view of the file, or None where it is compressed or in Fortran's order."""
-    with zipfile.ZipFile(file) as archive:
-        entry = archive.getinfo("arr_0.npy")
-        if entry.compress_type != zipfile.ZIP_STORED:
-            return None
-        with archive.open(entry) as stream:
-            if np.lib.format.read_magic(stream) != (1, 0):
-                return None
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-            header = stream.tell()
-    if fortran or dtype.hasobject:
-        return None
-    with file.open("rb") as stream:
-        stream.seek(entry.header_offset)
-        fixed = stream.read(30)
-    name, extra = int.from_bytes(fixed[26:28], "little"), int.from_bytes(fixed[28:30], "little")
-    # Before an entry's bytes stand these 30, its name and its extra field.
-    return np.memmap(file, dtype, "r", entry.header_offset + 30 + name + extra + header, shape)
-
-
-def _gaussian(
-    found: Mapping[str, np.ndarray], mean: str, covariance: str, file: Path
-) -> GaussianStatistics:
-    if covariance not in found:
-        raise ValueError(f"{file} has `{mean}` but no `{covariance}`")
-    arrays = [np.asarray(found[name], dtype=np.float64) for name in (mean, covariance)]
-    size = arrays[0].size
-    if arrays[0].shape != (size,) or arrays[1].shape != (size, size):
-        shapes = " and ".join(str(list(array.shape)) for array in arrays)
-        raise ValueError(f"`{mean}` and `{covariance}` of {file} must be [d] and [d, d]: {shapes}")
-    return GaussianStatistics(*(torch.from_numpy(array) for array in arrays))
+def _gaussian(archive: Archive, mean: str, covariance: str) -> GaussianStatistics:
+    if covariance not in archive.names:
+        raise ValueError(f"it has `{mean}` but no `{covariance}`")
+    headers = [archive.header(name) for name in (mean, covariance)]
+    size = math.prod(headers[0].shape)
+    if headers[0].shape != (size,) or headers[1].shape != (size, size):
+        shapes = " and ".join(str(list(header.shape)) for header in headers)
+        raise ValueError(f"`{mean}` and `{covariance}` must be [d] and [d, d], not {shapes}")
+    if not 1 <= size <= DIMENSIONS:
+        raise ValueError(f"`{mean}` has {size} dimensions: it must be 1 to {DIMENSIONS}")
+    vector, matrix = _numbers(archive, mean, (size,)), _numbers(archive, covariance, (size, size))
+    statistics = GaussianStatistics(torch.from_numpy(vector), torch.from_numpy(matrix))
+    check_covariance(statistics, f"`{covariance}`")
+    return statistics

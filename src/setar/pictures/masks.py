@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from setar.data.crops import centre_crop
 from setar.data.decoding import to_rgb
+from setar.data.files import shown
 
 GREY, DARK = 225, 185
 """Levels of the stripes that `show_mask` draws."""
@@ -55,7 +56,7 @@ def outpaint(image: Image.Image, size: tuple[int, int], margins: tuple[int, int,
     in the middle of it.
 
     Args:
-        image: of any size and mode.
+        image: of any size and mode, turned upright if it carries EXIF's tag of that.
         size: (width, height) of the canvas: that of the model.
         margins: pixels of the canvas to make at the left, top, right and bottom.
 
@@ -85,9 +86,9 @@ def prepare(image: Image.Image, mask: object, size: tuple[int, int]) -> Task:
     """Image and mask at a model's size, cropped in the middle and resized as training images are.
 
     Args:
-        image: of any size and mode.
-        mask: a PIL image of the same size, of which the lighter half of all levels is made anew;
-            or bool ``[height, width]``.
+        image: of any size and mode, turned upright if it carries EXIF's tag of that.
+        mask: a PIL image of the same size, turned likewise, of which the lighter half of all levels
+            is made anew; or bool ``[height, width]``.
         size: (width, height) of the model.
 
     Returns:
@@ -130,7 +131,7 @@ def _readable(image: Image.Image) -> Image.Image:
     try:
         return to_rgb(image)
     except Exception as error:  # a file that is decoded only now raises errors of any class
-        raise ValueError(f"cannot read the image: {error}") from error
+        raise ValueError(f"cannot read the image: {shown(error)}") from error
 
 
 def _white(where: np.ndarray) -> Image.Image:

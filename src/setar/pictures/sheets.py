@@ -2,14 +2,26 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
+from setar.pictures.labels import label
+
 INK, PALE = (32, 33, 36), (120, 124, 130)
+ACROSS = 12
+"""Pictures side by side in a sheet: as many as a screen shows."""
+MOST_PIXELS = 150_000_000
+"""Of a sheet: half a gigabyte of memory, and more than viewers open."""
+LONGEST_SIDES = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), 65500),
+    **{".gif": 65535, ".webp": 16383},
+}
+"""Pixels along a side that files of these endings can have."""
 
 
 def tile(images: Tensor, columns: int, scale: int = 1, gap: int = 2) -> Tensor:
@@ -51,43 +63,116 @@ def labelled_rows(
     title: str = "",
     side: int = 96,
     columns: Sequence[str] = (),
+    across: int = ACROSS,
 ) -> Image.Image:
     """Rows of pictures, each with a heading and a smaller line at its left.
 
     Args:
-        rows: (heading, detail, pictures) of each row.
+        rows: (heading, detail, pictures) of each row; text of any script, shortened where it is
+            longer than three pictures are wide.
         title: above everything.
         side: width of each picture in the result; pictures keep their shape. A row is at least as
             high as its two lines of text.
-        columns: a heading for each column, if wanted.
+        columns: a heading for each column, if wanted; rows are then not wrapped.
+        across: pictures side by side at most; more of a row go on below them.
+
+    Raises:
+        ValueError: the sheet would have more than `MOST_PIXELS` pixels.
     """
-    large = ImageFont.load_default(side * 0.26)
-    heading, detail = ImageFont.load_default(side * 0.2), ImageFont.load_default(side * 0.15)
-    margin, gap = side // 4, max(2, side // 16)
-    labels = [heading.getlength(row[0]) for row in rows] + [detail.getlength(r[1]) for r in rows]
-    left = margin + int(max(labels)) + margin
-    titled = margin + (int(side * 0.5) if title else 0)
-    top = titled + (int(side * 0.25) if columns else 0)
-    most = max(len(row[2]) for row in rows)
-    height = side * rows[0][2][0].height // rows[0][2][0].width
-    width = max(left + most * (side + gap), margin + int(large.getlength(title))) + margin
-    pitch = max(height, int(side * 0.42)) + gap
-    canvas = Image.new("RGB", (width, top + len(rows) * pitch + margin), "white")
+    picture = rows[0][2][0].size
+    counts = [(heading, detail, len(pictures)) for heading, detail, pictures in rows]
+    sheet = _Sheet(counts, picture, title, side, columns, across)
+    check_sheet(sheet.size)
+    canvas = Image.new("RGB", sheet.size, "white")
     pen = ImageDraw.Draw(canvas)
-    pen.text((margin, margin), title, INK, large)
+    pen.text((sheet.margin, sheet.margin), sheet.title.text, INK, sheet.title.font)
     for column, name in enumerate(columns):
-        centre = left + column * (side + gap) + side // 2
-        small = ImageFont.load_default(
-            min(side * 0.15, side * side * 0.15 / max(1, detail.getlength(name)))
-        )
-        pen.text((centre, titled), name, PALE, small, anchor="ma")
-    for index, (first, second, pictures) in enumerate(rows):
-        y = top + index * pitch
-        pen.text((margin, y + height // 2), first, INK, heading, anchor="ld")
-        pen.text((margin, y + height // 2 + 2), second, PALE, detail, anchor="la")
-        for column, picture in enumerate(pictures):
-            canvas.paste(enlarge(picture, side), (left + column * (side + gap), y))
+        text = label(name, side * 0.15)
+        if text.width > side:
+            text = label(name, max(1, side * side * 0.15 / text.width), side)
+        centre = sheet.left + column * (side + sheet.gap) + side // 2
+        pen.text((centre, sheet.titled), text.text, PALE, text.font, anchor="ma")
+    for top, (first, second), (_, _, pictures) in zip(sheet.tops, sheet.labels, rows, strict=True):
+        middle = top + sheet.height // 2
+        pen.text((sheet.margin, middle), first.text, INK, first.font, anchor="ld")
+        pen.text((sheet.margin, middle + 2), second.text, PALE, second.font, anchor="la")
+        for index, one in enumerate(pictures):
+            line, column = divmod(index, sheet.across)
+            x, y = sheet.left + column * (side + sheet.gap), top + line * (sheet.height + sheet.gap)
+            canvas.paste(enlarge(one, side), (x, y))
     return canvas
+
+
+def sheet_size(
+    rows: Sequence[tuple[str, str, int]],
+    picture: tuple[int, int],
+    title: str = "",
+    side: int = 96,
+    columns: Sequence[str] = (),
+    across: int = ACROSS,
+) -> tuple[int, int]:
+    """(width, height) of `labelled_rows`, known before there are pictures.
+
+    Args:
+        rows: (heading, detail, number of pictures) of each row.
+        picture: (width, height) of the pictures.
+        title, side, columns, across: as there.
+    """
+    return _Sheet(rows, picture, title, side, columns, across).size
+
+
+def check_sheet(size: tuple[int, int], file: Path | None = None) -> None:
+    """Raise ValueError if a picture of this (width, height) is too large, for its file's format."""
+    width, height = size
+    ending = file.suffix.lower() if file is not None else ""
+    longest = LONGEST_SIDES.get(ending, MOST_PIXELS)
+    if max(size) > longest:
+        raise ValueError(
+            f"the picture would have {width}x{height} pixels, and {ending} files at most {longest} "
+            "a side: draw fewer, or write a .png file"
+        )
+    if width * height > MOST_PIXELS:
+        raise ValueError(
+            f"the picture would have {width}x{height} pixels, more than {MOST_PIXELS}: draw fewer"
+        )
+
+
+class _Sheet:
+    """Where everything lies in a sheet of labelled rows, in pixels."""
+
+    def __init__(
+        self,
+        rows: Sequence[tuple[str, str, int]],
+        picture: tuple[int, int],
+        title: str,
+        side: int,
+        columns: Sequence[str],
+        across: int,
+    ) -> None:
+        if across < 1:
+            raise ValueError(f"`across` (={across}) must be at least 1")
+        counts = [count for _, _, count in rows]
+        self.across = max(counts) if columns else min(across, max(counts))
+        self.margin, self.gap = side // 4, max(2, side // 16)
+        self.height = side * picture[1] // picture[0]
+        room = 3 * side
+        self.labels = [
+            (label(first, side * 0.2, room), label(second, side * 0.15, room))
+            for first, second, _ in rows
+        ]
+        widest = max(one.width for labels in self.labels for one in labels)
+        self.left = self.margin + widest + self.margin
+        self.title = label(title, side * 0.26, 40 * side)
+        pictures = self.left + self.across * (side + self.gap)
+        width = max(pictures, self.margin + self.title.width) + self.margin
+        self.titled = self.margin + (int(side * 0.5) if title else 0)
+        top, self.tops = self.titled + (int(side * 0.25) if columns else 0), list[int]()
+        for count in counts:
+            self.tops.append(top)
+            lines = -(-count // self.across)
+            below = lines * (self.height + self.gap) - self.gap
+            top += max(below, int(side * 0.42)) + self.gap
+        self.size = (width, top + self.margin)
 
 
 def enlarge(picture: Image.Image, side: int) -> Image.Image:
