@@ -43,9 +43,9 @@ def check_weights(
     for name, tensor in now.items():
         if name not in before or not torch.equal(before[name], tensor.cpu()):
             raise AnotherRun(
-                f"the {part} is not the one that {run} was started with (`{name}` differs): "
-                f"it was trained on since, or is another one; {run} keeps a copy of its own, "
-                f"which is used with --set {part}={run}"
+                f"{run} was started with {part} weights that are not these (`{name}` differs): it "
+                f"was trained on since, or is another one; the run has a copy of its own, which "
+                f"is used with --set {part}={run}"
             )
 
 

@@ -126,23 +126,25 @@ def open_run(run: Run, folder: Path, resume: bool = False) -> Trainer:
     folder.mkdir(parents=True, exist_ok=True)
     processes = join()
     with locked(folder, processes.first):
+        if processes.first:
+            sweep(folder)
+        processes.wait()
         started = bool(step_folders(folder))
         if started and not resume:
             raise ValueError(
                 f"{folder} has checkpoints already: resume it (--resume), or choose another (--out)"
             )
-        changes = check_settings(run, folder) if started else []
-        processes.wait()  # until all have looked
-        if processes.first:
-            sweep(folder)
+        changes = check_settings(run, folder) if resume else []
         torch.manual_seed(run.loop.seed)
         trainer = run.trainer(folder, processes)
         if started:
             trainer.resume()
-        goes_on = trainer.step < run.loop.steps
-        if processes.first and goes_on:
-            for line in [f"{folder} goes on from step {trainer.step}", *changes] if started else []:
-                say(line)
+        processes.wait()  # until all have read the settings of before
+        if processes.first and trainer.step < run.loop.steps:
+            if started:
+                say(f"{folder} goes on from step {trainer.step}")
+            for change in changes:
+                say(f"{change} from step {trainer.step} on")
             _remember(run, folder)
             list_left_out(trainer.left_out, folder)
     return trainer
@@ -154,7 +156,7 @@ def check_settings(run: Run, folder: Path) -> list[str]:
     What the checkpoint holds is not compared here.
 
     Returns:
-        A line for each change that is worth one.
+        What is said of each change that is worth a line.
 
     Raises:
         ValueError: one differs that may not, or ``settings.json`` cannot be read.
@@ -170,7 +172,7 @@ def check_settings(run: Run, folder: Path) -> list[str]:
             continue
         if not _is_in(SAID, words):
             raise ValueError(different(folder, key, was, is_))
-        changes.append(f"{key}: {was} -> {is_} from here on")
+        changes.append(f"{key}: {was} -> {is_}")
     return changes
 
 
