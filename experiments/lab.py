@@ -387,6 +387,7 @@ def lasting(run: GeneratorRun) -> dict[str, Any]:
     values = config.table(replace(run, loop=replace(run.loop, compile=True)))
     # As they were written for the first results, which are kept by their hash.
     values["model"] = dict.fromkeys(OF_PRESET) | values["model"]
+    values["data"]["image_size"] = values["data"]["image_size"] or 256
     if run.model.family == "decoder-only":
         values["recipe"] = values["sampling"]["recipe"] = "ar"
         values["model"]["class_rotation"] = config.table(run.model.shape)["class_rotation"]
@@ -410,7 +411,7 @@ OF_PRESET += ("encoder_layers", "decoder_layers", "layers")
 """Settings of a model that the first results wrote as null where its preset has them."""
 
 LATER = {"smoothing": False, "self_correction": 0.0, "plugins": [], "family": "vqgan"}
-LATER |= {"decay_embeddings": False}
+LATER |= {"decay_embeddings": False, "heldout": 0.0, "skip_broken": False, "resize": "lanczos"}
 """Settings that came after the first results, and what they were until then: so they do not count."""
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from setar import Pipeline
 from setar.data import emoji
+from setar.recipes.recipe import Recipe
 from setar.tokenizers.base import encode_images
 from setar.training.generator import GeneratorRun, token_loss
 
@@ -127,9 +128,10 @@ def counted(model: nn.Module) -> int:
 def cross_entropy(pipe: Pipeline, run: GeneratorRun, images: Tensor, labels: Tensor) -> float:
     """Nats per token of images under their true labels, mean over plans that all models share."""
     codes, found = encode_images(pipe.tokenizer, images), []
+    recipe = run.recipe or Recipe.parse(pipe.model.config.recipe)
     for seed in range(1 if run.model.family == "var" else PLANS):
         generator = torch.Generator().manual_seed(seed)
-        plan = run.recipe.plan(pipe.grid, len(codes), generator=generator)
+        plan = recipe.plan(pipe.grid, len(codes), generator=generator)
         logits = pipe.model(codes, labels, plan)
         found.append(token_loss(logits, codes.gather(1, plan.order), plan.supervised).item())
     return mean(found)

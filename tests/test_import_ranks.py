@@ -18,7 +18,7 @@ from setar.models.condition import CONDITIONS
 from setar.tokenizers.base import TOKENIZERS
 
 RANKS = [
-    {"registry", "moved"},
+    {"registry", "moved", "durable"},
     {"device", "numbers"},
     {"config"},
     {"recipes", "layers", "data", "text", "features"},

@@ -12,10 +12,12 @@ def run(tmp_path):
         folder = checkpoint_folder(tmp_path / "run", step)
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
+        (folder / "manifest.json").write_text("{}")
     for name in ("step-00002000", ".step-00003000.partial", ".step-00000900.old", "notes"):
         (tmp_path / "run/checkpoints" / name).mkdir()
     for name in (".step-00003000.partial", ".step-00000900.old", "notes"):
         (tmp_path / "run/checkpoints" / name / "config.json").write_text("{}")
+        (tmp_path / "run/checkpoints" / name / "manifest.json").write_text("{}")
     return tmp_path / "run"
 
 

@@ -8,11 +8,10 @@ reads pickle.
 
 import hashlib
 import json
-import os
 import shutil
 import stat
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from setar import durable
 from setar.config import build, table
 from setar.device import float32_by_default
 from setar.registry import Table, quoted
@@ -84,7 +84,7 @@ def save(
 
     Whenever the process dies, one of both is complete: the older one stays under its name until the
     new one is on disk, then for two renames under ``.<name>.old``, from where the next call takes
-    it back.
+    it back. If it fails, the older one is as it was, and nothing is left beside it.
 
     Args:
         folder: where it shall be.
@@ -94,6 +94,7 @@ def save(
 
     Raises:
         ValueError: something is there already that is no model; it is left alone.
+        OSError: it cannot be written; the disk is full, for example.
     """
     folder = Path(folder).resolve()
     beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
@@ -105,22 +106,42 @@ def save(
         raise ValueError(f"{folder} exists and is no model folder, so it is not replaced")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    for part, state in tensors.items():
-        save_file({k: v.contiguous() for k, v in state.items()}, beside / f"{part}.safetensors")
-    (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for name, text in (texts or {}).items():
-        (beside / name).write_text(text, encoding="utf-8")
-    files = sorted(file for file in beside.iterdir() if file.suffix != ".md")
-    sums = {file.name: _sha256(file) for file in files}
-    (beside / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", encoding="utf-8")
-    for file in (*beside.iterdir(), beside):
-        _flush(file)
+    try:
+        _write(beside, config, tensors, texts or {})
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     beside.rename(folder)
-    _flush(folder.parent)
+    durable.flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
+    folder: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    texts: Mapping[str, str],
+) -> None:
+    """Fill an empty folder and flush it; the manifest comes last."""
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for part, state in tensors.items():
+        file = folder / f"{part}.safetensors"
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {file}: {' '.join(str(error).split())}") from error
+        with suppress(OSError):  # `save_file` writes for the owner alone
+            shutil.copymode(folder / CONFIG, file)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    files = sorted(file for file in folder.iterdir() if file.suffix != ".md")
+    sums = {file.name: _sha256(file) for file in files}
+    (folder / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", encoding="utf-8")
+    for file in (*folder.iterdir(), folder):
+        durable.flush(file)
 
 
 def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]:
@@ -223,9 +244,14 @@ def _header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load a state dict whose names and shapes must match; ValueError names the first mismatch."""
-    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    _match(own, {name: tuple(value.shape) for name, value in state.items()}, source)
+    check_tensors(module.state_dict(), state, source)
     module.load_state_dict(dict(state))
+
+
+def check_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    """Raise ValueError, naming the first mismatch, unless names and shapes are the same."""
+    shapes = ({name: tuple(value.shape) for name, value in part.items()} for part in (own, state))
+    _match(*shapes, source)
 
 
 def _match(
@@ -296,11 +322,3 @@ def _reading(file: Path, problem: str) -> Iterator[int]:
 def _sha256(file: Path) -> str:
     with _regular(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

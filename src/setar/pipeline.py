@@ -311,11 +311,7 @@ class Pipeline:
         if on_set is not None and not callable(on_set):
             raise ValueError(f"`on_set` must be a function, not {quoted(on_set)}")
         chosen = self.defaults.changed({"recipe": recipe, "guidance": guidance, **settings})
-        if not chosen.guidance.off and self.model.config.class_dropout == 0:
-            raise ValueError(
-                "this model was trained with `class_dropout` = 0 and knows no 'no class': "
-                f"guidance (={chosen.guidance.scale:g}) must be {chosen.guidance.neutral:g}"
-            )
+        self.check_sampling(chosen)
         free = None if given is None else self._planned(given, len(ids))
         device = next(self.model.parameters()).device
         own_precision = torch.autocast(device.type, enabled=False)  # whatever the caller has set
@@ -330,6 +326,16 @@ class Pipeline:
             with own_precision:
                 made.append(generate(self.model, asked, plan, noise, *how, kept))
         return torch.cat(made)
+
+    def check_sampling(self, chosen: SamplingDefaults) -> None:
+        """Raise ValueError if the model cannot be sampled with these settings."""
+        if not chosen.guidance.off and self.model.config.class_dropout == 0:
+            raise ValueError(
+                "this model was trained with `class_dropout` = 0 and knows no 'no class': "
+                f"guidance (={chosen.guidance.scale:g}) must be {chosen.guidance.neutral:g}"
+            )
+        self.model.check_attention(chosen.settings.attention)
+        check_smoothing(self.model, chosen.settings)
 
     def edit(
         self, image: Image.Image, mask: Any, class_: str | int, **options: Any

@@ -30,6 +30,11 @@ SHIPPED = Path(__file__).parent / "weights"
 """Model folders inside the package, by name."""
 
 
+IMAGE_SIZE = "image_size"
+"""Key of ``config.json``: height and width in pixels of the pictures that a model was trained on;
+folders of before version 0.3 have none."""
+
+
 def shipped() -> list[str]:
     """Names of the models that come with the package."""
     return sorted(folder.parent.name for folder in SHIPPED.glob(f"[!.]*/{CONFIG}"))
@@ -130,10 +135,15 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     return checkpoint.load_module(folder, "tokenizer", entry, TOKENIZERS)
 
 
-def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The ``config.json`` of a model folder of a tokenizer alone."""
+def describe_tokenizer(tokenizer: Tokenizer, size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """The ``config.json`` of a model folder of a tokenizer alone.
+
+    ``size`` is the height and width of the pictures that it was trained on, if that is known.
+    """
     entry = checkpoint.describe(tokenizer, TOKENIZERS)
-    return {"tokenizer": entry, "plugins": plugins_of((TOKENIZERS, entry["family"]))}
+    remembered = {} if size is None else {IMAGE_SIZE: list(size)}
+    plugins = plugins_of((TOKENIZERS, entry["family"]))
+    return {"tokenizer": entry, **remembered, "plugins": plugins}
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | PathLike[str]) -> None:

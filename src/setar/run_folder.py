@@ -5,22 +5,50 @@ metrics.jsonl    the log, a JSON object a line
 tensorboard/     the same as curves
 samples/         pictures on the way
 checkpoints/     model folders, step-00000500 and so on
+left-out.txt     files of the data that could not be read, if they were to be skipped
+.lock            held by the process that trains in it
+
+Whatever else lies there is the user's: it is not read, and never deleted.
 """
 
 import os
+import re
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from setar.checkpoint import CONFIG
+from setar.checkpoint import CONFIG, MANIFEST
+from setar.durable import partial_of
 
-SETTINGS, METRICS, CHECKPOINTS = "settings.json", "metrics.jsonl", "checkpoints"
+SETTINGS, METRICS, LEFT_OUT = "settings.json", "metrics.jsonl", "left-out.txt"
+CHECKPOINTS, SAMPLES = "checkpoints", "samples"
+
+STEP = r"step-([0-9]{8}|[1-9][0-9]{8,})"
+"""Name of a checkpoint, exactly as `checkpoint_folder` writes it."""
 
 
 def checkpoints(run: str | Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
+    """The complete checkpoints of a run, oldest first; ValueError if they cannot be looked for.
+
+    A copy that the user named ``step-00000500-best`` is none of them.
+    """
+    found = step_folders(run)
+    return [f for f in found if os.path.isfile(f / CONFIG) and os.path.isfile(f / MANIFEST)]
+
+
+def step_folders(run: str | Path) -> list[Path]:
+    """Whatever lies where a checkpoint does, oldest first, complete or not; errors as above."""
     # os.path answers False where pathlib raises: names too long, folders one may not enter.
     if not is_run(run):
         return []
-    return [found.parent for found in sorted((Path(run) / CHECKPOINTS).glob(f"step-*/{CONFIG}"))]
+    place = Path(run) / CHECKPOINTS
+    try:
+        names = os.listdir(place)
+    except FileNotFoundError:  # deleted at this moment
+        return []
+    except OSError as error:
+        raise ValueError(f"cannot look into {place}: {error.strerror}") from error
+    return sorted((place / name for name in names if re.fullmatch(STEP, name)), key=step_of)
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -28,6 +56,52 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:08d}"
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint, by its name."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def is_run(folder: str | Path) -> bool:
     """Whether a folder is that of a run."""
     return os.path.isdir(Path(folder) / CHECKPOINTS)
+
+
+def prune(run: Path, step: int, keep: int) -> None:
+    """Delete all but the last ``keep`` checkpoints up to a step.
+
+    Each is renamed first, so that none counts that is half deleted.
+    """
+    for old in [found for found in checkpoints(run) if step_of(found) <= step][:-keep]:
+        if not old.is_symlink():  # made by the user
+            away = old.with_name(f".{old.name}.pruned")
+            _delete(away)
+            old.rename(away)
+            _delete(away)
+
+
+def sweep(run: Path) -> None:
+    """Delete what processes that died left half written or half deleted."""
+    for folder in _entries(run / CHECKPOINTS):
+        match = re.fullmatch(rf"\.({STEP})\.(partial|old|pruned)", folder.name)
+        if match and match[3] == "old" and not folder.with_name(match[1]).exists():
+            folder.rename(folder.with_name(match[1]))  # whole: see `setar.checkpoint.save`
+        elif match:
+            _delete(folder)
+    pictures = [file for file in _entries(run / SAMPLES) if _is_partial_picture(file)]
+    for file in (partial_of(run / SETTINGS), partial_of(run / METRICS), *pictures):
+        with suppress(OSError):
+            file.unlink()
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _is_partial_picture(file: Path) -> bool:
+    return re.fullmatch(rf"\.{STEP}\.partial\.png", file.name) is not None
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder of ours; of what cannot be deleted the next sweep takes care."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)

@@ -116,13 +116,16 @@ def test_resuming_nothing_starts(run, config, tmp_path):
     assert "no checkpoint yet: starting from step 0" in shown
 
 
-def test_a_damaged_checkpoint_says_what_to_delete(run, refused, config, tmp_path):
+def test_a_damaged_checkpoint_is_left_out(run, config, tmp_path):
     run("train", config, "--out", tmp_path)
-    newest = checkpoints(tmp_path)[-1]
-    file = newest / "train-model.safetensors"
+    file = checkpoints(tmp_path)[-1] / "train-model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    message = refused("train", config, "--out", tmp_path, "--resume")
-    assert message.endswith(f"to go on from step-00000003, delete {newest}\n")
+    code, shown, err = run("train", config, "--out", tmp_path, "--resume")
+    assert code == 0
+    assert err.startswith(f"setar: {file} is damaged")
+    assert err.endswith("step-00000004.damaged, and step-00000003 goes on\n")
+    assert f"{tmp_path} goes on from step 3" in shown
+    assert [step.name for step in checkpoints(tmp_path)] == ["step-00000003", "step-00000004"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from setar.tokenizers.multiscale import (
     parse_scales,
     phi_map,
     scale_sizes,
+    scales_up_to,
 )
 from setar.training.tokenizer import TokenizerLossConfig, TokenizerObjective
 
@@ -106,6 +107,41 @@ class TestScales:
     def test_text_that_is_no_list(self, text):
         with pytest.raises(ValueError, match="scales read like"):
             parse_scales(text)
+
+
+class TestScalesOfASize:
+    @pytest.mark.parametrize(
+        ("size", "scales"),
+        [
+            ((1, 1), (1,)),
+            ((8, 8), (1, 2, 3, 4, 6, 8)),
+            ((16, 16), (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)),
+            ((32, 32), (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)),
+            ((2, 4), ((1, 1), (1, 2), (2, 3), (2, 4))),
+            ((6, 1), ((1, 1), (2, 1), (3, 1), (4, 1), (6, 1))),
+        ],
+    )
+    def test_published_ones_and_others(self, size, scales):
+        assert scales_up_to(*size) == scales
+
+    @given(st.integers(1, 80), st.integers(1, 80))
+    def test_they_grow_up_to_the_size(self, rows, columns):
+        scales = scale_sizes(scales_up_to(rows, columns))
+        assert scales[0] == (1, 1)
+        assert scales[-1] == (rows, columns)
+        for before, after in pairwise(scales):
+            assert max(after) <= 2 * max(before)
+
+    @pytest.mark.parametrize(("size", "phis"), [((32, 32), 4), ((8, 16), 4), ((8, 4), 2)])
+    def test_a_config_for_images_of_a_size(self, size, phis):
+        config = MultiScaleVQ.fitted(dataclasses.replace(PRESETS["tiny"], phis=2), *size)
+        assert MultiScaleVQ(config).image_size == size
+        config = MultiScaleVQ.fitted(MultiScaleConfig(multipliers=(1, 1, 2)), *size)
+        assert config.phis == phis
+
+    def test_images_that_have_none(self):
+        with pytest.raises(ValueError, match="multiples of 4 pixels, got 10x8"):
+            MultiScaleVQ.fitted(PRESETS["tiny"], 10, 8)
 
 
 class TestPhiMap:

@@ -207,24 +207,44 @@ def test_more_steps_go_on_from_the_end(finished, tmp_path):
     assert [line["step"] for line in metrics(tmp_path / "run")] == list(range(1, 11))
 
 
-def test_a_damaged_checkpoint_says_what_to_do(finished, tmp_path):
+def flip(file):
+    """Change one bit near the end of a file."""
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_goes_on(finished, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(finished["tokenizer"][1], run)
     newest = checkpoints(run)[-1]
     file = newest / "train-critic-adamw.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-5] ^= 1
-    file.write_bytes(content)
+    flip(file)
     trainer = make_trainer(tokenizer_objective(), run)
-    with pytest.raises(ValueError, match="damaged") as error:
-        trainer.resume()
-    message = str(error.value)
-    assert str(file) in message
-    assert message.endswith(f"to go on from step-00000006, delete {newest}")
-    assert "\n" not in message
-    shutil.rmtree(newest)
     assert trainer.resume()
     assert trainer.step == 6
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"setar: {file} is damaged: its SHA-256 is not the one in manifest.json")
+    assert line.endswith("called step-00000008.damaged, and step-00000006 goes on")
+    assert (run / "checkpoints/step-00000008.damaged" / file.name).exists()
+    trainer.run()
+    assert_same(everything(trainer), everything(finished["tokenizer"][0]))
+    assert metrics(run) == metrics(finished["tokenizer"][1])
+    assert [folder.name for folder in checkpoints(run)] == ["step-00000006", "step-00000008"]
+
+
+def test_if_all_are_damaged_nothing_is_touched(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished["generator"][1], run)
+    for folder in checkpoints(run):
+        flip(folder / "model.safetensors")
+    trainer = make_trainer(generator_objective(), run)
+    before = everything(make_trainer(generator_objective(), run))
+    with pytest.raises(ValueError, match=r"\Ano checkpoint of [^\n]*run is whole: ") as error:
+        trainer.resume()
+    assert "step-00000008/model.safetensors is damaged" in str(error.value)
+    assert_same(everything(trainer), before)
+    assert [folder.name for folder in checkpoints(run)] == ["step-00000006", "step-00000008"]
 
 
 def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
@@ -442,11 +462,14 @@ def test_without_a_terminal_progress_is_plain_lines(tmp_path, capsys):
     assert err == ""
 
 
-def test_without_tensorboard_the_error_says_what_to_install(tmp_path, monkeypatch):
+def test_without_tensorboard_there_are_no_curves(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ImportError, match=r"pip install setar\[train\]"):
-        make_trainer(generator_objective(), tmp_path, steps=1).run()
-    assert not list(tmp_path.iterdir())
+    make_trainer(generator_objective(), tmp_path).run()
+    out, err = capsys.readouterr()
+    assert out.count("no curves, for TensorBoard is not installed (pip install setar[train])") == 1
+    assert err == ""
+    assert len(metrics(tmp_path)) == 8
+    assert not (tmp_path / "tensorboard").exists()
 
 
 def test_tensorboard_gets_the_losses(finished):

@@ -28,7 +28,7 @@ def train(
     check_file(file)
     read_toml(file, change or [])  # what is wrong with it is said before torch is imported
 
-    from setar.run_folder import checkpoints
+    from setar.run_folder import checkpoint_folder
     from setar.training.run import open_run, read_run
 
     run = read_run(file, change or [])
@@ -47,4 +47,5 @@ def train(
         return
     tell(f"{file.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
     trainer.run()
-    tell(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {checkpoints(folder)[-1]}")
+    last = checkpoint_folder(folder, trainer.step)
+    tell(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {last}")

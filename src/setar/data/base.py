@@ -5,7 +5,7 @@ and returns a `Dataset`, and a line in `DATASETS` (or ``@DATASETS.register("name
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -45,26 +45,69 @@ class Dataset:
     """Metrics (`setar.evaluation.metrics.METRICS`) of its models beside the general ones."""
     tokenizer: Mapping[str, Any] | None = None
     """The config entry of a tokenizer without weights that suits it; None: one must be trained."""
+    heldout_labels: Tensor | None = None
+    """int64 ``[m]``, the class of each held-out picture; None if that is not known."""
+    paths: Sequence[str] = ()
+    """The file of each picture, below the folder that the source names; empty: they are in
+    memory."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many files there are no pictures, by what their names end in."""
+    empty: Sequence[str] = ()
+    """Folders at the place of a class that hold no picture."""
 
     def __post_init__(self) -> None:
-        for name, values in {"names": self.names, "captions": self.captions}.items():
+        for name in ("names", "paths", "captions"):
+            values = getattr(self, name)
             if values and len(values) != len(self):
                 raise ValueError(f"{len(self)} pictures have {len(values)} `{name}`")
         object.__setattr__(self, "classes", tuple(self.classes))
-        labels = self.labels
-        if not len(self) or labels.dtype != torch.int64 or labels.shape != (len(self),):
+        self._check_labels("labels", self.labels, len(self))
+        if self.heldout is not None and self.heldout_labels is not None:
+            self._check_labels("heldout_labels", self.heldout_labels, len(self.heldout))
+
+    def _check_labels(self, name: str, labels: Tensor, count: int) -> None:
+        if not count or labels.dtype != torch.int64 or labels.shape != (count,):
             found = f"{labels.dtype} {list(labels.shape)}"
-            raise ValueError(f"`labels` must be int64 [{len(self)}], at least one, not {found}")
+            raise ValueError(f"`{name}` must be int64 [{count}], at least one, not {found}")
         if not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
-            raise ValueError(f"`labels` must be indices into the {len(self.classes)} classes")
+            raise ValueError(f"`{name}` must be indices into the {len(self.classes)} classes")
 
     def __len__(self) -> int:
         return len(self.images)
 
     def shown(self, count: int) -> Tensor:
-        """Up to ``count`` pictures to show, uint8 ``[n, 3, H, W]``: held-out ones if there are."""
-        images = self.images if self.heldout is None else self.heldout
-        return images[torch.arange(min(count, len(images)))]
+        """Up to ``count`` pictures to show, uint8 ``[n, 3, H, W]``: held-out ones if there are.
+
+        They are of as many classes as possible, each as often as the others if it has so many.
+        """
+        images, labels = self.images, self.labels
+        if self.heldout is not None:
+            images, labels = self.heldout, self.heldout_labels
+        if labels is None:
+            labels = torch.zeros(len(images), dtype=torch.int64)
+        return images[spread(labels, count)]
+
+
+def spread(labels: Tensor, count: int) -> Tensor:
+    """Indices, ascending, of up to ``count`` of the labels ``[n]`` that are spread over them.
+
+    Every class has its turn before one is chosen again; of more classes than ``count``, and of the
+    pictures of a class, those chosen lie evenly apart.
+    """
+    classes = labels.unique()
+    if len(classes) > count:
+        classes = _evenly(classes, count)
+    members = [(labels == label).nonzero().flatten() for label in classes]
+    taken = [0] * len(members)
+    while sum(taken) < min(count, sum(map(len, members))):
+        for index, own in enumerate(members):
+            taken[index] += len(own) > taken[index] and sum(taken) < count
+    return torch.cat([_evenly(own, n) for own, n in zip(members, taken, strict=True)]).sort()[0]
+
+
+def _evenly(items: Tensor, count: int) -> Tensor:
+    """``count`` of the items ``[n]``, evenly apart."""
+    return items[torch.arange(count) * len(items) // max(1, count)]
 
 
 DATASETS: Table[Callable[[Any], Dataset]] = Table(
@@ -90,7 +133,15 @@ def open_data(source: str, size: Size | None = None, resize: Resize = "lanczos")
     if name in DATASETS:
         return DATASETS.find(name)(split or "train")
     images = FolderImages(Path(source), size, resize)
-    return Dataset(images, images.labels, images.classes, [file.stem for file in images.files])
+    return Dataset(
+        images,
+        images.labels,
+        images.classes,
+        [file.stem for file in images.files],
+        paths=[file.relative_to(images.folder).as_posix() for file in images.files],
+        left_out=images.left_out,
+        empty=images.empty,
+    )
 
 
 def check_split(split: str) -> None:

@@ -280,7 +280,7 @@ _decoding = _Decoding()
 def _cause(error: Exception, file: Path) -> str:
     """Why a picture cannot be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):
-        cause = f"it is empty, damaged, or none of {', '.join(FORMATS)}"
+        cause = f"it is empty, damaged, or none of {', '.join(_formats())}"
     elif isinstance(error, Image.DecompressionBombError):
         cause = f"it has more than the {max_pixels()} pixels that are allowed ({ALLOWING})"
     elif isinstance(error, MemoryError):

@@ -42,11 +42,13 @@ def load(split: Split = "train") -> DigitSet:
     chosen = {"train": ~heldout, "heldout": heldout, "all": heldout | True}[split]
     codes = codes[chosen]
     grey = (codes * 255 / (VOCABULARY - 1)).round().to(torch.uint8)
+    other = load("heldout") if split == "train" else None
     return DigitSet(
         images=grey.view(-1, 1, *GRID).expand(-1, 3, -1, -1).contiguous(),
         labels=labels[chosen],
         classes=tuple("0123456789"),
-        heldout=load("heldout").images if split == "train" else None,
+        heldout=other.images if other else None,
+        heldout_labels=other.labels if other else None,
         features="digits",
         report=("digits-read",),
         tokenizer={"family": "pixels", "levels": VOCABULARY},

@@ -47,13 +47,15 @@ def load(split: Split = "train") -> EmojiSet:
     rows = np.flatnonzero((columns["split"] == split) | (split == "all"))
     class_of = {name: index for index, name in enumerate(subgroups())}
     names = tuple(columns["name"][rows].tolist())
+    other = load("heldout") if split == "train" else None
     return EmojiSet(
         images=torch.from_numpy(columns["image"][rows]).permute(0, 3, 1, 2).contiguous(),
         labels=torch.tensor([class_of[name] for name in columns["subgroup"][rows].tolist()]),
         classes=subgroups(),
         names=names,
         captions=tuple((name,) for name in names),
-        heldout=load("heldout").images if split == "train" else None,
+        heldout=other.images if other else None,
+        heldout_labels=other.labels if other else None,
         report=("emoji-tokenizer", "emoji-samples"),
         groups=tuple(columns["group"][rows].tolist()),
         skin_tone=torch.from_numpy(columns["skin_tone"][rows]),

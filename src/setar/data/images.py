@@ -59,6 +59,20 @@ class MirroredImages:
         return torch.where(mirrored, batch.flip(-1), batch)
 
 
+class ChosenImages:
+    """Some of other images: those with the indices ``items`` ``[n]``, in this order."""
+
+    def __init__(self, images: Images, items: Tensor) -> None:
+        self.images, self.items = images, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, items: Tensor) -> Tensor:
+        """The pictures with these indices ``[B]``: uint8 ``[B, 3, H, W]``."""
+        return self.images[self.items[items]]
+
+
 class FolderImages:
     """The images below a folder, as centre crops or whole, transparent ones on white.
 

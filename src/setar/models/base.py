@@ -100,6 +100,11 @@ class GeneratorConfig:
         """A recipe that it can be trained and sampled with; token by token unless it says more."""
         return "ar"
 
+    @property
+    def sampling_recipe(self) -> str:
+        """What it is sampled with unless somebody says more; by default `recipe`."""
+        return self.recipe
+
     def fitted(
         self, tokenizer: TokenizerFacts, condition: Mapping[str, Any], grid: tuple[int, int]
     ) -> Self:
@@ -116,7 +121,7 @@ class GeneratorConfig:
         if tokenizer.scales is not None:
             raise ValueError(
                 "a tokenizer of several scales needs a generator of the family 'var', which makes "
-                f"one scale after the other; {type(self).__name__} has one grid of tokens"
+                "one scale after the other; this one has one grid of tokens"
             )
         facts = {"vocabulary": tokenizer.vocabulary, "grid": grid}
         return dataclasses.replace(self, **facts, **condition)

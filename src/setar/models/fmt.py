@@ -45,6 +45,11 @@ class FMTConfig(GridConfig):
         """Any recipe will do; this is the one that the paper trains with (section 4.2)."""
         return f"random-{min(16, self.grid[0] * self.grid[1])}-random"
 
+    @property
+    def sampling_recipe(self) -> str:
+        """As many sets as it is trained with, the small ones first."""
+        return f"random-{min(16, self.grid[0] * self.grid[1])}-cosine"
+
 
 PRESETS = {
     # 125.2 M parameters (table 3, row B)

@@ -77,6 +77,18 @@ class Tokenizer(nn.Module, Generic[ConfigKind]):
     presets: ClassVar[Mapping[str, Any]]
     """Shapes by name; ``tiny`` is there for tests."""
 
+    FOLLOWS: ClassVar[tuple[str, ...]] = ()
+    """Fields of its config that a training may leave out: see `fitted`."""
+
+    @classmethod
+    def fitted(cls, config: ConfigKind, height: int, width: int) -> ConfigKind:
+        """The config with the fields of `FOLLOWS` as they suit images of so many pixels.
+
+        Raises:
+            ValueError: none do.
+        """
+        return config
+
     def __init__(self, config: ConfigKind) -> None:
         super().__init__()
         self.config = config
@@ -108,6 +120,11 @@ class Tokenizer(nn.Module, Generic[ConfigKind]):
     def image_size(self) -> tuple[int, int] | None:
         """Height and width in pixels of its images; None if it takes several sizes."""
         return None
+
+    @property
+    def colours(self) -> bool:
+        """Whether it keeps colours; one that knows grey alone is no use for other pictures."""
+        return True
 
     @property
     def can_encode(self) -> bool:

@@ -16,7 +16,7 @@ much of each code there is. A one-hot row is that code, a row of zeros the vecto
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 
 import torch
@@ -63,6 +63,35 @@ def scale_sizes(scales: Sequence[Scale]) -> tuple[tuple[int, int], ...]:
     return tuple(sizes)
 
 
+PUBLISHED_16 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+"""VAR's sides for 256 pixels."""
+
+
+def scales_up_to(rows: int, columns: int) -> tuple[Scale, ...]:
+    """Scales for features of this size: VAR's where it has some, else such as these.
+
+    The longer side of each is three quarters of that of the next. So it is in VAR for 512 pixels;
+    up to 16 its steps are finer.
+
+    >>> scales_up_to(8, 8)
+    (1, 2, 3, 4, 6, 8)
+    >>> scales_up_to(2, 4)
+    ((1, 1), (1, 2), (2, 3), (2, 4))
+    """
+    longest = max(rows, columns)
+    sides = [longest]
+    while sides[0] > 1:
+        sides.insert(0, max(1, sides[0] * 3 // 4))
+    sides = PUBLISHED_16 if longest == 16 else tuple(sides)
+    if rows == columns:
+        return sides
+
+    def shrunk(size: int, side: int) -> int:
+        return max(1, (2 * size * side + longest) // (2 * longest))  # rounded half up
+
+    return tuple((shrunk(rows, side), shrunk(columns, side)) for side in sides)
+
+
 def parse_scales(text: str) -> tuple[Scale, ...]:
     """``"1,2,4"`` or ``"1x2,2x4,4x8"`` (rows x columns); ValueError if it reads otherwise."""
     scales = []
@@ -102,9 +131,10 @@ class MultiScaleConfig(AutoencoderConfig):
     channels: int = 160
     codebook_size: int = 4096
     codebook_dim: int = 32
-    scales: tuple[int | tuple[int, int], ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    scales: tuple[int | tuple[int, int], ...] = PUBLISHED_16
     """Sizes of the token maps, coarse to fine: sides of squares, or (rows, columns). The last one
-    is the size of the features, so it fixes the size of the images."""
+    is the size of the features, so it fixes the size of the images. Left out of a training, they
+    follow from that size: `scales_up_to`."""
     phis: int = 4
     """Convolutions after upsampling; neighbouring scales share one, see `phi_map`."""
     cosine: bool = False
@@ -292,8 +322,15 @@ class MultiScaleCodebook(Quantizer):
 class MultiScaleVQ(AutoencoderTokenizer[MultiScaleConfig]):
     """VAR's tokenizer; an image has the `tokens` L of all scales."""
 
-    Config, presets = MultiScaleConfig, PRESETS
+    Config, presets, FOLLOWS = MultiScaleConfig, PRESETS, ("scales",)
     codebook: MultiScaleCodebook
+
+    @classmethod
+    def fitted(cls, config: MultiScaleConfig, height: int, width: int) -> MultiScaleConfig:
+        """The config with scales for images of this size, and at most a phi for each."""
+        factor = 2 ** (len(config.multipliers) - 1)
+        scales = scales_up_to(*latent_size(height, width, factor))
+        return replace(config, scales=scales, phis=min(config.phis, len(scales)))
 
     def __init__(self, config: MultiScaleConfig) -> None:
         super().__init__(config, config.codebook_dim, kernel=3)

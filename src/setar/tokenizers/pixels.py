@@ -30,6 +30,11 @@ class PixelLevels(Tokenizer[PixelLevelsConfig]):
         """Number of grey levels."""
         return self.config.levels
 
+    @property
+    def colours(self) -> bool:
+        """No: grey alone."""
+        return False
+
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """One token per pixel."""
         return height, width

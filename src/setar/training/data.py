@@ -1,13 +1,30 @@
 """What is trained on: the ``data`` table of a config, and the pictures that it names."""
 
-from dataclasses import dataclass
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from setar.data.base import Dataset, open_data
+from setar.checkpoint import CONFIG
+from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize, check_resize
 from setar.data.images import Images, MirroredImages, Size, height_and_width
+from setar.run_folder import is_run
+from setar.training.heldout import hold_out
+from setar.training.report import say
+from setar.training.survey import Survey, readable, survey
+
+SIZE = 256
+"""Of the pictures that a tokenizer is trained on, in pixels, unless a config says it."""
+
+MANY = 2000
+"""Images whose reading takes so long that it is announced."""
+
+LARGEST = 4096
+"""The longest side that images may have, in pixels: a million tokens of 4x4 pixels."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +34,9 @@ class DataConfig:
     source: str
     """A data set by name (``emoji`` and ``digits`` come with the package), or a folder with one
     subfolder of images per class."""
-    image_size: Size = 256
-    """Of the centre crops from a folder, in pixels: the side of a square, or [height, width]; the
+    image_size: Size | None = None
+    """Of the centre crops from a folder, in pixels: the side of a square, or [height, width]. Left
+    out, a generator takes the size that its tokenizer was trained at, and a tokenizer 256. The
     built-in sets have their own size."""
     resize: Resize = "lanczos"
     """How these crops are made: ``lanczos`` at once, or ``adm``: halves by box averages, then
@@ -28,16 +46,83 @@ class DataConfig:
     balance: float = 0.0
     """How much more often a generator sees images of small classes: 0 is each image equally often,
     1 each class; between, a class of n images comes in proportion to n to the power 1 - balance."""
+    heldout: float = 0.0
+    """Share of the images, 0 to 0.5, that are never trained on: what the model makes of them is
+    measured at every checkpoint. A hash of a file's name decides, so images that are added later
+    do not change it. The built-in sets have held-out images of their own."""
+    skip_broken: bool = False
+    """Leave out files that cannot be read, and list them in ``left-out.txt`` in the folder of the
+    run, instead of refusing to start."""
 
     def __post_init__(self) -> None:
+        check_resize(self.resize)
         if not 0 <= self.balance <= 1:
             raise ValueError(f"`balance` (={self.balance}) must be from 0 to 1")
-        height_and_width(self.image_size)
-        check_resize(self.resize)
+        if not 0 <= self.heldout <= 0.5:
+            raise ValueError(
+                f"`heldout` (={self.heldout}) must be from 0 to 0.5: the share that is held out"
+            )
+        if self.image_size is not None and max(height_and_width(self.image_size)) > LARGEST:
+            raise ValueError(
+                f"`image_size` (={self.image_size}) must not exceed {LARGEST} pixels a side: no "
+                "tokenizer has so many tokens"
+            )
+
+    @property
+    def of_a_folder(self) -> bool:
+        """Whether the images lie in a folder; a data set by name has its own size."""
+        return self.source.partition(":")[0] not in DATASETS
+
+    def sized(self, default: Size | None = None) -> "DataConfig":
+        """The same with its `image_size` written in one way, where it means something.
+
+        ``default`` takes the place of a size that was left out; None is `SIZE`.
+        """
+        if not self.of_a_folder:
+            return replace(self, image_size=None)
+        height, width = height_and_width(self.image_size or default or SIZE)
+        return replace(self, image_size=height if height == width else (height, width))
 
     def open(self) -> Dataset:
         """The data set; ValueError if there is none."""
-        return open_data(self.source, self.image_size, self.resize)
+        if self.of_a_folder and (kind := _other_than_pictures(self.source)):
+            raise ValueError(
+                "`data.source` names a data set, or a folder with a subfolder of images per class; "
+                f"{self.source!r} is {kind}"
+            )
+        return open_data(self.source, self.image_size or SIZE, self.resize)
+
+    def size(self, data: Dataset | None = None) -> tuple[int, int]:
+        """Height and width in pixels of its images, ``data`` if they are open already."""
+        if self.of_a_folder:
+            return height_and_width(self.image_size or SIZE)
+        height, width = (data or self.open()).images[torch.tensor([0])].shape[-2:]
+        return height, width
+
+    def prepare(
+        self, data: Dataset, folder: Path, speak: bool = True
+    ) -> tuple[Dataset, Survey | None]:
+        """The data set as it is trained on, and what was found if it lies in a folder.
+
+        What cannot be read is left out if that is wished, and the held-out images are set aside.
+
+        Args:
+            data: what `open` gave.
+            folder: of the run, where a resumed one finds what it left out at its start.
+            speak: list files that cannot be read, and show a bar on a terminal.
+
+        Raises:
+            ValueError: a file cannot be read, and those are not to be skipped.
+        """
+        found = None
+        if self.of_a_folder and data.paths:
+            if speak and len(data) > MANY:
+                say(f"reading {len(data)} images, to find those that cannot be read")
+            found = survey(data, Path(self.source), self.size(), speak and sys.stderr.isatty())
+            data = readable(data, found, self.skip_broken, folder, speak)
+        if self.heldout and data.heldout is None:
+            data = hold_out(data, self.heldout)
+        return data, found
 
     def images(self, data: Dataset) -> Images:
         """The training images, with their mirror images after them if these are wanted."""
@@ -52,3 +137,12 @@ class DataConfig:
         counts = torch.bincount(labels)
         repeats = (counts.max() / counts.clamp_min(1)).pow(self.balance).round().long()
         return torch.arange(len(labels)).repeat_interleave(repeats[labels])
+
+
+def _other_than_pictures(source: str) -> str:
+    """What a text names that cannot be a folder of pictures; empty if it may be one."""
+    if not source:
+        return "empty"
+    if os.path.isfile(source):
+        return "a file"
+    return "a model" if is_run(source) or os.path.isfile(Path(source) / CONFIG) else ""

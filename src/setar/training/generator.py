@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,15 +19,19 @@ from setar.models.base import FAMILIES, Generator, GeneratorConfig
 from setar.models.condition import CONDITIONS
 from setar.pictures.sheets import tile
 from setar.pipeline import Pipeline
-from setar.pretrained import load_tokenizer
+from setar.pretrained import IMAGE_SIZE, load_tokenizer
 from setar.recipes.recipe import Recipe
 from setar.registry import did_you_mean, quoted
-from setar.sampling.settings import SamplingDefaults
+from setar.sampling.guidance import Guidance
+from setar.sampling.settings import SamplingDefaults, SamplingSettings
 from setar.tokenizers.base import TOKENIZERS, Tokenizer, device_of, encode_images, through
+from setar.training import facts
 from setar.training.data import DataConfig
 from setar.training.distributed import Processes
+from setar.training.heldout import HeldOutCodes, measured
 from setar.training.loop import Exported, LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
+from setar.training.sizes import trained_size
 
 SHOWN = 64
 """Pictures in a sheet of samples."""
@@ -90,20 +95,31 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class SamplingConfig:
+    """How a finished model is sampled: `SamplingDefaults`, whose recipe may be left out."""
+
+    recipe: Recipe | None = None
+    """Left out, it follows from the family: ``random-16-cosine`` of an FMT."""
+    guidance: Guidance = field(default_factory=Guidance)
+    settings: SamplingSettings = field(default_factory=SamplingSettings)
+
+
+@dataclass(frozen=True)
 class GeneratorRun:
     """A config file with ``task = "generator"``."""
 
     task: Literal["generator"]
     data: DataConfig
-    recipe: Recipe
-    """What is generated when, in training; see ``setar recipe``."""
+    recipe: Recipe | None = None
+    """What is generated when, in training; see ``setar recipe``. Left out, it follows from the
+    family: a VAR's scales, ``ar`` of a decoder-only model, ``random-16-random`` of an FMT."""
     tokenizer: str = "pixels"
     """A model folder, a run's folder or a shipped name with a tokenizer; ``pixels`` for digits."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig.from_table({}, "model"))
     self_correction: float = 0.0
     """Of a VAR: up to this share of an image's codes is wrong while training, and later scales
     learn to make up for it (0.3 is good); keeps the features of all images in memory."""
-    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the finished model is sampled by default, and how the pictures on the way are made."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -119,50 +135,163 @@ class GeneratorRun:
                 f"such as 'var'; those of {self.model.family!r} stay"
             )
 
+    def completed(self) -> "GeneratorRun":
+        """The same with all that was left out: it follows from the tokenizer and its images.
+
+        Raises:
+            ValueError: tokenizer, data and family do not fit each other.
+        """
+        run = replace(self, data=self.data.sized(self._size_of_tokenizer()))
+        if self.recipe is not None and self.sampling.recipe is not None:
+            return run
+        tokenizer = run.load_tokenizer()
+        grid = run.grid(tokenizer, run.data.size())
+        shape = self.model.shape.fitted(tokenizer, {}, grid)
+        sampling = self.sampling.recipe or Recipe.parse(shape.sampling_recipe)
+        return replace(
+            run,
+            recipe=self.recipe or Recipe.parse(shape.recipe),
+            sampling=replace(self.sampling, recipe=sampling),
+        )
+
     def trainer(self, folder: Path, processes: Processes) -> Trainer:
-        """The trainer of this run; ValueError if its parts do not fit."""
+        """The trainer of this run, which is complete; ValueError if its parts do not fit."""
+        recipe, sampling = self.recipe, self.sampling
+        assert recipe is not None
+        assert sampling.recipe is not None
         self.loop.check_compiler()
         device, data = self.loop.resolve_device(), self.data.open()
-        tokenizer = self._load_tokenizer(data).to(device)
-        grid = tokenizer.grid(*data.shown(1).shape[-2:])
+        size, tokenizer = self.data.size(data), self.load_tokenizer().to(device)
+        grid = self.grid(tokenizer, size)
         model = self.model.create(tokenizer, data, grid).to(device)
-        pipeline = Pipeline(model, tokenizer, data.classes, self.sampling, self.data.source)
-        model.check(self.recipe.plan(pipeline.grid))
-        model.check(self.sampling.recipe.sampling_plan(pipeline.grid, [torch.Generator()]))
-        images, labels = self.data.images(data), self.data.labels(data)
-        epoch, bar = self.data.epoch(labels), processes.first and sys.stderr.isatty()
-        if self.self_correction:
-            features = through(tokenizer.features, images, device_of(tokenizer), bar)
-            objective: Objective = SelfCorrectionObjective(
-                model, features, labels, self.self_correction, epoch
-            )
-        else:
-            codes = encode_images(tokenizer, images, bar)
-            objective = GeneratorObjective(model, codes, labels, self.recipe, epoch)
+        defaults = SamplingDefaults(sampling.recipe, sampling.guidance, sampling.settings)
+        pipeline = Pipeline(model, tokenizer, data.classes, defaults, self.data.source)
+        check_recipes(model, recipe, sampling.recipe)
+        pipeline.check_sampling(defaults)
+        data, found = self.data.prepare(data, folder, processes.first)
+        self._check_colours(tokenizer, data)
+        objective = self._objective(model, tokenizer, data, processes.first)
         if self.loop.compile:
             model.compile(dynamic=False)
 
         def export(weights: Mapping[str, Tensor]) -> Exported:
             states = {"model": dict(weights), "tokenizer": dict(tokenizer.state_dict())}
-            return pipeline.describe(), states
+            return {**pipeline.describe(), IMAGE_SIZE: [*size]}, states
 
         def show(module: Generator, step: int) -> Tensor:
-            shown = Pipeline(module, tokenizer, data.classes, self.sampling)
+            shown = Pipeline(module, tokenizer, data.classes, defaults)
             ids, columns = shown_classes(len(data.classes))
             return tile(shown.decode(shown.sample_codes(ids, seed=0)), columns, scale=0)
 
-        return Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
+        trainer = Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
+        trainer.left_out = found.broken if found else {}
+        trainer.facts = [
+            *facts.of_data(self.data, data, found),
+            facts.of_tokens(tokenizer, pipeline.grid, recipe),
+            facts.of_model(model, f"{self.model.family}, preset {self.model.preset}"),
+            *self._other_size(size),
+        ]
+        return trainer
 
-    def _load_tokenizer(self, data: Dataset) -> Tokenizer:
-        own = data.tokenizer
-        if own is not None and self.tokenizer == own["family"]:
-            return checkpoint.create(own, TOKENIZERS)
-        if self.tokenizer in TOKENIZERS and not os.path.exists(self.tokenizer):
+    def _objective(
+        self, model: Generator, tokenizer: Tokenizer, data: Dataset, speak: bool
+    ) -> Objective:
+        """What is minimised: all images are encoded, once."""
+        assert self.recipe is not None
+        images, labels = self.data.images(data), self.data.labels(data)
+        epoch, bar, heldout = self.data.epoch(labels), speak and sys.stderr.isatty(), None
+        if (some := measured(data)) and data.heldout_labels is not None:
+            heldout = HeldOutCodes(encode_images(tokenizer, some.images), some.labels, self.recipe)
+        if self.self_correction:
+            features = through(tokenizer.features, images, device_of(tokenizer), bar)
+            return SelfCorrectionObjective(
+                model, features, labels, self.self_correction, epoch, heldout
+            )
+        codes = encode_images(tokenizer, images, bar)
+        return GeneratorObjective(model, codes, labels, self.recipe, epoch, heldout)
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The tokenizer that is named, or the data set's own; ValueError if there is none."""
+        if not self._without_weights:
+            return load_tokenizer(self.tokenizer)
+        own = None if self.data.of_a_folder else self.data.open().tokenizer
+        if own is None or self.tokenizer != own["family"]:
             raise ValueError(
                 f"`tokenizer` = {self.tokenizer!r} does not suit the data {self.data.source!r} "
-                "untrained; name a trained tokenizer"
+                "untrained: train a tokenizer on them and name the folder of its run"
             )
-        return load_tokenizer(self.tokenizer)
+        return checkpoint.create(own, TOKENIZERS)
+
+    def grid(self, tokenizer: Tokenizer, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the tokens of an image of ``size`` (height, width) in pixels.
+
+        Raises:
+            ValueError: the tokenizer has none for the images, or is not of the kind that the family
+                needs.
+        """
+        named = f"the tokenizer {self.tokenizer!r} does not fit"
+        try:
+            grid = tokenizer.grid(*size)
+        except ValueError as error:
+            fitting = tokenizer.image_size
+            hint = "choose another `data.image_size`"
+            if not self.data.of_a_folder:
+                hint = "train a tokenizer on these data"
+            elif fitting:
+                hint = f"with `data.image_size` = {[*fitting]} it does"
+            raise ValueError(f"{named} {self.data.source!r}: {error}; {hint}") from error
+        try:
+            self.model.shape.fitted(tokenizer, {}, grid)
+        except ValueError as error:
+            raise ValueError(f"{named} `model.family` = {self.model.family!r}: {error}") from error
+        return grid
+
+    @property
+    def _without_weights(self) -> bool:
+        """Whether the tokenizer is named by its family, which only one without weights can be."""
+        return self.tokenizer in TOKENIZERS and not os.path.exists(self.tokenizer)
+
+    def _size_of_tokenizer(self) -> tuple[int, int] | None:
+        """The size that the tokenizer was trained at, where the config needs it."""
+        if self._without_weights or self.data.image_size or not self.data.of_a_folder:
+            return None
+        return trained_size(self.tokenizer)
+
+    def _other_size(self, size: tuple[int, int]) -> list[facts.Fact]:
+        """A note if the tokenizer was trained at another size, which it may be used at."""
+        trained = None if self._without_weights else trained_size(self.tokenizer)
+        if trained is None or trained == size:
+            return []
+        return [("note", f"the tokenizer was trained at {trained[0]}x{trained[1]} pixels")]
+
+    def _check_colours(self, tokenizer: Tokenizer, data: Dataset) -> None:
+        """Raise ValueError if the tokenizer would make coloured images grey."""
+        if tokenizer.colours:
+            return
+        shown = data.shown(SHOWN)
+        if (shown != shown[:, :1]).any():
+            raise ValueError(
+                f"the tokenizer {self.tokenizer!r} knows grey levels alone, and "
+                f"{self.data.source!r} has coloured images: train a tokenizer on them"
+            )
+
+
+def check_recipes(model: Generator, training: Recipe, sampling: Recipe) -> None:
+    """Raise ValueError unless a model can be trained with one recipe and sampled with the other."""
+    shape = model.config
+    with _saying("recipe", training, shape.recipe):
+        model.check(training.plan(shape.grid))
+    with _saying("sampling.recipe", sampling, shape.sampling_recipe):
+        model.check(sampling.sampling_plan(shape.grid, [torch.Generator()]))
+
+
+@contextmanager
+def _saying(key: str, recipe: Recipe, own: str) -> Iterator[None]:
+    """Tell of a refused recipe which it is, and which the family would take."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"`{key}` = '{recipe}': {error}; left out, it is {own}") from error
 
 
 @dataclass(eq=False, repr=False)
@@ -179,6 +308,8 @@ class GeneratorObjective(Objective):
     """Orders and sets; each batch gets a fresh plan."""
     epoch: Tensor | None = None
     """Indices of the codes of one epoch, some of them repeated; None is each once."""
+    heldout: HeldOutCodes | None = None
+    """What is never trained on, and measured on the way."""
 
     def __post_init__(self) -> None:
         used = self.labels if self.epoch is None else self.epoch
@@ -192,6 +323,10 @@ class GeneratorObjective(Objective):
         logits = self.model(codes, labels, plan)
         loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised)
         return Step({"model": loss}, {"loss": loss.detach()})
+
+    def validate(self) -> Mapping[str, float]:
+        """The loss on held-out codes."""
+        return self.heldout.measure(self.model, self.device) if self.heldout else {}
 
 
 @dataclass(eq=False, repr=False)
@@ -214,6 +349,8 @@ class SelfCorrectionObjective(Objective):
     """Of an image's codes up to this are wrong, drawn for each image from 0 on."""
     epoch: Tensor | None = None
     """As of `GeneratorObjective`."""
+    heldout: HeldOutCodes | None = None
+    """As of `GeneratorObjective`; measured without mistakes."""
 
     def __post_init__(self) -> None:
         used = self.labels if self.epoch is None else self.epoch
@@ -230,6 +367,10 @@ class SelfCorrectionObjective(Objective):
         logits, targets = self.model.after_mistakes(features, labels, wrong, where)
         loss = token_loss(logits, targets, torch.ones_like(where))
         return Step({"model": loss}, {"loss": loss.detach()})
+
+    def validate(self) -> Mapping[str, float]:
+        """The loss on held-out codes."""
+        return self.heldout.measure(self.model, self.device) if self.heldout else {}
 
 
 def token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:

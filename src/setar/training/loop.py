@@ -1,12 +1,11 @@
 """The training loop: resumable, every random number a function of (seed, step, process)."""
 
-import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,19 +15,42 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from setar import checkpoint
+from setar import checkpoint, durable
 from setar.data.batches import ShuffledBatches
 from setar.device import find_device
-from setar.run_folder import checkpoint_folder, checkpoints
+from setar.run_folder import (
+    CHECKPOINTS,
+    SAMPLES,
+    checkpoint_folder,
+    checkpoints,
+    prune,
+    step_folders,
+)
 from setar.training.distributed import ALONE, Processes
+from setar.training.facts import Fact, of_loop, tell
+from setar.training.identity import AnotherRun, check_identity, check_weights
+from setar.training.lock import locked
 from setar.training.optim import (
     AveragedWeights,
     OptimizerConfig,
+    check_optimizer_state,
+    load_optimizer_state,
     lr_factor,
     make_optimizers,
+    optimizer_state,
     set_learning_rate,
 )
-from setar.training.report import Report
+from setar.training.report import Report, say, warn
+from setar.training.saved import (
+    PROGRESS,
+    Parts,
+    Progress,
+    Saved,
+    not_finite,
+    read_config,
+    read_part,
+)
+from setar.training.stopping import StopRequest
 
 Metrics = dict[str, float | Tensor]
 """Scalars for the log; tensors of one element are read only when they are logged."""
@@ -65,12 +87,44 @@ class Objective:
         """The losses of the items with these indices, all at once."""
         raise NotImplementedError
 
+    def replaced(self) -> dict[str, Tensor]:
+        """What the last step's ``finish`` set anew in the first network, rather than moved.
+
+        Bool masks by tensor name; the averaged weights take these numbers over. Nothing by default.
+        """
+        return {}
+
     def state(self) -> dict[str, Tensor]:
         """What the objective itself must remember to resume; nothing by default."""
         return {}
 
+    def check_state(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Raise ValueError unless `load_state` can take these tensors: names and sizes."""
+        own = self.state()
+        for name in own.keys() | state.keys():
+            if name not in own or name not in state or own[name].numel() != state[name].numel():
+                raise ValueError(f"{source}: {name!r} is missing, unknown or of another size")
+
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
+
+    def validate(self) -> Mapping[str, float]:
+        """Figures of items that are never trained on, of the networks as they are; by default none.
+
+        They depend on the weights alone: not on the step, nor on random numbers of the training.
+        """
+        return {}
+
+
+BOUNDS = {
+    "steps": (1, 10**9, ": at a thousand a second these take eleven days"),
+    "batch_size": (1, 2**20, ", the images of nearly a whole ImageNet"),
+    "log_every": (1, 10**9, ", the most steps of a run"),
+    "sample_every": (0, 10**9, ", the most steps of a run"),
+    "checkpoint_every": (1, 10**9, ", the most steps of a run"),
+    "keep": (1, 10**6, ": more folders than that no file system likes"),
+}
+"""Of the numbers of `LoopConfig`: the least, the most, and why."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +150,12 @@ class LoopConfig:
     """Fuse a generator's operations with torch.compile; takes a C++ compiler and a minute."""
 
     def __post_init__(self) -> None:
-        counts = (self.steps, self.batch_size, self.log_every, self.checkpoint_every, self.keep)
-        if min(counts) < 1 or self.sample_every < 0:
-            raise ValueError("steps, sizes and counts of `loop` must be at least 1")
+        for name, (least, most, reason) in BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(
+                    f"`{name}` (={getattr(self, name)}) must be at least {least} and at most "
+                    f"{most}{reason}"
+                )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` (={self.seed}) must be a whole number from 0 to 2**32 - 1")
 
@@ -114,6 +171,12 @@ class LoopConfig:
         torch.cuda.set_device(device)
         return device
 
+    def precision_on(self, device: torch.device) -> str:
+        """What `precision` means on a device: ``float32`` or ``bfloat16``."""
+        if self.precision != "auto":
+            return self.precision
+        return "bfloat16" if device.type == "cuda" else "float32"
+
     def check_compiler(self) -> None:
         """Raise ValueError if `compile` cannot work on this machine."""
         compilers = (os.environ.get("CXX", "g++"), "clang++")
@@ -122,6 +185,12 @@ class LoopConfig:
                 "`loop.compile` needs a C++ compiler (g++); without one: --set loop.compile=false"
             )
 
+
+GENTLER = "go on with --resume and a smaller `optimizer.learning_rate` or `optimizer.clip`"
+"""What may help a run that diverged."""
+
+KINDS = (FloatingPointError, OSError, ValueError, MemoryError, RuntimeError)
+"""Of errors that end a training and are told with what is left of it."""
 
 Exported = tuple[dict[str, Any], dict[str, dict[str, Tensor]]]
 """Config and tensors of a model folder."""
@@ -145,9 +214,16 @@ class Trainer:
         show: draws samples.
         processes: those that train together; all have the same settings.
 
+    Attributes:
+        facts: what is said before the first step, beside what the loop itself knows.
+        left_out: files of the data that are not trained on, and why, for ``left-out.txt``.
+
     Raises:
         ValueError: the processes cannot take equal shares of a batch.
     """
+
+    facts: Sequence[Fact] = ()
+    left_out: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -195,38 +271,75 @@ class Trainer:
     def run(self) -> None:
         """Train to the last step, logging, drawing and saving on the way.
 
-        A run that has reached it already is left as it is.
+        A run that has reached it already is left as it is. Ctrl-C, SIGTERM and SIGHUP end it after
+        the present step, which is saved; a second one ends it at once.
 
         Raises:
-            FloatingPointError: a loss or gradient is not finite; no checkpoint is made of it.
-            ImportError: TensorBoard is not installed.
+            ValueError: another training goes on in the folder.
+            FloatingPointError: a loss, gradient or weight is not finite; no checkpoint is made of
+                it.
+            OSError: something cannot be written.
+            KeyboardInterrupt, SystemExit: it was stopped, by Ctrl-C or by another signal.
         """
         if self.step >= self.loop.steps:
             return
         for module in self.objective.networks.values():
             self.processes.copy_first(module.state_dict().values())
-        loop, start, began = self.loop, self.seconds, time.monotonic()
         self.resumed_at = (self.step, self.seconds)
-        # Of several processes the first one reports.
-        facts = (self.folder, self.step, loop.steps, loop.batch_size)
-        with Report(*facts) if self.processes.first else nullcontext() as report:
-            while self.step < loop.steps:
-                metrics = self._step(self.step)
-                self.step += 1
-                self.seconds = start + time.monotonic() - began
-                last = self.step == loop.steps
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder, self.processes.first), StopRequest(self.processes) as stop:
+            try:
+                self._train_and_report(stop)
+            except KINDS as error:
+                raise self._saying_what_is_left(error) from error
+        if stop.signal:
+            stop.end()
+
+    def _train_and_report(self, stop: StopRequest) -> None:
+        """Train with a report by the first process."""
+        loop, first = self.loop, self.processes.first
+        if first and self.facts:
+            how = of_loop(loop, self.objective.samples, self.step, self.objective.device)
+            tell([*self.facts, how])
+        about = (self.folder, self.step, loop.steps, loop.batch_size)
+        with Report(*about) if first else nullcontext() as report:
+            self._train(report, stop)
+
+    def _train(self, report: Report | None, stop: StopRequest) -> None:
+        """Step by step, to the last one or until it shall stop."""
+        loop, start, began, stopping = self.loop, self.seconds, time.monotonic(), False
+        while self.step < loop.steps and not stopping:
+            metrics = self._step(self.step)
+            self.step += 1
+            self.seconds = start + time.monotonic() - began
+            last, stopping = self.step == loop.steps, stop.asked()
+            if report:
+                report.bar.update()
+            due = last or self.step % loop.checkpoint_every == 0
+            heldout = self._validate() if due else {}
+            if last or heldout or self.step % loop.log_every == 0:
+                values = self._numbers({**metrics, **heldout})
                 if report:
-                    report.bar.update()
-                if last or self.step % loop.log_every == 0:
-                    values = self._numbers(metrics)
-                    if report:
-                        report.write(self.step, self.seconds, self.images_per_second, values)
-                # Saved before it is drawn: what cannot be sampled was still learned.
-                if last or self.step % loop.checkpoint_every == 0:
-                    self._numbers(metrics)
-                    self.save()
-                if report and (last or (loop.sample_every and self.step % loop.sample_every == 0)):
-                    self._draw(report)
+                    report.write(self.step, self.seconds, self.images_per_second, values)
+            # Saved before it is drawn: what cannot be sampled was still learned.
+            if due or stopping:
+                self._numbers(metrics)
+                if report:
+                    report.flush()
+                saved = self.save()
+                if report and stopping and not last:
+                    say(
+                        f"stopped after step {self.step}, which is saved: {saved}; --resume goes on"
+                    )
+            if report and (last or (loop.sample_every and self.step % loop.sample_every == 0)):
+                self._draw(report)
+
+    def _saying_what_is_left(self, error: Exception) -> Exception:
+        """An error of a run, with the checkpoint to go on from."""
+        found = checkpoints(self.folder)
+        left = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
+        kind = next(kind for kind in KINDS if isinstance(error, kind))
+        return kind(f"{' '.join(str(error).split())}; {left}")
 
     def _step(self, step: int) -> Metrics:
         """One update of every network; the same whatever happened before in this process."""
@@ -254,6 +367,7 @@ class Trainer:
                 module.zero_grad(set_to_none=True)
         finish()
         if self.settings.ema:
+            self.ema.replace(self.result, self.objective.replaced())
             self.ema.update(self.result)
         return metrics
 
@@ -263,11 +377,11 @@ class Trainer:
         There the backward pass of the fused kernel takes three times as long as the plain one at
         the short sequences that a CPU can train.
         """
-        device, wanted = self.objective.device.type, self.loop.precision
+        device = self.objective.device
         contexts = ExitStack()
-        if wanted == "bfloat16" or (wanted == "auto" and device == "cuda"):
-            contexts.enter_context(torch.autocast(device, torch.bfloat16))
-        if device == "cpu":
+        if self.loop.precision_on(device) == "bfloat16":
+            contexts.enter_context(torch.autocast(device.type, torch.bfloat16))
+        if device.type == "cpu":
             contexts.enter_context(sdpa_kernel(SDPBackend.MATH))
         return contexts
 
@@ -279,89 +393,159 @@ class Trainer:
         means = self.processes.mean([float(value) for value in metrics.values()])
         values = dict(zip(metrics, means, strict=True))
         if not all(map(math.isfinite, values.values())):
-            raise FloatingPointError(f"training diverged at step {self.step}: {values}")
+            raise FloatingPointError(f"training diverged at step {self.step}: {values}; {GENTLER}")
         return values
 
-    def _draw(self, report: Report) -> None:
-        """A picture of what the averaged weights make."""
-        if self.show is None:
-            return
+    def _validate(self) -> Mapping[str, float]:
+        """What the averaged weights make of held-out items; the same in every process."""
+        eager = torch.compiler.set_stance("force_eager") if self.loop.compile else nullcontext()
+        with self._as_exported(), self._numerics(), eager:  # compiling again would take a minute
+            return self.objective.validate()
+
+    @contextmanager
+    def _as_exported(self) -> Iterator[nn.Module]:
+        """The result in evaluation mode, with its averaged weights for the time being."""
         module, own = self.result, {k: v.clone() for k, v in self.result.state_dict().items()}
         if self.settings.ema:
             module.load_state_dict(self.ema.state)
         try:
-            with torch.inference_mode():
-                picture = self.show(module.eval(), self.step)
+            yield module.eval()
         finally:
             module.load_state_dict(own)
             module.train()
-        report.draw(self.step, picture)
-        file = self.folder / "samples" / f"step-{self.step:08d}.png"
-        file.parent.mkdir(exist_ok=True)
-        Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(file)
+
+    def _draw(self, report: Report) -> None:
+        """A picture of what the averaged weights make; what cannot be drawn ends no training."""
+        if self.show is None:
+            return
+        try:
+            with self._as_exported() as module, torch.inference_mode():
+                picture = self.show(module, self.step)
+            report.draw(self.step, picture)
+            file = self.folder / SAMPLES / f"step-{self.step:08d}.png"
+            file.parent.mkdir(exist_ok=True)
+            with durable.replacing(file) as beside:
+                Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(beside)
+        except (ValueError, RuntimeError, ArithmeticError, OSError, MemoryError) as error:
+            warn(f"no picture of step {self.step}: {' '.join(str(error).split())}")
 
     def save(self) -> Path:
         """Write a checkpoint of this step, then delete those that are too many.
 
         The first process writes; all return when it is on disk.
+
+        Raises:
+            FloatingPointError: a number in it is not finite; nothing is written.
+            OSError: it cannot be written; nothing is left of it.
         """
         folder = checkpoint_folder(self.folder, self.step)
+        config, tensors = self.export(self._averaged())
+        tensors |= self._state()
+        for part, state in tensors.items():
+            if bad := not_finite(state):
+                raise FloatingPointError(
+                    f"training diverged at step {self.step}: `{bad}` of {part} is not finite; "
+                    f"{GENTLER}"
+                )
         if self.processes.first:
-            averaged = self.ema.state if self.settings.ema else self.result.state_dict()
-            config, tensors = self.export(averaged)
-            for name, module in self.objective.networks.items():
-                tensors[f"train-{name}"] = dict(module.state_dict())
-                for kind, optimizer in self.optimizers[name].items():
-                    tensors[f"train-{name}-{kind}"] = _flatten(optimizer)
-            tensors["train-average"] = self.ema.state
-            tensors["train-objective"] = self.objective.state()
-            progress = {"step": self.step, "seconds": self.seconds, "averaged": self.ema.updates}
-            texts = {"progress.json": json.dumps(progress) + "\n"}
-            checkpoint.save(folder, config, tensors, texts)
-            for old in checkpoints(self.folder)[: -self.loop.keep]:
-                shutil.rmtree(old)
+            samples = self.objective.samples
+            progress = Progress(self.step, self.seconds, self.ema.updates, samples)
+            (self.folder / CHECKPOINTS).mkdir(exist_ok=True)  # but not a folder that was deleted
+            checkpoint.save(folder, config, tensors, {PROGRESS: progress.text()})
+            prune(self.folder, self.step, self.loop.keep)
         self.processes.wait()
         return folder
 
     def resume(self) -> bool:
-        """Go on from the newest checkpoint of the run's folder; False if there is none.
+        """Go on from the newest checkpoint of the run's folder that is whole; False without any.
+
+        Damaged ones that are newer are set aside, and a line says so.
 
         Raises:
-            ValueError: the checkpoint is damaged or of another model.
+            ValueError: all are damaged, or they are of another model, tokenizer or classes.
         """
-        found = checkpoints(self.folder)
-        if not found:
+        damaged: dict[Path, ValueError] = {}
+        saved = None
+        for folder in reversed(step_folders(self.folder)):
+            try:
+                saved = self._read(folder)
+                break
+            except AnotherRun:
+                raise
+            except ValueError as error:
+                damaged[folder] = error
+        if damaged and saved is None:
+            newest = next(iter(damaged.values()))
+            raise ValueError(f"no checkpoint of {self.folder} is whole: {newest}")
+        if saved is None:
             return False
-        folder = found[-1]
-        try:
-            checkpoint.verify(folder)
-        except ValueError as error:
-            before = found[-2].name if len(found) > 1 else "the start"
-            raise ValueError(f"{error}; to go on from {before}, delete {folder}") from error
-        for name, module in self.objective.networks.items():
-            state = checkpoint.load_tensors(folder, f"train-{name}")
-            checkpoint.load_strictly(module, state, f"{folder}/train-{name}")
-            for kind, optimizer in self.optimizers[name].items():
-                _unflatten(optimizer, checkpoint.load_tensors(folder, f"train-{name}-{kind}"))
-        average = checkpoint.load_tensors(folder, "train-average")
-        self.ema.state = {k: v.to(self.objective.device) for k, v in average.items()}
-        self.objective.load_state(checkpoint.load_tensors(folder, "train-objective"))
-        progress = json.loads((folder / "progress.json").read_text())
-        self.step, self.seconds = progress["step"], progress["seconds"]
-        self.ema.updates = progress["averaged"]
+        self.processes.wait()  # until all have read
+        if self.processes.first:
+            self._say_what_changed(saved, damaged)
+        self._load(saved)
         return True
 
+    def _read(self, folder: Path) -> Saved:
+        """A checkpoint of this run, read whole before anything of it is used."""
+        config = read_config(folder)
+        weights = self._averaged()
+        config_now, exported = self.export(weights)
+        check_identity(self.folder, config, config_now)
+        trained = {id(tensor) for tensor in weights.values()}
+        for part, state in exported.items():
+            if not any(id(tensor) in trained for tensor in state.values()):
+                check_weights(self.folder, part, read_part(folder, part), state)
+        parts: Parts = {}
+        for name, module in self.objective.networks.items():
+            part = f"train-{name}"
+            parts[part] = read_part(folder, part)
+            checkpoint.check_tensors(module.state_dict(), parts[part], f"{folder}/{part}")
+            for kind, optimizer in self.optimizers[name].items():
+                state = f"{part}-{kind}"
+                parts[state] = read_part(folder, state)
+                check_optimizer_state(optimizer, parts[state], f"{folder}/{state}")
+        for part in ("train-average", "train-objective"):
+            parts[part] = read_part(folder, part)
+        checkpoint.check_tensors(self.ema.state, parts["train-average"], f"{folder}/train-average")
+        self.objective.check_state(parts["train-objective"], f"{folder}/train-objective")
+        return Saved(folder, Progress.read(folder), parts)
 
-def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as ``<parameter>.<name>`` tensors."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
+    def _say_what_changed(self, saved: Saved, damaged: Mapping[Path, ValueError]) -> None:
+        """Set damaged checkpoints aside, and say so; say if there are more images now, or fewer."""
+        for folder, reason in damaged.items():
+            aside = durable.set_aside(folder)
+            warn(f"{reason}; it is now called {aside.name}, and {saved.folder.name} goes on")
+        before, now = saved.progress.samples, self.objective.samples
+        if before and before != now:
+            say(f"an epoch has {now} images now, {before} before")
 
+    def _load(self, saved: Saved) -> None:
+        """Take over a checkpoint that fits."""
+        for name, module in self.objective.networks.items():
+            module.load_state_dict(saved.parts[f"train-{name}"])
+            for kind, optimizer in self.optimizers[name].items():
+                load_optimizer_state(optimizer, saved.parts[f"train-{name}-{kind}"])
+        average = saved.parts["train-average"]
+        self.ema.state = {k: v.to(self.objective.device) for k, v in average.items()}
+        self.objective.load_state(saved.parts["train-objective"])
+        progress = saved.progress
+        self.step, self.seconds, self.ema.updates = (
+            progress.step,
+            progress.seconds,
+            progress.averaged,
+        )
 
-def _unflatten(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `_flatten`."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    def _averaged(self) -> dict[str, Tensor]:
+        """The weights that are exported."""
+        return self.ema.state if self.settings.ema else self.result.state_dict()
+
+    def _state(self) -> Parts:
+        """All that a run needs to go on, but `Progress`."""
+        parts: Parts = {}
+        for name, module in self.objective.networks.items():
+            parts[f"train-{name}"] = dict(module.state_dict())
+            for kind, optimizer in self.optimizers[name].items():
+                parts[f"train-{name}-{kind}"] = optimizer_state(optimizer)
+        parts["train-average"] = self.ema.state
+        parts["train-objective"] = self.objective.state()
+        return parts

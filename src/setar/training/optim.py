@@ -39,6 +39,11 @@ class OptimizerConfig:
             raise ValueError(
                 "`learning_rate`, `muon_rate`, `clip` must be above 0, `warmup_steps` at least 0"
             )
+        if min(self.betas) < 0 or max(self.betas) >= 1 or self.weight_decay < 0:
+            raise ValueError(
+                f"0 <= `betas` (={list(self.betas)}) < 1 and 0 <= `weight_decay` "
+                f"(={self.weight_decay}) must hold"
+            )
         if not 0 <= self.ema < 1 or not 0 <= self.final_rate <= 1:
             raise ValueError(f"0 <= `ema` (={self.ema}) < 1 and 0 <= `final_rate` <= 1 must hold")
 
@@ -71,6 +76,46 @@ def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], factor: f
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = factor * optimizer.defaults["lr"]
+
+
+STATE = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "Muon": {"momentum_buffer"}}
+"""What each optimiser remembers of a parameter that it has moved."""
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as ``<parameter>.<name>`` tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
+
+
+def check_optimizer_state(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], source: str
+) -> None:
+    """Raise ValueError unless `load_optimizer_state` can take these tensors."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    wanted, found = STATE[type(optimizer).__name__], dict[int, set[str]]()
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        if not index.isdecimal() or int(index) >= len(parameters) or name not in wanted:
+            raise ValueError(f"{source} has a tensor {key!r} that the optimiser does not know")
+        shape = () if name == "step" else tuple(parameters[int(index)].shape)
+        if tuple(value.shape) != shape:
+            raise ValueError(
+                f"{source}: {key!r} has the shape {tuple(value.shape)} instead of {shape}"
+            )
+        found.setdefault(int(index), set()).add(name)
+    for index, names in found.items():
+        if names != wanted:
+            raise ValueError(f"{source} lacks the tensor '{index}.{min(wanted - names)}'")
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimizer_state`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def _ids(modules: Iterable[nn.Module]) -> set[int]:
@@ -112,3 +157,10 @@ class AveragedWeights:
         )
         for name in present.keys() - set(floats):
             self.state[name].copy_(present[name])
+
+    @torch.no_grad()
+    def replace(self, module: nn.Module, numbers: Mapping[str, Tensor]) -> None:
+        """Take some numbers of the module over as they are: by tensor name, bool masks."""
+        present = module.state_dict()
+        for name, mask in numbers.items():
+            self.state[name][mask] = present[name][mask]

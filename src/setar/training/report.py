@@ -1,16 +1,35 @@
 """What a run says while it goes on: a bar, ``metrics.jsonl``, TensorBoard."""
 
 import json
-import math
 import os
-from contextlib import ExitStack
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from torch import Tensor
 from tqdm import tqdm
 
+from setar import durable
 from setar.run_folder import METRICS
+
+SHOWN = ("loss", "psnr", "usage", "heldout_loss", "heldout_psnr")
+"""Figures that are shown beside the steps; the others are in the log."""
+
+
+def say(text: str) -> None:
+    """A line on the console; one that is gone does not end a training."""
+    with suppress(OSError, ValueError):
+        tqdm.write(text)
+        sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """A line on standard error, of something that does not end the training."""
+    with suppress(OSError, ValueError):
+        tqdm.write(f"setar: {text}", file=sys.stderr)
 
 
 class Report:
@@ -21,31 +40,22 @@ class Report:
         start: the step it begins or goes on after; what was logged later is cut.
         steps: its last step.
         batch_size: images per step.
-
-    Raises:
-        ImportError: TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, start: int, steps: int, batch_size: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ImportError("training needs TensorBoard: pip install setar[train]") from error
         self.steps, self.batch_size = steps, batch_size
-        self.log = _open_log(folder / METRICS, start)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self.log = open_log(folder / METRICS, start)
+        self.curves = Curves(folder / "tensorboard", start)
         # A bar on a terminal (disable=None); `write` prints lines where there is none.
         self.bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, disable=None)
 
     def __enter__(self) -> "Report":
-        with ExitStack() as stack:
-            for part in (self.bar, self.log, self.board):
-                stack.enter_context(part)
-            self.parts = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.parts.__exit__(*error)
+        self.bar.close()
+        self.curves.close()
+        self.log.close()
 
     def write(self, step: int, seconds: float, speed: float, values: dict[str, float]) -> None:
         """The scalars of a step, after so many seconds, at ``speed`` images per second."""
@@ -53,35 +63,109 @@ class Report:
         self.log.write(json.dumps(line) + "\n")
         self.log.flush()
         for name, value in values.items():
-            self.board.add_scalar(name, value, step)
-        shown = {k: f"{v:.3g}" for k, v in values.items() if k in ("loss", "psnr", "usage")}
+            self.curves.add(lambda board, n=name, v=value: board.add_scalar(n, v, step))
+        shown = {k: f"{v:.3g}" for k, v in values.items() if k in SHOWN}
         shown["images/s"] = f"{speed:.0f}"
         if self.bar.disable:
             words = ", ".join(f"{name} {value}" for name, value in shown.items())
             left = (self.steps - step) * self.batch_size / speed
-            print(f"step {step} of {self.steps}, {left:.0f} s left: {words}", flush=True)
+            say(f"step {step} of {self.steps}, {left:.0f} s left: {words}")
         else:
             self.bar.set_postfix(shown, refresh=False)
 
     def draw(self, step: int, picture: Tensor) -> None:
         """A picture uint8 ``[3, H, W]`` for TensorBoard."""
-        self.board.add_image("samples", picture, step)
+        self.curves.add(lambda board: board.add_image("samples", picture, step))
+
+    def flush(self) -> None:
+        """Let what was logged reach the disk: a checkpoint must not know more than the log."""
+        self.log.flush()
+        durable.flush(Path(self.log.name))
+        self.curves.add(lambda board: board.flush())
 
 
-def _open_log(file: Path, step: int) -> TextIO:
-    """``metrics.jsonl``, a JSON object per logged step; what a resumed run will repeat is cut."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    kept = "".join(f"{line}\n" for line in lines if _step_of(line) <= step)
-    beside = file.with_name(f".{file.name}.partial")
-    beside.write_text(kept, encoding="utf-8")
-    os.replace(beside, file)
-    return file.open("a", encoding="utf-8")
+class Curves:
+    """TensorBoard, as long as it works: a training goes on without it, and says so once."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self.board: Any = None
+        self._hook = threading.excepthook
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            say("no curves, for TensorBoard is not installed (pip install setar[train])")
+            return
+        # Its writer is a thread, whose error comes to `add` too: one line is enough.
+        threading.excepthook = self._quiet
+        try:
+            self.board = SummaryWriter(str(folder), purge_step=start + 1)
+        except Exception as error:
+            self._end(error)
+
+    def add(self, write: Callable[[Any], Any]) -> None:
+        """Let TensorBoard write something."""
+        if self.board is None:
+            return
+        try:
+            write(self.board)
+        except Exception as error:  # of any kind: it is whatever ended the writer's thread
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        self.board = None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        warn(f"no curves in TensorBoard from here on: {reason}")
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.add(lambda board: board.close())
+        threading.excepthook = self._hook
+
+    def _quiet(self, args: Any) -> None:
+        if type(args.thread).__module__.split(".")[0] != "tensorboard":
+            self._hook(args)
 
 
-def _step_of(line: str) -> float:
-    """The step of a line of the log; a line that a crash cut off belongs to no step."""
+def open_log(file: Path, step: int) -> TextIO:
+    """``metrics.jsonl``, a JSON object per logged step; what a resumed run will repeat is cut.
+
+    One that cannot be read, or has other lines too, is kept under another name.
+    """
+    content, trouble = _read(file)
+    lines = [line for line in content.split(b"\n") if line.strip()]
+    steps = [_step_of(line) for line in lines]
+    if None in steps[:-1]:  # the last one may have been cut off with its process
+        trouble = f"its line {steps.index(None) + 1} is none of the log"
+    kept = [
+        line.decode()
+        for line, of in zip(lines, steps, strict=True)
+        if of is not None and of <= step
+    ]
+    if trouble:
+        aside = durable.set_aside(file)
+        warn(f"{file}: {trouble}; it is kept as {aside.name}, the log goes on with what is good")
+    text = "".join(f"{line}\n" for line in kept)
+    if trouble or text.encode() != content:
+        durable.write_text(file, text)
+    return file.open("a", encoding="utf-8", newline="\n")
+
+
+def _read(file: Path) -> tuple[bytes, str]:
+    """The content of a file, and what is wrong with the file."""
+    if not os.path.lexists(file):
+        return b"", ""
+    if not file.is_file():
+        return b"", "it is no file"
     try:
-        return json.loads(line)["step"]
-    except (ValueError, TypeError, KeyError):
-        return math.inf
+        return file.read_bytes(), "" if os.access(file, os.W_OK) else "it cannot be written"
+    except OSError as error:
+        return b"", f"it cannot be read ({error.strerror})"
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a line of the log; None if it is no such line."""
+    try:
+        step = json.loads(line.decode())["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return step if type(step) is int else None

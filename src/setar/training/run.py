@@ -1,6 +1,7 @@
 """`setar.train`: a run from its settings to its last checkpoint."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,16 @@ from typing import Any
 import torch
 
 from setar.config import build, read_toml, table
+from setar.durable import write_text
 from setar.registry import did_you_mean, load_plugins, quoted, require_plugins
-from setar.run_folder import SETTINGS, checkpoints
+from setar.run_folder import SETTINGS, checkpoint_folder, step_folders, sweep
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
+from setar.training.identity import different
+from setar.training.lock import locked
 from setar.training.loop import Trainer
+from setar.training.report import say
+from setar.training.survey import list_left_out
 from setar.training.tokenizer import TokenizerRun
 
 Run = TokenizerRun | GeneratorRun
@@ -21,8 +27,22 @@ Run = TokenizerRun | GeneratorRun
 RUNS: dict[str, type[Run]] = {"tokenizer": TokenizerRun, "generator": GeneratorRun}
 """The kinds of runs by their ``task``."""
 
-FREE = {"steps", "log_every", "sample_every", "checkpoint_every", "keep", "device", "compile"}
-"""Keys of ``loop`` that a resumed run may change; the others would make it another run."""
+FREE = {
+    "loop": {"steps", "log_every", "sample_every", "checkpoint_every", "keep", "device", "compile"},
+    "data": {"skip_broken"},
+}
+"""Settings that a resumed run may change without a word, by their table."""
+
+SAID = {
+    "loop": {"precision"},
+    "optimizer": {"learning_rate", "muon_rate", "clip", "weight_decay"}
+    | {"schedule", "warmup_steps", "final_rate"},
+    "sampling": {"recipe", "guidance", "settings"},
+}
+"""Those of which a line is said: what helps a run that diverged, and how pictures are drawn."""
+
+BY_CHECKPOINT = ("model", "tokenizer")
+"""Tables that are compared with what the checkpoint holds (`setar.training.identity`)."""
 
 
 def train(run: Run | Mapping[str, Any], folder: str | Path, resume: bool = False) -> Path:
@@ -38,18 +58,24 @@ def train(run: Run | Mapping[str, Any], folder: str | Path, resume: bool = False
         resume: go on from the newest checkpoint; without one, start. A finished run is left as it
             is.
 
+    Ctrl-C, SIGTERM and SIGHUP end it after the present step, which is saved; a second one at once.
+
     Returns:
         The newest checkpoint. It is a model folder; ``folder`` stands for it wherever a model or a
         tokenizer is named.
 
     Raises:
-        ValueError: a setting is wrong, the folder has a run that is not to be resumed or that was
-            started with other settings, or its checkpoint is damaged.
-        FloatingPointError: a loss or gradient is not finite.
+        ValueError: a setting is wrong, the folder has a run that is not to be resumed, that goes on
+            in another process or that was started with other settings, or all of its checkpoints
+            are damaged.
+        FloatingPointError: a loss, gradient or weight is not finite.
+        OSError: something cannot be written; the disk is full, for example.
+        KeyboardInterrupt, SystemExit: it was stopped.
     """
     run = make_run(run, "settings") if isinstance(run, Mapping) else run
-    open_run(run, Path(folder), resume).run()
-    return checkpoints(folder)[-1]
+    trainer = open_run(run, Path(folder), resume)
+    trainer.run()
+    return checkpoint_folder(Path(folder), trainer.step)
 
 
 def read_run(path: Path, overrides: list[str]) -> Run:
@@ -96,47 +122,91 @@ def open_run(run: Run, folder: Path, resume: bool = False) -> Trainer:
 
     Everything random in it follows from the config's seed.
     """
-    if checkpoints(folder) and not resume:
-        raise ValueError(
-            f"{folder} has checkpoints already: resume it (--resume), or choose another (--out)"
-        )
+    run = run.completed()
     folder.mkdir(parents=True, exist_ok=True)
     processes = join()
-    torch.manual_seed(run.loop.seed)
-    trainer = run.trainer(folder, processes)
-    if resume:
-        check_settings(run, folder)
-        trainer.resume()
-    processes.wait()  # until all have read the settings of before
-    if processes.first:
-        text = json.dumps(table(run), indent=2) + "\n"
-        (folder / SETTINGS).write_text(text, encoding="utf-8")
+    with locked(folder, processes.first):
+        if processes.first:
+            sweep(folder)
+        processes.wait()
+        started = bool(step_folders(folder))
+        if started and not resume:
+            raise ValueError(
+                f"{folder} has checkpoints already: resume it (--resume), or choose another (--out)"
+            )
+        changes = check_settings(run, folder) if resume else []
+        torch.manual_seed(run.loop.seed)
+        trainer = run.trainer(folder, processes)
+        if started:
+            trainer.resume()
+        processes.wait()  # until all have read the settings of before
+        if processes.first and trainer.step < run.loop.steps:
+            if started:
+                say(f"{folder} goes on from step {trainer.step}")
+            for change in changes:
+                say(f"{change} from step {trainer.step} on")
+            _remember(run, folder)
+            list_left_out(trainer.left_out, folder)
     return trainer
 
 
-def check_settings(run: Run, folder: Path) -> None:
-    """Raise ValueError if a run in ``folder`` was started with settings that differ from these."""
-    file = folder / SETTINGS
-    if not file.is_file():
-        return
-    # Through `make_run`, so that a setting that came later has its default.
+def check_settings(run: Run, folder: Path) -> list[str]:
+    """Compare the settings with those that the run in ``folder`` was started with.
+
+    What the checkpoint holds is not compared here.
+
+    Returns:
+        What is said of each change that is worth a line.
+
+    Raises:
+        ValueError: one differs that may not, or ``settings.json`` cannot be read.
+    """
+    if not os.path.lexists(folder / SETTINGS):
+        return []
+    before, now = _settings(_read_settings(folder / SETTINGS)), _settings(run)
+    changes = []
+    for key in sorted(before.keys() | now.keys()):
+        was, is_ = before.get(key), now.get(key)
+        words = key.split(".")
+        if was == is_ or words[0] in BY_CHECKPOINT or _is_in(FREE, words):
+            continue
+        if not _is_in(SAID, words):
+            raise ValueError(different(folder, key, was, is_))
+        changes.append(f"{key}: {was} -> {is_}")
+    return changes
+
+
+def _is_in(tables: Mapping[str, set[str]], words: list[str]) -> bool:
+    return len(words) > 1 and words[1] in tables.get(words[0], ())
+
+
+def _read_settings(file: Path) -> Run:
+    """The settings in a file; a setting that came later than the file has its default."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} must hold a JSON object")
-    started = make_run(values, str(file), load=False)
-    before, now = _flat(table(started)), _flat(table(run))
-    for settings in (before, now):  # a plugin is known by its file's name, wherever that lies
-        settings["plugins"] = [Path(name).name for name in settings["plugins"]]
-    free = {f"loop.{key}" for key in FREE}
-    for key in sorted((before.keys() | now.keys()) - free):
-        if before.get(key) != now.get(key):
-            raise ValueError(
-                f"{folder} was started with {key} = {before.get(key)!r}, not {now.get(key)!r}: "
-                "resume it as it was, or choose another --out"
-            )
+        if not isinstance(values, dict):
+            raise ValueError("it must hold a JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise ValueError(
+            f"{file} is damaged ({reason}): delete it, and --resume goes on with the settings that "
+            "are given now"
+        ) from error
+    return make_run(values, str(file), load=False).completed()
+
+
+def _remember(run: Run, folder: Path) -> None:
+    """Write the settings of a run if they are not there yet, or others."""
+    file, text = folder / SETTINGS, json.dumps(table(run), indent=2) + "\n"
+    if not file.is_file() or file.read_bytes() != text.encode():
+        write_text(file, text)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """The settings of a run by keys such as ``loop.steps``."""
+    settings = _flat(table(run))
+    # A plugin is known by its file's name, wherever that lies.
+    return settings | {"plugins": [Path(name).name for name in settings["plugins"]]}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Training a tokenizer: what a config says, what is minimised, and how both meet."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from setar.pictures.reconstructions import reconstruction_rows
 from setar.pretrained import describe_tokenizer
 from setar.registry import quoted
 from setar.tokenizers.autoencoder import psnr
-from setar.tokenizers.base import TOKENIZERS, Tokenizer, to_float
+from setar.tokenizers.base import BATCH, TOKENIZERS, Tokenizer, to_float
 from setar.tokenizers.losses import (
     FeatureMaps,
     PatchDiscriminator,
@@ -27,8 +27,10 @@ from setar.tokenizers.losses import (
     perceptual_loss,
     pixel_loss,
 )
+from setar.training import facts
 from setar.training.data import DataConfig
 from setar.training.distributed import ALONE, Processes
+from setar.training.heldout import measured
 from setar.training.loop import Exported, LoopConfig, Metrics, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
 
@@ -47,6 +49,9 @@ class TokenizerConfig:
     """``vqgan``, LlamaGen's; or ``multiscale``, the tokenizer of a VAR."""
     shape: Any
     """Every other key of the table is a field of it."""
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+    """Fields that the table does not say and that follow from the size of the images, such as the
+    scales of a multi-scale tokenizer."""
 
     @classmethod
     def from_table(cls, value: Any, where: str) -> "TokenizerConfig":
@@ -59,11 +64,21 @@ class TokenizerConfig:
             kind = TOKENIZERS.find(family)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-        return cls(family, build(kind.Config, values, where))
+        left_out = tuple(key for key in kind.FOLLOWS if key not in values)
+        return cls(family, build(kind.Config, values, where), left_out)
+
+    def completed(self, height: int, width: int) -> "TokenizerConfig":
+        """The same with what was left out, for images of so many pixels; ValueError if none is."""
+        if not self.left_out:
+            return self
+        return TokenizerConfig(
+            self.family, TOKENIZERS.find(self.family).fitted(self.shape, height, width)
+        )
 
     def to_table(self) -> dict[str, Any]:
         """The inverse of `from_table`."""
-        return {"family": self.family, **table(self.shape)}
+        fields = {k: v for k, v in table(self.shape).items() if k not in self.left_out}
+        return {"family": self.family, **fields}
 
     def create(self) -> Tokenizer:
         """A freshly initialised tokenizer; ValueError if there is nothing to train."""
@@ -113,29 +128,56 @@ class TokenizerRun:
     plugins: tuple[str, ...] = ()
     """Python files with things of your own, beside the config or in the working directory."""
 
+    def completed(self) -> "TokenizerRun":
+        """The same with all that was left out: it follows from the images; ValueError if not."""
+        run = replace(self, data=self.data.sized())
+        if not self.tokenizer.left_out:
+            return run
+        return replace(run, tokenizer=self.tokenizer.completed(*run.data.size()))
+
     def trainer(self, folder: Path, processes: Processes) -> Trainer:
-        """The trainer of this run; ValueError if its parts do not fit."""
+        """The trainer of this run, which is complete; ValueError if its parts do not fit."""
         if self.loop.compile:
             raise ValueError("`loop.compile` is for generators; leave it out for a tokenizer")
         data, device = self.data.open(), self.loop.resolve_device()
-        model, shown = self.tokenizer.create().to(device), data.shown(SHOWN)
-        model.grid(*shown.shape[-2:])
-        side, smallest = min(shown.shape[-2:]), 3 * 2**self.loss.critic_layers
+        size = self.data.size(data)
+        model = self.tokenizer.create().to(device)
+        grid = self._grid(model, size)
+        side, smallest = min(size), 3 * 2**self.loss.critic_layers
         if self.loss.adversarial and side < smallest:
             raise ValueError(
                 f"a critic of `critic_layers` (={self.loss.critic_layers}) needs images of at "
                 f"least {smallest} pixels a side; these have {side}"
             )
         maps = perceptual_maps(device) if self.loss.perceptual else None
-        objective = TokenizerObjective(model, self.data.images(data), self.loss, maps, processes)
+        data, found = self.data.prepare(data, folder, processes.first)
+        images, shown, some = self.data.images(data), data.shown(SHOWN), measured(data)
+        objective = TokenizerObjective(
+            model, images, self.loss, maps, processes, some.images if some else None
+        )
 
         def export(weights: Mapping[str, Tensor]) -> Exported:
-            return describe_tokenizer(model), {"tokenizer": dict(weights)}
+            return describe_tokenizer(model, size), {"tokenizer": dict(weights)}
 
         def show(module: Tokenizer, step: int) -> Tensor:
             return reconstruction_rows(module, shown)
 
-        return Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
+        trainer = Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
+        trainer.left_out = found.broken if found else {}
+        trainer.facts = [
+            *facts.of_data(self.data, data, found),
+            facts.of_tokens(model, grid),
+            facts.of_model(model, f"{self.tokenizer.family} tokenizer"),
+        ]
+        return trainer
+
+    def _grid(self, model: Tokenizer, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of an image's tokens; ValueError, saying what to do, if it has none."""
+        try:
+            return model.grid(*size)
+        except ValueError as error:
+            hint = " (`data.image_size` is the size of the images)" * self.data.of_a_folder
+            raise ValueError(f"{error}{hint}") from error
 
 
 def perceptual_maps(device: torch.device) -> FeatureMaps:
@@ -153,6 +195,7 @@ class TokenizerObjective(Objective):
         config: weights.
         feature_maps: network of the perceptual loss; needed if its weight is above 0.
         processes: those that train together.
+        heldout: images that are never trained on, and measured on the way.
     """
 
     def __init__(
@@ -162,15 +205,18 @@ class TokenizerObjective(Objective):
         config: TokenizerLossConfig,
         feature_maps: FeatureMaps | None = None,
         processes: Processes = ALONE,
+        heldout: Images | None = None,
     ) -> None:
         assert model.quantizer is not None
         super().__init__({"model": model}, len(images))
         self.model, self.quantizer, self.images = model, model.quantizer, images
         self.config, self.feature_maps, self.processes = config, feature_maps, processes
+        self.heldout = heldout
         if config.adversarial:
             critic = PatchDiscriminator(config.critic_channels, config.critic_layers)
             self.networks["critic"] = critic.to(self.device)
         self.last_used = torch.full((self.quantizer.scale_count, model.vocabulary), NEVER)
+        self.revived: dict[str, Tensor] = {}
 
     def losses(self, items: Tensor, step: int) -> Step:
         """The tokenizer's loss and, from its first step on, the critic's on the same batch."""
@@ -202,6 +248,22 @@ class TokenizerObjective(Objective):
         finish = partial(self.revive, step, features.detach())
         return Step({"model": loss + pull, **found}, metrics, finish)
 
+    @torch.no_grad()
+    def validate(self) -> Mapping[str, float]:
+        """Losses of pixels and codebook, and PSNR in dB, of the held-out images."""
+        if self.heldout is None:
+            return {}
+        loss = decibels = 0.0
+        for items in torch.arange(len(self.heldout)).split(BATCH):
+            originals = to_float(self.heldout[items]).to(self.device)
+            quantized = self.quantizer(self.model.features(originals))
+            images = self.model.picture(quantized.vectors).float()
+            pull = quantized.codebook_loss + self.config.commitment * quantized.commitment_loss
+            loss += len(items) * (pixel_loss(images, originals) + pull).item()
+            decibels += psnr(images, originals).sum().item()
+        count = len(self.heldout)
+        return {"heldout_loss": loss / count, "heldout_psnr": decibels / count}
+
     def usage(self, step: int, window: int = 100) -> dict[str, float]:
         """Share of the codebook that some image of the last ``window`` steps used.
 
@@ -220,9 +282,16 @@ class TokenizerObjective(Objective):
         every = self.config.revive_every
         if not every or (step + 1) % every:
             return
+        before = {k: v.clone() for k, v in self.model.state_dict().items()}
         dead = (self.last_used.amax(0) <= step - every).nonzero().flatten()
         self.quantizer.restart(dead, features)
         self.processes.copy_first(self.quantizer.state_dict().values())
+        self.revived = {k: v != before[k] for k, v in self.model.state_dict().items()}
+
+    def replaced(self) -> dict[str, Tensor]:
+        """What `revive` changed in this step, once."""
+        revived, self.revived = self.revived, {}
+        return revived
 
     def state(self) -> dict[str, Tensor]:
         """When each scale last used each code."""

@@ -1,0 +1,126 @@
+"""What a training says of itself before its first step, in a few lines."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from setar.data.base import Dataset
+from setar.recipes.recipe import Recipe
+from setar.tokenizers.base import Tokenizer
+from setar.training.data import DataConfig
+from setar.training.report import say
+from setar.training.survey import Survey
+
+if TYPE_CHECKING:
+    from setar.training.loop import LoopConfig
+
+Fact = tuple[str, str]
+"""What is told, in a word or two, and what there is to tell."""
+
+SHOWN = 5
+"""Names that are listed before the others are only counted."""
+
+UNEVEN = 5
+"""How often the largest class has the images of the smallest before that is said."""
+
+
+def tell(facts: Iterable[Fact]) -> None:
+    """Facts on the console, a line each."""
+    for name, text in facts:
+        say(f"  {name:<10}{text}")
+
+
+def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fact]:
+    """Images, classes and size; what of a folder was left out, and what looks odd."""
+    height, width = config.size(data)
+    counts = torch.bincount(data.labels, minlength=len(data.classes))
+    fewest, most = int(counts.min()), int(counts.max())
+    each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    classes = f"{len(data.classes)} classes, {each} images each"
+    if len(data.classes) == 1:
+        classes = f"one class, {data.classes[0]}"
+    flips = ", and their mirror images" if config.flips else ""
+    key = ", data.image_size" if config.of_a_folder else ""
+    facts = [("images", f"{len(data)}{flips}; {classes}; {height}x{width} pixels{key}")]
+    facts.append(("held out", _held_out(config, data)))
+    facts += [("left out", text) for text in _left_out(data, found)]
+    if found is not None:
+        facts += [("note", text) for text in _oddities(found, f"{height}x{width}")]
+    if most >= UNEVEN * max(1, fewest) and not config.balance:
+        facts.append(("note", "uneven classes; data.balance = 1 shows a generator each as often"))
+    return facts
+
+
+def _held_out(config: DataConfig, data: Dataset) -> str:
+    if data.heldout is not None:
+        own = "" if config.heldout else "; they come with the data set"
+        return f"{len(data.heldout)} images, never trained on{own}"
+    if config.heldout:
+        return f"none: a share of {config.heldout:g} of so few images came to nothing"
+    return "none; data.heldout = 0.1 holds out a tenth, to measure on"
+
+
+def _left_out(data: Dataset, found: Survey | None) -> list[str]:
+    texts = []
+    if data.left_out:
+        kinds = [f"{count} {ending or 'without'}" for ending, count in data.left_out.items()]
+        files = _count(sum(data.left_out.values()), "file")
+        texts.append(f"{files} without a picture's ending ({_some(kinds)})")
+    if data.empty:
+        texts.append(f"folders without a picture ({_some(data.empty)})")
+    if found is not None and found.broken:
+        files, paths = _count(len(found.broken), "file"), _some(list(found.broken))
+        texts.append(f"{files} that cannot be read ({paths}), see left-out.txt")
+    return texts
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _oddities(found: Survey, size: str) -> list[str]:
+    notes = []
+    if found.small:
+        notes.append(f"{found.small} of the images smaller than {size}, so enlarged")
+    others = {mode: count for mode, count in found.modes.items() if mode != "RGB"}
+    if others:
+        modes = _some([f"{count} {mode}" for mode, count in sorted(others.items())])
+        notes.append(f"images that are not RGB are made so, transparent ones on white ({modes})")
+    return notes
+
+
+def of_tokens(tokenizer: Tokenizer, grid: tuple[int, int], recipe: Recipe | None = None) -> Fact:
+    """Grid, vocabulary and, of a generator, sets."""
+    count, shape = math.prod(grid), f"{grid[0]}x{grid[1]}"
+    if tokenizer.scales is not None:
+        ends = [f"{rows}x{columns}" for rows, columns in tokenizer.scales]
+        shape = f"{len(ends)} scales, {ends[0]} to {ends[-1]}"
+    text = f"{count} ({shape}) of {tokenizer.vocabulary} codes"
+    if recipe is None:
+        return "tokens", text
+    return "tokens", f"{text}, in {recipe.set_count(grid)} sets: {recipe}"
+
+
+def of_model(module: nn.Module, kind: str) -> Fact:
+    """Family, preset and size."""
+    count = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return "model", f"{kind}, {count / 1e6:.2f} M parameters"
+
+
+def of_loop(loop: "LoopConfig", samples: int, step: int, device: torch.device) -> Fact:
+    """How long, on what, and what takes a while first."""
+    epochs = loop.steps * loop.batch_size / samples
+    steps = (
+        f"steps {step} to {loop.steps}" if step else f"{loop.steps} step{'s' * (loop.steps > 1)}"
+    )
+    text = f"{steps} of {loop.batch_size} images, {epochs:.3g} epochs, on "
+    compiling = "; compiling first, about a minute" if loop.compile else ""
+    return "training", f"{text}{device} in {loop.precision_on(device)}{compiling}"

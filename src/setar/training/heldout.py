@@ -1,0 +1,94 @@
+"""Pictures that are held out of a training, and what a generator makes of them."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from setar.data.base import Dataset, spread
+from setar.data.images import ChosenImages
+from setar.models.base import Generator
+from setar.recipes.recipe import Recipe
+from setar.training.survey import chosen
+
+MEASURED = 1024
+"""Held-out pictures that are measured, at most; of more, some from all over the classes."""
+
+BATCH = 64
+"""Pictures that are measured at once."""
+
+
+def hold_out(data: Dataset, share: float) -> Dataset:
+    """The data set with a share of its pictures held out, but at least one of each class left.
+
+    Which they are follows from a hash of each picture's path, or of its number where it has none:
+    pictures that are added later change nothing for the others.
+    """
+    keys = data.paths or [str(index) for index in range(len(data))]
+    places = torch.tensor([_place(key) for key in keys], dtype=torch.float64)
+    held = places < share
+    for label in range(len(data.classes)):
+        own = (data.labels == label).nonzero().flatten()
+        if len(own) and held[own].all():
+            held[own[places[own].argmax()]] = False
+    if not held.any():
+        return data
+    away = held.nonzero().flatten()
+    kept = chosen(data, (~held).nonzero().flatten())
+    return replace(kept, heldout=ChosenImages(data.images, away), heldout_labels=data.labels[away])
+
+
+def _place(key: str) -> float:
+    """A number in 0..1 that follows from a text, evenly spread over all texts."""
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def measured(data: Dataset) -> Dataset | None:
+    """The held-out pictures that are measured, as a data set; None if there are none.
+
+    Their labels mean nothing unless the data set has `heldout_labels`.
+    """
+    if data.heldout is None:
+        return None
+    labels = data.heldout_labels
+    if labels is None:
+        labels = torch.zeros(len(data.heldout), dtype=torch.int64)
+    items = spread(labels, MEASURED)
+    return Dataset(ChosenImages(data.heldout, items), labels[items], data.classes)
+
+
+@dataclass(eq=False)
+class HeldOutCodes:
+    """The codes of held-out pictures, and the loss on them.
+
+    It is always measured in the same way, whatever the step: the same plans, nothing dropped, no
+    mistakes.
+    """
+
+    codes: Tensor
+    """int64 ``[n, N]``."""
+    labels: Tensor
+    """int64 ``[n]``."""
+    recipe: Recipe
+    """Orders and sets: those of the training."""
+
+    @torch.no_grad()
+    def measure(self, model: Generator, device: torch.device) -> Mapping[str, float]:
+        """Mean negative log-likelihood in nats per supervised token, ``heldout_loss``."""
+        generator = torch.Generator().manual_seed(0)
+        total = counted = 0.0
+        for codes, labels in zip(self.codes.split(BATCH), self.labels.split(BATCH), strict=True):
+            plan = self.recipe.plan(model.config.grid, len(codes), generator).to(device)
+            targets = codes.to(device).gather(1, plan.order)
+            logits = model(codes.to(device), labels.to(device), plan)
+            losses = F.cross_entropy(
+                logits.float().flatten(0, 1), targets.flatten(), reduction="none"
+            )
+            supervised = plan.supervised.flatten()
+            total += losses[supervised].sum().item()
+            counted += supervised.sum().item()
+        return {"heldout_loss": total / max(counted, 1)}

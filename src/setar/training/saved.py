@@ -1,0 +1,92 @@
+"""What a checkpoint holds for a run to go on: written beside the model, checked before it is used.
+
+``progress.json`` has the numbers; parts called ``train-...`` have the tensors.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from setar import checkpoint
+from setar.checkpoint import MANIFEST
+from setar.config import build
+from setar.run_folder import step_of
+
+PROGRESS = "progress.json"
+
+Parts = dict[str, dict[str, Tensor]]
+"""Part name to state dict."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    step: int
+    seconds: float
+    averaged: int
+    """Updates of the averaged weights."""
+    samples: int = 0
+    """Number of training items; 0 is not known."""
+
+    def __post_init__(self) -> None:
+        if min(self.step, self.seconds, self.averaged, self.samples) < 0:
+            raise ValueError("a number is negative")
+
+    def text(self) -> str:
+        """The content of ``progress.json``."""
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> "Progress":
+        """That of a checkpoint; ValueError if it is nonsense."""
+        file = folder / PROGRESS
+        progress = build(cls, checkpoint.read_json(file), str(file))
+        if progress.step != step_of(folder):
+            raise ValueError(f"{file} is of the step {progress.step}")
+        return progress
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds, undamaged."""
+
+    folder: Path
+    progress: Progress
+    parts: Parts
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a checkpoint, all of whose files are as they were written.
+
+    Raises:
+        ValueError: one is damaged or missing.
+    """
+    try:
+        return checkpoint.verify(folder)
+    except OSError as error:
+        raise ValueError(f"cannot read {folder}: {error.strerror}") from error
+
+
+def read_part(folder: Path, part: str) -> dict[str, Tensor]:
+    """A part of such a checkpoint; ValueError if it is missing or not finite."""
+    file = f"{part}.safetensors"
+    if file not in checkpoint.read_json(folder / MANIFEST)["sha256"]:
+        raise ValueError(f"{folder / MANIFEST} does not list {file}")
+    state = checkpoint.load_tensors(folder, part)
+    if bad := not_finite(state):
+        raise ValueError(f"`{bad}` of {folder / file} is not finite")
+    return state
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with a number that is not finite; None if all are."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return name
+    return None

@@ -1,0 +1,155 @@
+"""What the files of a data set are like: all of them are read once, before the first step.
+
+A file that cannot be read would otherwise end a training in the middle, and every time anew. Only
+decoding finds those that were cut off, so a picture costs as much here as in a batch.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from setar.data.base import Dataset
+from setar.data.decoding import opened
+from setar.data.images import ChosenImages, Images
+from setar.durable import write_text
+from setar.run_folder import LEFT_OUT, checkpoints
+from setar.training.report import say
+
+BATCH = 64
+"""Files that are read at once."""
+
+LISTED = 10
+"""Files that cannot be read and are listed before a training is refused."""
+
+
+@dataclass
+class Survey:
+    """What was found in the files of a data set."""
+
+    broken: dict[str, str] = field(default_factory=dict)
+    """Why a file cannot be read, by its path below the folder."""
+    small: int = 0
+    """Pictures that are enlarged, since they are smaller than the size that is trained on."""
+    modes: Counter[str] = field(default_factory=Counter)
+    """How many pictures are of each of Pillow's modes: ``RGB``, ``RGBA``, ``L`` and others."""
+
+
+def survey(data: Dataset, folder: Path, size: tuple[int, int], progress: bool = False) -> Survey:
+    """Read every file of a data set once.
+
+    Args:
+        data: with `paths` below ``folder``.
+        folder: that of the pictures.
+        size: height and width of the crops in pixels.
+        progress: show a bar.
+    """
+    found = Survey()
+    with tqdm(total=len(data), desc="reading", unit="image", disable=not progress) as bar:
+        for items in torch.arange(len(data)).split(BATCH):
+            found.broken |= _broken(data.images, items.tolist(), data.paths)
+            bar.update(len(items))
+    for path in data.paths:
+        if path not in found.broken:
+            width, height, mode = _header(folder / path)
+            found.small += width < size[1] or height < size[0]
+            found.modes[mode] += 1
+    return found
+
+
+def _broken(images: Images, items: list[int], paths: Sequence[str]) -> dict[str, str]:
+    """Why some of the pictures with these indices cannot be read, by their path."""
+    try:
+        images[torch.tensor(items)]
+    except ValueError as error:
+        if len(items) == 1:
+            return {paths[items[0]]: str(error)}
+        parts = [_broken(images, [item], paths) for item in items]
+        return {path: cause for part in parts for path, cause in part.items()}
+    return {}
+
+
+def _header(file: Path) -> tuple[int, int, str]:
+    """Width, height and mode of a picture that can be read."""
+    with opened(file) as image:
+        return *image.size, image.mode
+
+
+def readable(data: Dataset, found: Survey, skip: bool, run: Path, speak: bool = True) -> Dataset:
+    """The data set without the files that cannot be read.
+
+    A run that goes on also leaves out what it left out at its start, so that it stays the same run
+    when such a file was mended.
+
+    Args:
+        data: all of it.
+        found: the files that cannot be read; gets those of before.
+        skip: leave them out.
+        run: folder of the run.
+        speak: list such files, before they are refused.
+
+    Raises:
+        ValueError: there are such files and they are not to be skipped, or nothing is left of a
+            class.
+    """
+    if found.broken and not skip:
+        causes = list(found.broken.values())
+        if speak and len(causes) > 1:
+            say("\n".join([*causes[:LISTED], *["..."] * (len(causes) > LISTED)]))
+        raise ValueError(
+            f"{len(causes)} of {len(data)} pictures cannot be read (mend or remove them; "
+            f"data.skip_broken = true leaves them out): {causes[0]}"
+        )
+    if skip and checkpoints(run):
+        found.broken = {**left_out_before(run, data.paths), **found.broken}
+    if not found.broken:
+        return data
+    kept = torch.tensor([i for i, path in enumerate(data.paths) if path not in found.broken])
+    counts = torch.bincount(data.labels[kept.long()], minlength=len(data.classes)).tolist()
+    for name, count in zip(data.classes, counts, strict=True):
+        if not count:
+            raise ValueError(f"no picture of the class {name!r} can be read: remove its folder")
+    return chosen(data, kept)
+
+
+def chosen(data: Dataset, items: Tensor) -> Dataset:
+    """Some of a data set: what has the indices ``items`` ``[n]``, in this order."""
+
+    def some(values: Sequence) -> Sequence:
+        return [values[item] for item in items.tolist()] if values else values
+
+    changed = {
+        "images": ChosenImages(data.images, items),
+        "labels": data.labels[items],
+        **{name: some(getattr(data, name)) for name in ("names", "captions", "paths")},
+    }
+    kept = {field.name: getattr(data, field.name) for field in fields(Dataset)}
+    return Dataset(**{**kept, **changed})
+
+
+def list_left_out(broken: Mapping[str, str], run: Path) -> None:
+    """Write ``left-out.txt`` into a run's folder: a file a line, a tab, why; none if none is."""
+    if not broken:
+        (run / LEFT_OUT).unlink(missing_ok=True)
+        return
+    lines = [f"{_printable(path)}\t{_printable(cause)}\n" for path, cause in broken.items()]
+    write_text(run / LEFT_OUT, "".join(lines))
+
+
+def left_out_before(run: Path, paths: Sequence[str]) -> dict[str, str]:
+    """What ``left-out.txt`` of a run says of these files; nothing if there is none."""
+    try:
+        lines = (run / LEFT_OUT).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    causes = {path: cause for path, _, cause in (line.partition("\t") for line in lines)}
+    return {path: causes[_printable(path)] for path in paths if _printable(path) in causes}
+
+
+def _printable(text: str) -> str:
+    """The text in one line that any file and console takes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,98 @@
+"""What a training says of itself before its first step."""
+
+import pytest
+import torch
+from PIL import Image
+
+import setar
+import tiny_runs
+from setar.data.base import open_data
+from setar.recipes.recipe import Recipe
+from setar.run_folder import checkpoints
+from setar.tokenizers.base import TOKENIZERS
+from setar.tokenizers.multiscale import PRESETS, MultiScaleVQ
+from setar.training import facts
+from setar.training.data import DataConfig
+from setar.training.loop import LoopConfig
+from setar.training.survey import survey
+
+RUN = {
+    "task": "tokenizer",
+    "tokenizer": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "latent_channels": 8,
+                  "codebook_size": 16},
+    "loop": {"steps": 2, "batch_size": 4, "device": "cpu"},
+}  # fmt: skip
+
+
+def of(folder, **changes):
+    config = DataConfig(str(folder), **{"image_size": 16, **changes})
+    data = open_data(str(folder), config.image_size)
+    return facts.of_data(config, data, survey(data, folder, config.size()))
+
+
+def test_a_folder(tmp_path):
+    pictures = tiny_runs.save_pictures(tmp_path / "pictures", 13)
+    assert of(pictures) == [
+        ("images", "13; 2 classes, 6 to 7 images each; 16x16 pixels, data.image_size"),
+        ("held out", "none; data.heldout = 0.1 holds out a tenth, to measure on"),
+    ]
+
+
+def test_what_looks_odd_is_said(tmp_path):
+    pictures = tiny_runs.save_pictures(tmp_path / "pictures", 12, ["many"] * 11 + ["few"])
+    (pictures / "none").mkdir()
+    (pictures / "a.heic").write_text("")
+    Image.new("L", (8, 30)).save(pictures / "many/grey.png")
+    found = dict(of(pictures)[2:])
+    assert found.keys() == {"left out", "note"}
+    texts = [text for _, text in of(pictures)]
+    assert "1 file without a picture's ending (1 .heic)" in texts
+    assert "folders without a picture (none)" in texts
+    assert "1 of the images smaller than 16x16, so enlarged" in texts
+    assert "images that are not RGB are made so, transparent ones on white (1 L)" in texts
+    uneven = "uneven classes; data.balance = 1 shows a generator each as often"
+    assert uneven in texts
+    assert uneven not in [text for _, text in of(pictures, balance=0.5)]
+
+
+def test_one_class_is_said(tmp_path):
+    pictures = tiny_runs.save_pictures(tmp_path / "pictures", 3, ["cats"])
+    assert of(pictures, flips=True)[0][1].startswith("3, and their mirror images; one class, cats;")
+
+
+def test_how_long_and_on_what():
+    loop = LoopConfig(steps=30, batch_size=8, compile=True)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert facts.of_loop(loop, 60, 0, cpu) == (
+        "training",
+        "30 steps of 8 images, 4 epochs, on cpu in float32; compiling first, about a minute",
+    )
+    assert "steps 10 to 30 of 8 images" in facts.of_loop(loop, 60, 10, cpu)[1]
+    assert "cuda in bfloat16" in facts.of_loop(loop, 60, 0, gpu)[1]
+
+
+def test_a_run_says_it_once_and_a_finished_one_nothing(tmp_path, capsys):
+    pictures = tiny_runs.save_pictures(tmp_path / "pictures")
+    values = {**RUN, "data": {"source": str(pictures), "image_size": 16}}
+    setar.train(values, tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    names = [line[2:12].strip() for line in lines if line.startswith("  ")]
+    assert names == ["images", "held out", "tokens", "model", "training"]
+    assert "  tokens    64 (8x8) of 16 codes" in lines
+    assert max(map(len, lines)) < 120
+    setar.train(values, tmp_path / "run", resume=True)
+    assert capsys.readouterr().out == ""
+    assert checkpoints(tmp_path / "run")
+
+
+@pytest.mark.parametrize("family", ["vqgan", "pixels"])
+def test_tokens_and_sets(family):
+    kind = TOKENIZERS.find(family)
+    tokenizer = kind(kind.presets["tiny"])
+    text = f"64 (8x8) of {tokenizer.vocabulary} codes, in 16 sets: random-16-random"
+    assert facts.of_tokens(tokenizer, (8, 8), Recipe.parse("random-16-random")) == ("tokens", text)
+
+
+def test_scales():
+    text = "30 (4 scales, 1x1 to 4x4) of 32 codes"
+    assert facts.of_tokens(MultiScaleVQ(PRESETS["tiny"]), (1, 30)) == ("tokens", text)
