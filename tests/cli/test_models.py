@@ -17,6 +17,7 @@ def folder(tmp_path, monkeypatch):
         "tok": {"tokenizer": {}},
         "run/checkpoints/step-00000002": {"model": {}, "classes": ["old"]},
         "run/checkpoints/step-00000010": {"model": {}, "classes": ["new"]},
+        "run/checkpoints/step-00000010-best": {"model": {}, "classes": ["a copy of mine"]},
     }.items():
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "config.json").write_text(json.dumps(config))
