@@ -151,6 +151,8 @@ BEFORE_TORCH = [
     "sample --top-p 2",
     "sample --attention fully",
     "sample --schedule line",
+    "sample --recipe rndom-4-cosine",
+    "recipe random-4-cosin",
     "sample --classes dgo",
     "sample --out a.psd",
     "sample --animate a.png",
