@@ -41,6 +41,7 @@ def test_classes_of_what_lies_here(folder):
         ("photos", "photos is a folder of pictures, no model"),
         ("empty", "empty is no model folder"),
         ("file", "file is a file; a model is a folder"),
+        ("", "a model has a name"),
         ("emojo", "'emojo' does not exist: .*did you mean 'emoji'"),
         ("./none", "./none does not exist"),
         ("none/", "none/ does not exist"),

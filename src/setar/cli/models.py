@@ -62,6 +62,8 @@ def find_config(source: str) -> Path | None:
         ValueError: there is no such model.
     """
     folder = Path(source)
+    if not source.strip():
+        raise ValueError("a model has a name; this one is empty")
     if os.path.isfile(folder / "config.json"):
         return folder / "config.json"
     if os.path.isdir(folder / "checkpoints"):
