@@ -90,7 +90,7 @@ def lab():
     ],
 )
 def test_a_ramp_has_its_mean_in_any_mode(tmp_path, picture, name):
-    if name.endswith("avif") and "AVIF" not in decoding._formats():
+    if name.endswith("avif") and "AVIF" not in FORMATS:
         pytest.skip("this Pillow reads no AVIF")
     kind = {"jfif": "JPEG"}.get(name[2:])
     assert mean(saved(tmp_path / name, picture, format=kind)) == pytest.approx(127.3, abs=1)
@@ -147,7 +147,7 @@ def test_a_picture_of_many_bands_is_that_of_one(monkeypatch):
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_as_a_viewer_does(tmp_path, ending, orientation):
-    if ending == "avif" and "AVIF" not in decoding._formats():
+    if ending == "avif" and "AVIF" not in FORMATS:
         pytest.skip("this Pillow reads no AVIF")
     exif = Image.Exif()
     exif[decoding.ORIENTATION] = orientation
@@ -292,7 +292,7 @@ def test_threads_together_decode_no_more_than_the_limit(tmp_path, monkeypatch):
 @pytest.mark.parametrize("ending", ["png", "jpg", "gif", "webp", "bmp", "tif", "ppm", "avif"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
 def test_a_truncated_file_is_found_without_decoding_and_told(tmp_path, ending, part):
-    if ending == "avif" and "AVIF" not in decoding._formats():
+    if ending == "avif" and "AVIF" not in FORMATS:
         pytest.skip("this Pillow reads no AVIF")
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     file = saved(tmp_path / f"a.{ending}", Image.fromarray(pixels))

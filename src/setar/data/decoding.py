@@ -23,11 +23,17 @@ from PIL import Image, UnidentifiedImageError
 
 from setar.data.files import open_regular, shown
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names; AVIF from Pillow 11.3 on. Of moving and of several pictures, the first counts."""
+try:
+    from PIL.AvifImagePlugin import SUPPORTED as AVIF
+except ImportError:  # before Pillow 11.3
+    AVIF = False
+
+FORMATS = (*(["AVIF"] if AVIF else []), "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names; of moving and of several pictures, the first counts."""
 ENDINGS = {
-    *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
-    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    *((".avif",) if AVIF else ()),
+    *(".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
 """What the names of such files end in, in any case."""
 
@@ -96,7 +102,7 @@ def opened(file: Path) -> Iterator[Image.Image]:
             _silence_pillow()
             _check_size(*_webp_size(stream.read(30)), "WEBP")
             stream.seek(0)
-            with Image.open(stream, formats=_formats()) as image:
+            with Image.open(stream, formats=FORMATS) as image:
                 pixels = _check_size(*image.size, image.format or "")
                 _check_tiles(image)
                 with _decoding.room_for(pixels):
@@ -191,13 +197,6 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 # Before decoding.
 
 
-@cache
-def _formats() -> list[str]:
-    """Those of `FORMATS` that this Pillow has."""
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
-
-
 def _silence_pillow() -> None:
     """Keep Pillow's warnings off the console, and its own limit below ours out of the way."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -280,7 +279,7 @@ _decoding = _Decoding()
 def _cause(error: Exception, file: Path) -> str:
     """Why a picture cannot be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):
-        cause = f"it is empty, damaged, or none of {', '.join(_formats())}"
+        cause = f"it is empty, damaged, or none of {', '.join(FORMATS)}"
     elif isinstance(error, Image.DecompressionBombError):
         cause = f"it has more than the {max_pixels()} pixels that are allowed ({ALLOWING})"
     elif isinstance(error, MemoryError):
