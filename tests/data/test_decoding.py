@@ -66,6 +66,43 @@ def test_levels_of_files(tmp_path, content, expected):
     assert mean(tmp_path / "a.png") == pytest.approx(expected, abs=0.3)
 
 
+def tiff(bits, data, photometric=1, sample=1):
+    """An uncompressed TIFF file of 40x30 grey levels; ``photometric`` 0: the lowest is white."""
+    tags = {256: 40, 257: 30, 258: bits, 259: 1, 262: photometric, 273: 200, 277: 1, 278: 30}
+    tags |= {279: len(data), 339: sample}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries
+    return head.ljust(200, b"\0") + data
+
+
+def in_twelve_bits(levels):
+    pairs = (levels >> 4).astype(np.uint32).reshape(-1, 2)
+    first, second = pairs[:, 0], pairs[:, 1]
+    parts = [first >> 4, (first & 15) << 4 | second >> 8, second & 255]
+    return np.stack(parts, 1).astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff(16, RAMP.tobytes()),
+        tiff(16, (65535 - RAMP).tobytes(), photometric=0),
+        tiff(12, in_twelve_bits(RAMP)),
+        tiff(8, np.asarray(GREY).tobytes()),
+        tiff(8, (255 - np.asarray(GREY)).tobytes(), photometric=0),
+        tiff(32, (RAMP / 65535).astype("<f4").tobytes(), sample=3),
+        tiff(32, (1 - RAMP / 65535).astype("<f4").tobytes(), photometric=0, sample=3),
+        tiff(32, RAMP.astype("<i4").tobytes(), sample=2),
+    ],
+)
+def test_a_ramp_in_tiff_goes_from_black_to_white(tmp_path, content):
+    (tmp_path / "a.tif").write_bytes(content)
+    found = np.asarray(open_image(tmp_path / "a.tif"))
+    assert found[0, 0].tolist() == [0, 0, 0]
+    assert found[-1, -1].tolist() == [255, 255, 255]
+    assert np.abs(found[..., 0] - RAMP / 257).max() <= 1
+
+
 def lab():
     profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
     return ImageCms.profileToProfile(GREY.convert("RGB"), *profiles, outputMode="LAB")
@@ -123,6 +160,11 @@ def test_levels_that_mean_nothing_are_refused(level, kind):
         ValueError, match=r"\Aits grey levels must be from 0 to 65535, not [^\n]+\Z"
     ):
         to_rgb(Image.fromarray(array))
+
+
+def test_a_picture_without_pixels_is_refused():
+    with pytest.raises(ValueError, match="it has no pixels"):
+        to_rgb(Image.new("RGB", (0, 5)))
 
 
 @pytest.mark.parametrize("mode", ["La", "PA", "RGBa", "HSV", "1", "LA", "RGBX"])
