@@ -1,7 +1,9 @@
 """Pictures of every format and mode, upright, within limits; what cannot be read is one line."""
 
 import io
+import os
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -379,3 +381,26 @@ def test_damaged_tiff_prints_nothing(tmp_path, capfd):
     with pytest.raises(ValueError, match="cannot read the image"):
         read_image(file)
     assert capfd.readouterr() == ("", "")
+
+
+READ = """
+import resource, sys, torch
+from setar.data.images import FolderImages
+images = FolderImages(sys.argv[1], 8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images[torch.arange(len(images))]
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted otherwise")
+def test_threads_do_not_keep_the_memory_of_large_pictures(tmp_path):
+    """Each picture takes 100 MB as it is stored, and as much as RGB."""
+    large = Image.new("RGBA", (5000, 5000), (1, 2, 3, 4))
+    for number in range(4):
+        saved(tmp_path / f"{number}.png", large, compress_level=1)
+    command = [sys.executable, "-c", READ, str(tmp_path)]
+    limits = {**os.environ, "SETAR_MAX_PIXELS": "25000000"}
+    done = subprocess.run(command, capture_output=True, text=True, env=limits, check=True)
+    assert 150 < int(done.stdout) < 300, "megabytes"

@@ -13,7 +13,7 @@ import re
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,9 @@ MAX_PIXELS = 50_000_000
 ALLOWING = "SETAR_MAX_PIXELS=... allows more"
 COPIES = {"AVIF": 2, "WEBP": 2}
 """Formats whose decoders hold the picture several times: their pixels count double."""
+LARGE = 2**22
+"""Pixels from which on a picture's memory is given back at once. The C library keeps what a thread
+has freed for that thread, which is gigabytes for several threads with large pictures."""
 BAND = 2**20
 """Pixels that are converted at once, so that conversions need no memory to speak of."""
 TAIL = 4096
@@ -108,6 +111,9 @@ def opened(file: Path) -> Iterator[Image.Image]:
                 _check_tiles(image)
                 with _decoding.room_for(pixels):
                     yield image
+                    image.close()
+                    if pixels > LARGE:
+                        _free_memory()(0)  # before the next picture takes some
     except Exception as error:  # decoders raise errors of any class
         raise ValueError(f"cannot read the image {shown(file)}: {_cause(error, file)}") from error
 
@@ -280,6 +286,14 @@ class _Decoding:
 
 
 _decoding = _Decoding()
+
+
+@cache
+def _free_memory() -> Callable[[int], object]:
+    """The function of the GNU C library that gives freed memory back; elsewhere one of nothing."""
+    with suppress(AttributeError, OSError, TypeError):
+        return ctypes.CDLL(None).malloc_trim
+    return lambda _: None
 
 
 # After it failed.
