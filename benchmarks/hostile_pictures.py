@@ -70,7 +70,7 @@ def seeds() -> list[bytes]:
             stream = io.BytesIO()
             try:
                 picture.save(stream, kind, **options, **more)
-            except (OSError, ValueError):  # not every mode has every compression
+            except (KeyError, OSError, ValueError):  # no such format, mode or compression
                 continue
             made.append(stream.getvalue())
     return [*made, *(start + bytes(noise[:4]) for start in FOREIGN)]

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -95,10 +95,15 @@ def _spelt(letter: str, font: Font) -> str:
 
 def _has(font: Font, letter: str) -> bool:
     """Whether a font has a shape for a letter."""
-    if letter == " ":
-        return True
-    drawn, box = font.getmask(letter), font.getmask(NOWHERE)
-    return drawn.size != box.size or bytes(drawn) != bytes(box)
+    return letter == " " or _shape(font, letter) != _shape(font, NOWHERE)
+
+
+def _shape(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
+    """Size and pixels of a letter as a font draws it."""
+    _, _, right, bottom = font.getbbox(letter)
+    canvas = Image.new("L", (int(right) + 1, int(bottom) + 1))
+    ImageDraw.Draw(canvas).text((0, 0), letter, 255, font)
+    return canvas.size, canvas.tobytes()
 
 
 _default = lru_cache(maxsize=64)(ImageFont.load_default)
@@ -107,7 +112,7 @@ _default = lru_cache(maxsize=64)(ImageFont.load_default)
 @lru_cache(maxsize=64)
 def _load(file: Path, size: float) -> Font | None:
     try:
-        return ImageFont.truetype(file, size)
+        return ImageFont.truetype(str(file), size)
     except Exception:  # damaged, or bitmaps of other sizes
         return None
 
