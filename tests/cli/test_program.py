@@ -109,6 +109,7 @@ def test_a_mistake_in_a_process_is_one_line(in_a_process):
         (ImportError("pip install setar[train]"), "pip install setar[train]"),
         (MemoryError(), "MemoryError"),
         (RuntimeError("CUDA: Tried to allocate 2 GiB"), "CUDA: Tried to allocate 2 GiB"),
+        (RuntimeError("CUDA error: out of memory"), "CUDA error: out of memory"),
     ],
 )
 def test_expected_errors_are_one_line(run, monkeypatch, error, reason):
