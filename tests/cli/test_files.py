@@ -5,6 +5,7 @@ import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -106,6 +107,13 @@ def test_what_cannot_be_written_is_refused(tmp_path, name, message):
     with pytest.raises(ValueError, match=message):
         files.prepare_picture(tmp_path / name)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
+def test_nothing_is_written_beside_a_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(ValueError, match="is a device or a pipe, not a file"):
+            files.prepare_file(file)
 
 
 def test_preparing_leaves_no_file_and_takes_capitals(tmp_path):

@@ -17,6 +17,7 @@ def folder(tmp_path, monkeypatch):
         "tok": {"tokenizer": {}},
         "run/checkpoints/step-00000002": {"model": {}, "classes": ["old"]},
         "run/checkpoints/step-00000010": {"model": {}, "classes": ["new"]},
+        "run/checkpoints/step-00000010-best": {"model": {}, "classes": ["a copy of mine"]},
     }.items():
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "config.json").write_text(json.dumps(config))
@@ -40,6 +41,7 @@ def test_classes_of_what_lies_here(folder):
         ("photos", "photos is a folder of pictures, no model"),
         ("empty", "empty is no model folder"),
         ("file", "file is a file; a model is a folder"),
+        ("", "a model has a name"),
         ("emojo", "'emojo' does not exist: .*did you mean 'emoji'"),
         ("./none", "./none does not exist"),
         ("none/", "none/ does not exist"),

@@ -109,6 +109,7 @@ def test_a_mistake_in_a_process_is_one_line(in_a_process):
         (ImportError("pip install setar[train]"), "pip install setar[train]"),
         (MemoryError(), "MemoryError"),
         (RuntimeError("CUDA: Tried to allocate 2 GiB"), "CUDA: Tried to allocate 2 GiB"),
+        (RuntimeError("CUDA error: out of memory"), "CUDA error: out of memory"),
     ],
 )
 def test_expected_errors_are_one_line(run, monkeypatch, error, reason):
@@ -151,6 +152,8 @@ BEFORE_TORCH = [
     "sample --top-p 2",
     "sample --attention fully",
     "sample --schedule line",
+    "sample --recipe rndom-4-cosine",
+    "recipe random-4-cosin",
     "sample --classes dgo",
     "sample --out a.psd",
     "sample --animate a.png",

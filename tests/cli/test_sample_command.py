@@ -177,6 +177,11 @@ def test_limits_are_known_before_sampling(refused, model, tmp_path, monkeypatch,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_device_of_this_machine_is_found(run, model, tmp_path):
+    words = ("--classes", "cat", "--count", 1, "--device", "auto", "--out", tmp_path / "a.png")
+    assert run("sample", model, *words)[0] == 0
+
+
 def test_classes_are_listed(run, model):
     assert run("sample", model, "--classes", "?") == (0, "\n".join(tiny_runs.CLASSES) + "\n", "")
 

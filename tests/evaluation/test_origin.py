@@ -15,6 +15,7 @@ def folder(tmp_path):
         checkpoint = tmp_path / "run" / "checkpoints" / "step-00000001"
         checkpoint.mkdir(parents=True, exist_ok=True)
         (checkpoint / "config.json").write_text(json.dumps(config))
+        (checkpoint / "manifest.json").write_text("{}")
         (tmp_path / "run" / "settings.json").write_text(json.dumps(settings))
         return str(tmp_path / "run")
 

@@ -83,7 +83,8 @@ def _reason(error: Any) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     # Of a full disk safetensors raises an error of its own, and of a full memory torch.
-    of_space = type(error).__name__ == "SafetensorError" or "allocate" in str(error)
+    text, kind = str(error), type(error).__name__
+    of_space = kind == "SafetensorError" or "allocate" in text or "out of memory" in text
     if isinstance(error, MISTAKES) or of_space:
-        return str(error) or type(error).__name__
+        return text or kind
     return None

@@ -64,6 +64,8 @@ def prepare_file(file: Path) -> None:
     """Make the folder of a file; ValueError if the file cannot be written."""
     if os.path.isdir(file):
         raise ValueError(f"{file} is a folder, not a file")
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise ValueError(f"{file} is a device or a pipe, not a file")
     if file.name in ("", "-"):
         raise ValueError(f"{str(file)!r} is no name of a file")
     prepare_folder(file.parent)

@@ -62,11 +62,15 @@ def find_config(source: str) -> Path | None:
         ValueError: there is no such model.
     """
     folder = Path(source)
+    if not source.strip():
+        raise ValueError("a model has a name; this one is empty")
     if os.path.isfile(folder / "config.json"):
         return folder / "config.json"
     if os.path.isdir(folder / "checkpoints"):
-        found = sorted(folder.glob("checkpoints/step-*/config.json"))
-        return found[-1] if found else None
+        files = folder.glob("checkpoints/step-*/config.json")
+        steps = {file.parent.name.removeprefix("step-"): file for file in files}
+        newest = max(filter(str.isdecimal, steps), key=int, default=None)
+        return None if newest is None else steps[newest]
     shipped = {file.parent.name: file for file in SHIPPED.glob("[!.]*/config.json")}
     if source in shipped:
         return shipped[source]

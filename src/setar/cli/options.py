@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from setar.cli.files import check_file
+from setar.cli.recipes import check_recipe
 
 if TYPE_CHECKING:
     from setar.pipeline import Pipeline
@@ -118,6 +119,8 @@ def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
         found = {name: values.pop(name) for name in shared}
         found["scale"] = found.pop("guidance")
         given = {name: value for name, value in found.items() if value not in (None, "")}
+        if "recipe" in given:
+            check_recipe(given["recipe"])
         if "schedule" in given:
             from setar.sampling.guidance import GUIDANCE
 

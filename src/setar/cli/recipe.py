@@ -8,6 +8,7 @@ import typer
 from setar.cli.console import show
 from setar.cli.files import prepare_picture, save_picture, say_where
 from setar.cli.options import parse_grid, whole_seed
+from setar.cli.recipes import check_recipe
 
 MOST_TOKENS = 2**16
 """More, in as many sets, take minutes to draw, and nobody could tell them apart."""
@@ -22,6 +23,7 @@ def recipe(
     out: Annotated[Path | None, typer.Option(help="Also draw it as a picture.")] = None,
 ) -> None:
     """Draw what is generated when: the numbered grid and the three attention masks."""
+    check_recipe(text)
     rows, columns = parse_grid(grid)
     if rows * columns > MOST_TOKENS:
         raise ValueError(f"--grid (={grid}) must have at most {MOST_TOKENS} tokens to be drawn")
