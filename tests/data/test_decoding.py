@@ -66,6 +66,43 @@ def test_levels_of_files(tmp_path, content, expected):
     assert mean(tmp_path / "a.png") == pytest.approx(expected, abs=0.3)
 
 
+def tiff(bits, data, photometric=1, sample=1):
+    """An uncompressed TIFF file of 40x30 grey levels; ``photometric`` 0: the lowest is white."""
+    tags = {256: 40, 257: 30, 258: bits, 259: 1, 262: photometric, 273: 200, 277: 1, 278: 30}
+    tags |= {279: len(data), 339: sample}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries
+    return head.ljust(200, b"\0") + data
+
+
+def in_twelve_bits(levels):
+    pairs = (levels >> 4).astype(np.uint32).reshape(-1, 2)
+    first, second = pairs[:, 0], pairs[:, 1]
+    parts = [first >> 4, (first & 15) << 4 | second >> 8, second & 255]
+    return np.stack(parts, 1).astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff(16, RAMP.tobytes()),
+        tiff(16, (65535 - RAMP).tobytes(), photometric=0),
+        tiff(12, in_twelve_bits(RAMP)),
+        tiff(8, np.asarray(GREY).tobytes()),
+        tiff(8, (255 - np.asarray(GREY)).tobytes(), photometric=0),
+        tiff(32, (RAMP / 65535).astype("<f4").tobytes(), sample=3),
+        tiff(32, (1 - RAMP / 65535).astype("<f4").tobytes(), photometric=0, sample=3),
+        tiff(32, RAMP.astype("<i4").tobytes(), sample=2),
+    ],
+)
+def test_a_ramp_in_tiff_goes_from_black_to_white(tmp_path, content):
+    (tmp_path / "a.tif").write_bytes(content)
+    found = np.asarray(open_image(tmp_path / "a.tif"))
+    assert found[0, 0].tolist() == [0, 0, 0]
+    assert found[-1, -1].tolist() == [255, 255, 255]
+    assert np.abs(found[..., 0] - RAMP / 257).max() <= 1
+
+
 def lab():
     profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
     return ImageCms.profileToProfile(GREY.convert("RGB"), *profiles, outputMode="LAB")
@@ -90,7 +127,7 @@ def lab():
     ],
 )
 def test_a_ramp_has_its_mean_in_any_mode(tmp_path, picture, name):
-    if name.endswith("avif") and "AVIF" not in decoding._formats():
+    if name.endswith("avif") and "AVIF" not in FORMATS:
         pytest.skip("this Pillow reads no AVIF")
     kind = {"jfif": "JPEG"}.get(name[2:])
     assert mean(saved(tmp_path / name, picture, format=kind)) == pytest.approx(127.3, abs=1)
@@ -125,6 +162,11 @@ def test_levels_that_mean_nothing_are_refused(level, kind):
         to_rgb(Image.fromarray(array))
 
 
+def test_a_picture_without_pixels_is_refused():
+    with pytest.raises(ValueError, match="it has no pixels"):
+        to_rgb(Image.new("RGB", (0, 5)))
+
+
 @pytest.mark.parametrize("mode", ["La", "PA", "RGBa", "HSV", "1", "LA", "RGBX"])
 def test_any_mode_of_a_white_picture_is_white(mode):
     white = Image.new("L", (5, 4), 255).convert("RGB")
@@ -147,7 +189,7 @@ def test_a_picture_of_many_bands_is_that_of_one(monkeypatch):
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_as_a_viewer_does(tmp_path, ending, orientation):
-    if ending == "avif" and "AVIF" not in decoding._formats():
+    if ending == "avif" and "AVIF" not in FORMATS:
         pytest.skip("this Pillow reads no AVIF")
     exif = Image.Exif()
     exif[decoding.ORIENTATION] = orientation
@@ -292,7 +334,7 @@ def test_threads_together_decode_no_more_than_the_limit(tmp_path, monkeypatch):
 @pytest.mark.parametrize("ending", ["png", "jpg", "gif", "webp", "bmp", "tif", "ppm", "avif"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
 def test_a_truncated_file_is_found_without_decoding_and_told(tmp_path, ending, part):
-    if ending == "avif" and "AVIF" not in decoding._formats():
+    if ending == "avif" and "AVIF" not in FORMATS:
         pytest.skip("this Pillow reads no AVIF")
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     file = saved(tmp_path / f"a.{ending}", Image.fromarray(pixels))

@@ -17,17 +17,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from setar.data.files import open_regular, shown
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names; AVIF from Pillow 11.3 on. Of moving and of several pictures, the first counts."""
+try:
+    from PIL.AvifImagePlugin import SUPPORTED as AVIF
+except ImportError:  # before Pillow 11.3
+    AVIF = False
+
+FORMATS = (*(["AVIF"] if AVIF else []), "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names; of moving and of several pictures, the first counts."""
 ENDINGS = {
-    *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
-    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    *((".avif",) if AVIF else ()),
+    *(".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
 """What the names of such files end in, in any case."""
 
@@ -96,7 +103,7 @@ def opened(file: Path) -> Iterator[Image.Image]:
             _silence_pillow()
             _check_size(*_webp_size(stream.read(30)), "WEBP")
             stream.seek(0)
-            with Image.open(stream, formats=_formats()) as image:
+            with Image.open(stream, formats=FORMATS) as image:
                 pixels = _check_size(*image.size, image.format or "")
                 _check_tiles(image)
                 with _decoding.room_for(pixels):
@@ -112,14 +119,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
     largest level decides: white is 255 or 65535, or 1 for floats up to 1.
 
     Raises:
-        ValueError: grey levels are negative, above 65535 or not finite.
+        ValueError: there are no pixels, or grey levels are negative, above 65535 or not finite.
     """
     _scale_transparency(image)
     image.load()
+    if 0 in image.size:
+        raise ValueError("it has no pixels")
     white = _white_level(image)
+    negative = white and _tag(image, 262) == 0  # which Pillow heeds for 8 bits only
     picture = Image.new("RGB", image.size)
     for top, band in _bands(image):
-        picture.paste(_narrowed(band, white) if white else _on_white(band), (0, top))
+        part = _narrowed(band, white) if white else _on_white(band)
+        picture.paste(ImageOps.invert(part) if negative else part, (0, top))
     turn = _turn(image)
     return picture if turn is None else picture.transpose(turn)
 
@@ -156,7 +167,7 @@ def _scale_transparency(image: Image.Image) -> None:
 def _white_level(image: Image.Image) -> int:
     """The level that is white in grey of more than 8 bits; 0 for all other pictures."""
     if image.mode.startswith("I;16"):
-        return 65535
+        return 4095 if _tag(image, 258) in (12, (12,)) else 65535
     if image.mode not in ("I", "F"):
         return 0
     found = [(levels.min(), levels.max()) for levels in (np.asarray(b) for _, b in _bands(image))]
@@ -180,6 +191,11 @@ def _narrowed(band: Image.Image, white: int) -> Image.Image:
     return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
 
 
+def _tag(image: Image.Image, number: int) -> Any:
+    """A tag of a TIFF file; None where there is none."""
+    return getattr(image, "tag_v2", {}).get(number)
+
+
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """How to turn a picture upright, as its EXIF tag says; None where there is none to read."""
     try:
@@ -189,13 +205,6 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 # Before decoding.
-
-
-@cache
-def _formats() -> list[str]:
-    """Those of `FORMATS` that this Pillow has."""
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _silence_pillow() -> None:
@@ -245,8 +254,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 def _check_tiles(image: Image.Image) -> None:
     """A TIFF file's tiles can be larger than its picture, and are decoded whole."""
-    tags = getattr(image, "tag_v2", {})
-    width, height = tags.get(322, 0), tags.get(323, 0)
+    width, height = _tag(image, 322), _tag(image, 323)
     if isinstance(width, int) and isinstance(height, int):
         _check_size(width, height, "TIFF")
 
@@ -280,7 +288,7 @@ _decoding = _Decoding()
 def _cause(error: Exception, file: Path) -> str:
     """Why a picture cannot be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):
-        cause = f"it is empty, damaged, or none of {', '.join(_formats())}"
+        cause = f"it is empty, damaged, or none of {', '.join(FORMATS)}"
     elif isinstance(error, Image.DecompressionBombError):
         cause = f"it has more than the {max_pixels()} pixels that are allowed ({ALLOWING})"
     elif isinstance(error, MemoryError):

@@ -18,8 +18,8 @@ ACROSS = 12
 MOST_PIXELS = 150_000_000
 """Of a sheet: half a gigabyte of memory, and more than viewers open."""
 LONGEST_SIDES = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), 65500),
-    **{".gif": 65535, ".webp": 16383},
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), 65500),
+    **{".avif": 65535, ".gif": 65535, ".webp": 16383},
 }
 """Pixels along a side that files of these endings can have."""
 
