@@ -33,7 +33,7 @@ def of(folder, **changes):
 def test_a_folder(tmp_path):
     pictures = tiny_runs.save_pictures(tmp_path / "pictures", 13)
     assert of(pictures) == [
-        ("images", "13; 2 classes, 6 to 7 images each; 16x16 pixels, data.image_size"),
+        ("images", "13; 2 classes, 6 to 7 images each; 16x16 pixels (data.image_size)"),
         ("held out", "none; data.heldout = 0.1 holds out a tenth, to measure on"),
     ]
 

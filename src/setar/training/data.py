@@ -22,8 +22,8 @@ from setar.training.survey import Survey, readable, survey
 SIZE = 256
 """Of the pictures that a tokenizer is trained on, in pixels, unless a config says it."""
 
-MANY = 2000
-"""Images whose reading takes so long that it is announced."""
+MANY = 10_000
+"""Images whose reading or encoding takes so long that it is announced."""
 
 LARGEST = 4096
 """The longest side that images may have, in pixels: a million tokens of 4x4 pixels."""

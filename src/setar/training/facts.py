@@ -43,7 +43,7 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
     if len(data.classes) == 1:
         classes = f"one class, {data.classes[0]}"
     flips = ", and their mirror images" if config.flips else ""
-    key = ", data.image_size" if config.of_a_folder else ""
+    key = " (data.image_size)" if config.of_a_folder else ""
     facts = [("images", f"{len(data)}{flips}; {classes}; {height}x{width} pixels{key}")]
     facts.append(("held out", _held_out(config, data)))
     facts += [("left out", text) for text in _left_out(data, found)]

@@ -29,11 +29,12 @@ from setar.sampling.guidance import Guidance
 from setar.sampling.settings import SamplingDefaults, SamplingSettings
 from setar.tokenizers.base import TOKENIZERS, Tokenizer, device_of, encode_images, through
 from setar.training import facts
-from setar.training.data import DataConfig
+from setar.training.data import MANY, DataConfig
 from setar.training.distributed import Processes
 from setar.training.heldout import HeldOutCodes, measured
 from setar.training.loop import Exported, LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
+from setar.training.report import say
 from setar.training.sizes import trained_size
 
 SHOWN = 64
@@ -205,6 +206,8 @@ class GeneratorRun:
         """What is minimised: all images are encoded, once."""
         assert self.recipe is not None
         images, labels = self.data.images(data), self.data.labels(data)
+        if speak and len(images) > MANY:
+            say(f"encoding {len(images)} images")
         epoch, bar, heldout = self.data.epoch(labels), speak and sys.stderr.isatty(), None
         if (some := measured(data)) and data.heldout_labels is not None:
             heldout = HeldOutCodes(encode_images(tokenizer, some.images), some.labels, self.recipe)
