@@ -1,6 +1,7 @@
 """What a training says of itself before its first step, in a few lines."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -90,11 +91,20 @@ def _oddities(found: Survey, size: str) -> list[str]:
     notes = []
     if found.small:
         notes.append(f"{found.small} of the images smaller than {size}, so enlarged")
-    others = {mode: count for mode, count in found.modes.items() if mode != "RGB"}
-    if others:
-        modes = _some([f"{count} {mode}" for mode, count in sorted(others.items())])
-        notes.append(f"images that are not RGB are made so, transparent ones on white ({modes})")
+    kinds = Counter[str]()
+    for mode, count in found.modes.items():
+        kinds[_kind(mode)] += count
+    if kinds.keys() - {"RGB"}:
+        counted = [f"{count} {kind}" for kind, count in kinds.most_common()]
+        notes.append(f"not all of the images are RGB: {', '.join(counted)}")
     return notes
+
+
+def _kind(mode: str) -> str:
+    """A mode of Pillow's in a word or two."""
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+        return "transparent (on white)"
+    return mode if mode in ("RGB", "CMYK") else "with a palette" if mode == "P" else "grey"
 
 
 def of_tokens(tokenizer: Tokenizer, grid: tuple[int, int], recipe: Recipe | None = None) -> Fact:
