@@ -301,9 +301,7 @@ class Trainer:
                     report.flush()
                 saved = self.save()
                 if report and stopping and not last:
-                    say(
-                        f"stopped after step {self.step}, which is saved: {saved}; --resume goes on"
-                    )
+                    say(f"stopped after step {self.step}, saved as {saved}: --resume goes on")
             if report and (last or (loop.sample_every and self.step % loop.sample_every == 0)):
                 self._draw(report)
 
