@@ -490,6 +490,33 @@ def test_a_folder_that_is_deleted_in_mid_run_ends_it(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "samples"])
+def test_curves_and_pictures_that_are_deleted_in_mid_run_end_nothing(tmp_path, capsys, name):
+    trainer = make_trainer(generator_objective(), tmp_path)
+    step = trainer._step
+
+    def deleted(number):
+        if number == 4:
+            shutil.rmtree(tmp_path / name)
+        return step(number)
+
+    trainer._step = deleted
+    trainer.run()
+    assert len(metrics(tmp_path)) == 8
+    assert checkpoints(tmp_path)[-1].name == "step-00000008"
+    err = capsys.readouterr().err
+    assert err.count("\n") == err.count("setar: ") <= 1
+
+
+def test_a_place_where_no_checkpoint_can_be_is_found_before_the_work(tmp_path):
+    (tmp_path / "checkpoints").write_text("mine")
+    trainer = make_trainer(generator_objective(), tmp_path)
+    with pytest.raises(OSError, match="checkpoints"):
+        trainer.run()
+    assert trainer.step == 0
+    assert (tmp_path / "checkpoints").read_text() == "mine"
+
+
 def test_a_new_training_of_another_process_is_refused(tmp_path):
     trainer = make_trainer(generator_objective(), tmp_path)
     with locked(tmp_path), pytest.raises(ValueError, match="another training goes on in"):

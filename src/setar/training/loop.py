@@ -265,7 +265,7 @@ class Trainer:
         for module in self.objective.networks.values():
             self.processes.copy_first(module.state_dict().values())
         self.resumed_at = (self.step, self.seconds)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)  # or fail before the work
         with locked(self.folder, self.processes.first), StopRequest(self.processes) as stop:
             try:
                 self._train_and_report(stop)
