@@ -435,7 +435,9 @@ class Trainer:
                 damaged[folder] = error
         if damaged and saved is None:
             newest = next(iter(damaged.values()))
-            raise ValueError(f"no checkpoint of {self.folder} is whole: {newest}")
+            raise ValueError(
+                f"no checkpoint of {self.folder} is whole: {newest}; train anew with another --out"
+            )
         if saved is None:
             return False
         self.processes.wait()  # until all have read
