@@ -31,13 +31,13 @@ def train(
     prepare_folder(folder)
     trainer = open_run(run, folder, resume)
 
-    def say(text: str) -> None:
+    def say(text: str, err: bool = False) -> None:
         if trainer.processes.first:
-            typer.echo(text)
+            typer.echo(text, err=err)
 
     if resume and not trainer.step:
+        say(f"setar: there is nothing to resume in {folder}", err=True)
         say(f"{folder} has no checkpoint yet: starting from step 0")
-        typer.echo(f"setar: there is nothing to resume in {folder}", err=True)
     if trainer.step >= run.loop.steps:
         say(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
         return
