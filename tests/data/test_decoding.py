@@ -1,7 +1,9 @@
 """Pictures of every format and mode, upright, within limits; what cannot be read is one line."""
 
 import io
+import os
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -59,6 +61,9 @@ BIG_RGB = [np.repeat(row[:, None], 3, 1).astype(">u2").tobytes() for row in RAMP
         (png(2, 0, [b"\x55" * 10] * 30, chunk(b"tRNS", struct.pack(">H", 1))), 255),
         (png(1, 0, [b"\xf0" * 5] * 30, chunk(b"tRNS", struct.pack(">H", 0))), 255),
         (b"P5 40 30 65535\n" + b"".join(BIG), 127),
+        (b"P5 40 30 1000\n" + b"\0\1" * 1200, 0),
+        (b"Pf 40 30 -1\n" + (RAMP / 65535).astype("<f4").tobytes(), 127.5),
+        (b"Pf 40 30 -1\n" + (RAMP / 257).astype("<f4").tobytes(), 127.5),
     ],
 )
 def test_levels_of_files(tmp_path, content, expected):
@@ -150,12 +155,15 @@ def test_the_largest_level_says_what_white_is(array, expected):
     assert np.asarray(picture).mean() == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("level", "kind"), [(np.nan, "f4"), (np.inf, "f4"), (-1, "f4"), (-1, "i4"), (65536, "i4")]
 )
 def test_levels_that_mean_nothing_are_refused(level, kind):
     array = np.zeros((3, 4), kind)
     array[1, 2] = level
+    if level is np.nan:
+        array.view("u4")[0, 0] = 0x7F800001  # a signalling one
     with pytest.raises(
         ValueError, match=r"\Aits grey levels must be from 0 to 65535, not [^\n]+\Z"
     ):
@@ -379,3 +387,29 @@ def test_damaged_tiff_prints_nothing(tmp_path, capfd):
     with pytest.raises(ValueError, match="cannot read the image"):
         read_image(file)
     assert capfd.readouterr() == ("", "")
+
+
+READ = """
+import re, sys, torch
+from pathlib import Path
+from setar.data.images import FolderImages
+def most():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+images = FolderImages(sys.argv[1], 8)
+before = most()
+images[torch.arange(len(images))]
+print(most() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted otherwise")
+def test_threads_do_not_keep_the_memory_of_large_pictures(tmp_path):
+    """Each picture takes 100 MB as it is stored, and as much as RGB."""
+    large = Image.new("RGBA", (5000, 5000), (1, 2, 3, 4))
+    for number in range(4):
+        saved(tmp_path / f"{number}.png", large, compress_level=1)
+    command = [sys.executable, "-c", READ, str(tmp_path)]
+    limits = {**os.environ, "SETAR_MAX_PIXELS": "25000000"}
+    done = subprocess.run(command, capture_output=True, text=True, env=limits, check=True)
+    assert 150 < int(done.stdout) < 300, "megabytes"

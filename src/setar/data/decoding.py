@@ -13,7 +13,7 @@ import re
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -39,10 +39,14 @@ ENDINGS = {
 """What the names of such files end in, in any case."""
 
 MAX_PIXELS = 50_000_000
-"""Pixels of a picture at most, unless the environment's ``SETAR_MAX_PIXELS`` says otherwise."""
+"""Pixels of a picture at most, unless the environment's ``SETAR_MAX_PIXELS`` says otherwise; half
+as many of formats whose pixels count double."""
 ALLOWING = "SETAR_MAX_PIXELS=... allows more"
 COPIES = {"AVIF": 2, "WEBP": 2}
-"""Formats whose decoders hold the picture several times: their pixels count double."""
+"""Formats whose decoders hold the picture several times, and how often their pixels count."""
+LARGE = 2**22
+"""Pixels from which on a picture's memory is given back at once. The C library keeps what a thread
+has freed for that thread, which is gigabytes for several threads with large pictures."""
 BAND = 2**20
 """Pixels that are converted at once, so that conversions need no memory to speak of."""
 TAIL = 4096
@@ -108,6 +112,9 @@ def opened(file: Path) -> Iterator[Image.Image]:
                 _check_tiles(image)
                 with _decoding.room_for(pixels):
                     yield image
+                    image.close()
+                    if pixels > LARGE:
+                        _free_memory()(0)  # before the next picture takes some
     except Exception as error:  # decoders raise errors of any class
         raise ValueError(f"cannot read the image {shown(file)}: {_cause(error, file)}") from error
 
@@ -170,14 +177,16 @@ def _white_level(image: Image.Image) -> int:
         return 4095 if _tag(image, 258) in (12, (12,)) else 65535
     if image.mode not in ("I", "F"):
         return 0
-    found = [(levels.min(), levels.max()) for levels in (np.asarray(b) for _, b in _bands(image))]
-    lowest, highest = np.array(found, dtype=float).min(0)[0], np.array(found, dtype=float).max(0)[1]
+    with np.errstate(all="ignore"):  # of values that are no numbers
+        levels = map(np.asarray, (band for _, band in _bands(image)))
+        lows, highs = np.array([(one.min(), one.max()) for one in levels], dtype=float).T
+        lowest, highest = lows.min(), highs.max()
     if not (lowest >= 0 and highest <= 65535):  # nor is it NaN, which compares with nothing
         raise ValueError(f"its grey levels must be from 0 to 65535, not {lowest:g} to {highest:g}")
     if image.mode == "F" and highest <= 1:
         return 1
-    # Some versions of Pillow read the 16 bits of these formats as mode I.
-    return 255 if highest <= 255 and image.format not in ("PNG", "PPM") else 65535
+    wide = image.mode == "I" and image.format in ("PNG", "PPM")  # which Pillow scales to 16 bits
+    return 255 if highest <= 255 and not wide else 65535
 
 
 def _narrowed(band: Image.Image, white: int) -> Image.Image:
@@ -280,6 +289,14 @@ class _Decoding:
 
 
 _decoding = _Decoding()
+
+
+@cache
+def _free_memory() -> Callable[[int], object]:
+    """The function of the GNU C library that gives freed memory back; elsewhere one of nothing."""
+    with suppress(AttributeError, OSError, TypeError):
+        return ctypes.CDLL(None).malloc_trim
+    return lambda _: None
 
 
 # After it failed.
