@@ -20,20 +20,17 @@ parser.add_argument("--batch", type=int, default=64)
 parser.add_argument("--out", type=Path, default=Path("outputs/mine"))
 options = parser.parse_args()
 
-scales = [1, 2, 3, 4, 6, 8]  # of token maps; two halvings lead from 32 pixels to the last one
-recipe = "raster-" + ",".join(str(side * side) for side in scales)
 shared = {
     "data": {"source": str(options.pictures), "image_size": 32, "flips": True},
     "optimizer": {"learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 50, "ema": 0.995},
     "loop": {"steps": options.steps, "batch_size": options.batch, "checkpoint_every": 100},
 }
 shape = {"family": "multiscale", "channels": 24, "multipliers": [1, 1, 2], "blocks": 1, "phis": 6,
-         "scales": scales, "codebook_size": 512, "codebook_dim": 16, "cosine": True}  # fmt: skip
+         "codebook_size": 512, "codebook_dim": 16, "cosine": True}  # fmt: skip
 run = {"task": "tokenizer", "tokenizer": shape, **shared}
 tokenizer = train(run, options.out / "tokenizer", resume=True)
-run = {"task": "generator", "model": {"family": "var", "preset": "emoji"}, "recipe": recipe,
-       "sampling": {"recipe": recipe}, "tokenizer": str(tokenizer), **shared,
-       "self_correction": 0.3}  # fmt: skip
+run = {"task": "generator", "model": {"family": "var", "preset": "emoji"},
+       "tokenizer": str(tokenizer), "self_correction": 0.3, **shared}  # fmt: skip
 pipe = Pipeline.from_pretrained(train(run, options.out / "generator", resume=True))
 rows = [(name, "", pipe(name, guidance=1.5, count=8)) for name in pipe.classes[:12]]
 labelled_rows(rows, f"{options.steps} steps").save(options.out / "samples.png")

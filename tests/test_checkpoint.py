@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import shutil
+import stat
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -307,6 +310,17 @@ class TestReplacing:
         assert (tmp_path / "thesis/chapter.txt").read_text() == "years of work"
         assert list(tmp_path.iterdir()) == [tmp_path / "thesis"]
 
+    def test_an_error_leaves_nothing_beside(self, tmp_path, folder, tokenizer, monkeypatch):
+        def full(*_: object) -> None:
+            raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+
+        newer = randomised(vqgan.VQGAN(tokenizer.config), seed=1)
+        monkeypatch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(OSError, match=r"\Acannot write [^\n]*safetensors: [^\n]*No space left"):
+            write(folder, tokenizer=newer)
+        assert list(tmp_path.iterdir()) == [folder]
+        assert_equal(read(folder, "tokenizer"), tokenizer)
+
     def test_an_empty_folder_is_filled(self, tmp_path, tokenizer):
         (tmp_path / "new").mkdir()
         write(tmp_path / "new", tokenizer=tokenizer)
@@ -318,6 +332,30 @@ class TestReplacing:
         write(tmp_path / "link", tokenizer=newer)
         assert (tmp_path / "link").is_symlink()
         assert_equal(read(folder, "tokenizer"), newer)
+
+
+def test_files_are_readable_by_others(folder):
+    umask = os.umask(0)
+    os.umask(umask)
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize(("call", "code"), [("open", errno.EACCES), ("fsync", errno.EINVAL)])
+def test_where_folders_cannot_be_flushed_models_are_saved(
+    tmp_path, tokenizer, monkeypatch, call, code
+):
+    """On Windows and on some shares."""
+    real = getattr(os, call)
+
+    def refuse(what: int | str | Path, *rest: int) -> int | None:
+        if stat.S_ISDIR(os.stat(what).st_mode):
+            raise OSError(code, os.strerror(code))
+        return real(what, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        write(tmp_path / "vq", tokenizer=tokenizer)
+    assert_equal(read(tmp_path / "vq", "tokenizer"), tokenizer)
 
 
 def test_integers_keep_their_value(tmp_path):

@@ -2,7 +2,16 @@
 
 import pytest
 
-from setar.run_folder import METRICS, SETTINGS, checkpoint_folder, checkpoints, is_run
+from setar.run_folder import (
+    METRICS,
+    SETTINGS,
+    checkpoint_folder,
+    checkpoints,
+    is_run,
+    prune,
+    step_folders,
+    sweep,
+)
 
 
 @pytest.fixture
@@ -52,3 +61,78 @@ def test_what_is_no_run_has_no_checkpoints(tmp_path, monkeypatch, name):
 
 def test_the_files_of_a_run_have_names():
     assert (SETTINGS, METRICS) == ("settings.json", "metrics.jsonl")
+
+
+OWN = ("step-00001000-best", "step-00001000.zip", "step-0001", "step-000010000", "Step-00000001")
+"""What a user may keep beside the checkpoints."""
+
+
+@pytest.fixture
+def own(run):
+    """The run, with folders and files of the user's."""
+    for name in OWN:
+        folder = run / "checkpoints" / name
+        folder.mkdir()
+        for file in ("config.json", "manifest.json"):
+            (folder / file).write_text("{}")
+    return run
+
+
+def test_copies_of_checkpoints_are_none(own):
+    assert [folder.name for folder in checkpoints(own)][-1] == "step-00001000"
+    assert len(checkpoints(own)) == 3
+
+
+def test_a_checkpoint_without_its_manifest_is_not_complete(run):
+    (run / "checkpoints/step-00001000/manifest.json").unlink()
+    assert [folder.name for folder in checkpoints(run)] == ["step-00000020", "step-00000900"]
+    assert len(step_folders(run)) == 4
+
+
+def test_steps_of_nine_digits_come_after_those_of_eight(tmp_path):
+    for step in (100_000_000, 99_999_999):
+        checkpoint_folder(tmp_path, step).mkdir(parents=True)
+    assert [folder.name for folder in step_folders(tmp_path)] == [
+        "step-99999999", "step-100000000",
+    ]  # fmt: skip
+
+
+def test_pruning_keeps_the_newest_up_to_a_step_and_what_is_not_ours(own):
+    (own / "checkpoints/step-00000010").symlink_to(own / "checkpoints/step-00001000-best")
+    prune(own, 900, 1)
+    left = {path.name for path in (own / "checkpoints").iterdir()}
+    assert left >= {*OWN, "step-00000010", "step-00000900", "step-00001000", "notes"}
+    assert "step-00000020" not in left
+
+
+def test_a_checkpoint_that_is_half_deleted_counts_no_more(run, monkeypatch):
+    monkeypatch.setattr("setar.run_folder.shutil.rmtree", lambda *_, **__: None)
+    prune(run, 1000, 1)
+    assert [folder.name for folder in checkpoints(run)] == ["step-00001000"]
+    monkeypatch.undo()
+    assert (run / "checkpoints/.step-00000020.pruned").exists()
+    sweep(run)
+    assert not (run / "checkpoints/.step-00000020.pruned").exists()
+
+
+def test_sweeping_takes_what_we_left_and_nothing_else(own, tmp_path):
+    place = own / "checkpoints"
+    (place / ".step-00000020.old").mkdir()
+    (place / ".step-00000777.old").mkdir()  # the process died between two renames
+    (place / ".mine.partial").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (place / ".step-00000005.partial").symlink_to(tmp_path / "elsewhere")
+    (own / "samples").mkdir()
+    for name in (".step-00000002.partial.png", ".mine.partial.png", "step-00000002.png"):
+        (own / "samples" / name).write_text("")
+    (own / ".settings.partial.json").write_text("{")
+    sweep(own)
+    hidden = {path.name for path in place.iterdir() if path.name.startswith(".")}
+    assert hidden == {".mine.partial", ".step-00000005.partial"}
+    assert (tmp_path / "elsewhere").is_dir()
+    assert {*OWN, "step-00000777"} <= {path.name for path in place.iterdir()}
+    assert {f.name for f in (own / "samples").iterdir()} == {
+        ".mine.partial.png",
+        "step-00000002.png",
+    }
+    assert not (own / ".settings.partial.json").exists()

@@ -44,6 +44,26 @@ def test_codes_have_the_grid_and_pictures_their_size(name):
 
 
 @each_tokenizer
+def test_one_that_keeps_no_colours_says_so(name):
+    tokenizer, pictures = make(name)
+    grid = tokenizer.grid(*pictures.shape[-2:])
+    decoded = decode_codes(tokenizer, encode_images(tokenizer, pictures), grid)
+    assert tokenizer.colours == bool((decoded != decoded[:, :1]).any())
+
+
+@each_tokenizer
+def test_a_config_that_leaves_out_what_follows_is_fitted_to_the_images(name):
+    kind = TOKENIZERS.find(name)
+    config = kind.presets["tiny"]
+    names = {field.name for field in dataclasses.fields(config)}
+    assert names >= {*kind.FOLLOWS}
+    fitted = kind(kind.fitted(config, 32, 16))
+    assert len(fitted.grid(32, 16)) == 2
+    if not kind.FOLLOWS:
+        assert kind.fitted(config, 32, 16) == config
+
+
+@each_tokenizer
 def test_scales_and_stages_belong_together(name):
     tokenizer, pictures = make(name)
     grid = tokenizer.grid(*pictures.shape[-2:])

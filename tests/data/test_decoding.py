@@ -61,6 +61,9 @@ BIG_RGB = [np.repeat(row[:, None], 3, 1).astype(">u2").tobytes() for row in RAMP
         (png(2, 0, [b"\x55" * 10] * 30, chunk(b"tRNS", struct.pack(">H", 1))), 255),
         (png(1, 0, [b"\xf0" * 5] * 30, chunk(b"tRNS", struct.pack(">H", 0))), 255),
         (b"P5 40 30 65535\n" + b"".join(BIG), 127),
+        (b"P5 40 30 1000\n" + b"\0\1" * 1200, 0),
+        (b"Pf 40 30 -1\n" + (RAMP / 65535).astype("<f4").tobytes(), 127.5),
+        (b"Pf 40 30 -1\n" + (RAMP / 257).astype("<f4").tobytes(), 127.5),
     ],
 )
 def test_levels_of_files(tmp_path, content, expected):
@@ -152,12 +155,15 @@ def test_the_largest_level_says_what_white_is(array, expected):
     assert np.asarray(picture).mean() == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("level", "kind"), [(np.nan, "f4"), (np.inf, "f4"), (-1, "f4"), (-1, "i4"), (65536, "i4")]
 )
 def test_levels_that_mean_nothing_are_refused(level, kind):
     array = np.zeros((3, 4), kind)
     array[1, 2] = level
+    if level is np.nan:
+        array.view("u4")[0, 0] = 0x7F800001  # a signalling one
     with pytest.raises(
         ValueError, match=r"\Aits grey levels must be from 0 to 65535, not [^\n]+\Z"
     ):

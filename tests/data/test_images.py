@@ -170,14 +170,14 @@ def test_one_name_in_two_spellings_of_unicode_is_one_class(tmp_path):
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     save(tmp_path / "cats" / "a.png")
     (tmp_path / "dogs").mkdir()
-    listed = os.listdir
+    scanned = os.scandir
 
     def refuse(folder):
         if str(folder).endswith("dogs"):
             raise PermissionError(13, "Permission denied")
-        return listed(folder)
+        return scanned(folder)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(ValueError, match=r"cannot read the folder .*dogs: Permission denied"):
         FolderImages(tmp_path, 8)
 

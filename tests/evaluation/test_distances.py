@@ -284,3 +284,6 @@ def test_distances_too_large_for_numbers_are_refused():
     ):
         with pytest.raises(ValueError, match="the distance must be finite"):
             frechet_distance(a, b)
+    features = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)) * 1e30
+    with pytest.raises(ValueError, match="the figure must be finite"):
+        kernel_distance(features, features)

@@ -23,16 +23,18 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import setar
-import setar.training.report
-import tiny_runs
 from safetensors.torch import load_file, save_file
-from setar import checkpoint
-from setar.data import digits
-from setar.run_folder import checkpoints
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 from tqdm import tqdm
+
+import setar
+import setar.training.generator
+import setar.training.report
+import tiny_runs
+from setar import checkpoint
+from setar.run_folder import checkpoints
+from setar.training.run import make_run, open_run
 
 VALUES = tomllib.loads(tiny_runs.DIGITS)
 VALUES["data"] = {"source": "digits:heldout"}
@@ -63,14 +65,13 @@ class Killer:
     def install(self):
         """Watch every system call that changes files, and what writes into them."""
         sys.addaudithook(self.audit)
-        fsync, save_file, open_log = os.fsync, checkpoint.save_file, setar.training.report.open_log
+        save_file, open_log = checkpoint.save_file, setar.training.report.open_log
         record = RecordWriter.write
 
-        def torn_fsync(descriptor):
+        def torn_fsync(descriptor):  # a kill loses nothing that was written: it need not be flushed
             size = os.fstat(descriptor).st_size // 2
             folder = os.path.isdir(f"/proc/self/fd/{descriptor}")
             self.write("flush", lambda: folder or os.ftruncate(descriptor, size))
-            fsync(descriptor)
 
         def torn_save(tensors, file):
             def half():
@@ -101,7 +102,7 @@ class Killer:
     def audit(self, event, args):
         """Of every audited call (PEP 578)."""
         if event == "open":
-            path, mode, flags = args
+            path, _, flags = args
             writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             if writes and isinstance(path, str | Path) and str(path).startswith(self.folder):
                 self.write("open")
@@ -187,7 +188,9 @@ def rewritten(folder, name, content=None):
 def damaged_bytes(content, chance):
     """Some of the ways in which a disk loses what was on it."""
     place = chance.randrange(len(content))
-    flipped = content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
+    flipped = (
+        content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
+    )
     return chance.choice(
         [flipped, flipped, content[:place], b"", bytes(len(content)), content + b"\0", b"\xff" * 64]
     )
@@ -269,7 +272,9 @@ def main():
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # no threads, which forking does not take along
     options.folder.mkdir(parents=True, exist_ok=True)
-    digits.load("heldout")  # imports what every child needs
+    setar.training.generator.SHOWN = 1
+    # Imports what every child needs; nothing is trained here, for threads do not outlive a fork.
+    open_run(make_run(VALUES, "settings"), options.folder / "warm")
     kinds, writes, wrong = kill_runs(options.folder, options.kills)
     print(f"{options.kills} kills at {writes} writes ({dict(kinds)}): {len(wrong)} wrong")
     damages = damage_checkpoints(options.folder, options.damages)

@@ -95,6 +95,16 @@ def test_one_of_them_speaks(folder):
 
 
 @pytest.mark.slow
+def test_they_stop_at_the_same_step(tmp_path):
+    """One of them gets the signal, in its second step; both end, and that step is saved."""
+    done = start(Path(two.__file__), "stop", tmp_path / "run")
+    assert "stopped after step 2" in done.stdout, done.stderr[-3000:]
+    assert [folder.name for folder in checkpoints(tmp_path / "run")] == ["step-00000002"]
+    stopped = sorted(file.name for file in tmp_path.glob("stopped-*"))
+    assert stopped == ["stopped-0-143", "stopped-1-143"]
+
+
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared(tmp_path):
     config = tmp_path / "run.toml"
     config.write_text(tiny_runs.DIGITS.replace("batch_size = 4", "batch_size = 5"))

@@ -33,7 +33,7 @@ def of(folder, **changes):
 def test_a_folder(tmp_path):
     pictures = tiny_runs.save_pictures(tmp_path / "pictures", 13)
     assert of(pictures) == [
-        ("images", "13; 2 classes, 6 to 7 images each; 16x16 pixels, data.image_size"),
+        ("images", "13; 2 classes, 6 to 7 images each; 16x16 pixels (data.image_size)"),
         ("held out", "none; data.heldout = 0.1 holds out a tenth, to measure on"),
     ]
 
@@ -49,10 +49,19 @@ def test_what_looks_odd_is_said(tmp_path):
     assert "1 file without a picture's ending (1 .heic)" in texts
     assert "folders without a picture (none)" in texts
     assert "1 of the images smaller than 16x16, so enlarged" in texts
-    assert "images that are not RGB are made so, transparent ones on white (1 L)" in texts
+    assert "not all of the images are RGB: 12 RGB, 1 grey" in texts
     uneven = "uneven classes; data.balance = 1 shows a generator each as often"
     assert uneven in texts
     assert uneven not in [text for _, text in of(pictures, balance=0.5)]
+
+
+def test_kinds_of_images_are_told_in_words(tmp_path):
+    (tmp_path / "a").mkdir()
+    for index, mode in enumerate(["RGBA", "L", "1", "P", "LA", "CMYK"]):
+        ending = "tif" if mode == "CMYK" else "png"
+        Image.new(mode, (20, 20)).save(tmp_path / f"a/{index}.{ending}")
+    text = "2 transparent (on white), 2 grey, 1 with a palette, 1 CMYK"
+    assert ("note", f"not all of the images are RGB: {text}") in of(tmp_path)
 
 
 def test_one_class_is_said(tmp_path):

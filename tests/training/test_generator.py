@@ -22,6 +22,7 @@ from setar.models.decoder_only import PRESETS as DECODER_ONLY_PRESETS
 from setar.models.fmt import PRESETS, FMTConfig, FullyMaskedTransformer
 from setar.models.var import PRESETS as VAR
 from setar.models.var import VARTransformer, scale_recipe
+from setar.pictures.sheets import sheet_size
 from setar.pipeline import Pipeline
 from setar.recipes.recipe import Recipe
 from setar.sampling.guidance import Guidance
@@ -33,6 +34,7 @@ from setar.training.generator import (
     GeneratorObjective,
     ModelConfig,
     SelfCorrectionObjective,
+    named_rows,
     shown_classes,
     token_loss,
 )
@@ -363,6 +365,18 @@ def test_few_classes_get_a_row_each(classes, each, columns):
     assert 0 <= ids[0] <= ids[-1] < classes
 
 
+def test_rows_of_classes_have_their_names():
+    pictures = torch.randint(256, (6, 3, 8, 16), dtype=torch.uint8)
+    names = ["cats", "cats", "dogs", "dogs", "猫", "猫"]
+    drawn = named_rows(pictures, names)
+    assert drawn.dtype == torch.uint8
+    rows = [("cats", "", 2), ("dogs", "", 2), ("猫", "", 2)]
+    assert drawn.shape == (3, *sheet_size(rows, (16, 8), side=48)[::-1])
+    other = named_rows(pictures, ["cats"] * 2 + ["cows"] * 2 + ["猫"] * 2)
+    assert drawn.shape == other.shape
+    assert not torch.equal(drawn, other)
+
+
 # Runs
 
 
@@ -497,9 +511,10 @@ def check_pictures(pipe, size, tmp_path, steps):
     assert [image.size for image in images] == [(width, height)] * 2
     assert [part[0].size for part in seen] == [(width, height)] * steps
     assert seen[-1][1].tobytes() == images[1].tobytes()
+    side = width * -(-48 // width)
+    rows = [(name, "", 32) for name in pipe.classes]
     with Image.open(tmp_path / "run/samples/step-00000002.png") as drawn:
-        scale = -(-48 // width)
-        assert drawn.size == (32 * (scale * width + 2) - 2, 2 * (scale * height + 2) - 2)
+        assert drawn.size == sheet_size(rows, (width, height), side=side)
 
 
 def test_an_fmt_of_another_shape(make, tmp_path, shape):

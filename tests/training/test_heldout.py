@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import unicodedata
 
 import pytest
 import torch
@@ -54,6 +55,17 @@ def test_one_of_each_class_is_always_trained_on():
         names = [f"{seed}/{index}.png" for index in range(6)]
         data = hold_out(dataclasses.replace(data_of(6, classes=3), paths=names), 0.5)
         assert {*data.labels.tolist()} == {0, 1, 2}
+
+
+def test_accents_may_be_written_in_two_ways():
+    data = data_of(40)
+    composed = [f"café/ñ{index}.png" for index in range(40)]
+    ways = [[unicodedata.normalize(form, name) for name in composed] for form in ("NFC", "NFD")]
+    assert ways[0] != ways[1]
+    held = [numbers(hold_out(dataclasses.replace(data, paths=way), 0.3).heldout) for way in ways]
+    assert held[0] == held[1]
+    odd = [f"caf\udce9/{index}.png" for index in range(40)]
+    assert len(numbers(hold_out(dataclasses.replace(data, paths=odd), 0.3).heldout)) > 0
 
 
 def test_of_very_few_none_may_be_held_out():

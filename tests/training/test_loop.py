@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import nn
 
 from setar import checkpoint
@@ -14,6 +15,7 @@ from setar.recipes.recipe import Recipe
 from setar.run_folder import checkpoints
 from setar.tokenizers.vqgan import VQGAN, VQGANConfig
 from setar.training.generator import GeneratorObjective
+from setar.training.lock import locked
 from setar.training.loop import LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
 from setar.training.tokenizer import TokenizerLossConfig, TokenizerObjective
@@ -404,6 +406,132 @@ def test_divergence_is_an_error_and_never_a_checkpoint(tmp_path):
     assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000003"]
 
 
+def test_weights_that_are_not_finite_replace_no_good_checkpoint(tmp_path):
+    trainer = make_trainer(generator_objective(), tmp_path, keep=1, log_every=100)
+    step = trainer._step
+
+    def overflow(number):
+        found = step(number)
+        if number == 4:  # seen by no loss, and by no gradient
+            trainer.ema.state["tokens.weight"][3, 5] = float("inf")
+        return found
+
+    trainer._step = overflow
+    message = r"diverged at step 6: `tokens.weight` of model is not finite; .* is .*step-00000003\Z"
+    with pytest.raises(FloatingPointError, match=message):
+        trainer.run()
+    [left] = checkpoints(tmp_path)
+    assert left.name == "step-00000003"
+    assert checkpoint.load_tensors(left, "model")["tokens.weight"].isfinite().all()
+
+
+@pytest.mark.parametrize("part", ["train-model", "train-model-adamw", "train-average"])
+def test_a_checkpoint_of_nan_is_left_out(finished, tmp_path, part):
+    """Such as an earlier version could write."""
+    run = tmp_path / "run"
+    shutil.copytree(finished["generator"][1], run)
+    newest = checkpoints(run)[-1]
+    state = checkpoint.load_tensors(newest, part)
+    next(v for v in state.values() if v.ndim)[0] = float("nan")
+    parts = {file.stem: checkpoint.load_tensors(newest, file.stem)
+             for file in newest.glob("*.safetensors")}  # fmt: skip
+    texts = {"progress.json": (newest / "progress.json").read_text()}
+    checkpoint.save(newest, {}, {**parts, part: state}, texts)
+    trainer = make_trainer(generator_objective(), run)
+    assert trainer.resume()
+    assert trainer.step == 6
+
+
+@pytest.mark.parametrize("where", ["show", "picture", "folder"])
+def test_what_cannot_be_drawn_ends_no_training(tmp_path, capsys, where):
+    trainer = make_trainer(generator_objective(), tmp_path, steps=2)
+    if where == "show":
+        trainer.show = lambda module, step: (_ for _ in ()).throw(ValueError("no\nsampling"))
+    elif where == "picture":
+        trainer.show = lambda module, step: torch.zeros(3, 0, 4, dtype=torch.uint8)
+    else:
+        (tmp_path / "samples").write_text("mine")
+    trainer.run()
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000002"]
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said.startswith("setar: no picture of step 2: ")
+    plain = make_trainer(generator_objective(), tmp_path / "plain", steps=2)
+    plain.run()
+    assert_same(everything(trainer), everything(plain))
+
+
+def test_a_full_disk_names_the_last_checkpoint_and_leaves_nothing_half(tmp_path, monkeypatch):
+    trainer = make_trainer(generator_objective(), tmp_path)
+    complete = checkpoint.save_file
+
+    def full(tensors, file):
+        complete(tensors, file)
+        if trainer.step == 6 and file.stem == "train-model":
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match=r"\Acannot write .*No space left.* is .*step-00000003\Z"):
+        trainer.run()
+    assert [f.name for f in (tmp_path / "checkpoints").iterdir()] == ["step-00000003"]
+
+
+def test_a_folder_that_is_deleted_in_mid_run_ends_it(tmp_path):
+    trainer = make_trainer(generator_objective(), tmp_path / "run", sample_every=0)
+    step = trainer._step
+
+    def deleted(number):
+        if number == 4:
+            shutil.rmtree(tmp_path / "run")
+        return step(number)
+
+    trainer._step = deleted
+    with pytest.raises(OSError, match=r"run.*; there is no checkpoint yet\Z"):
+        trainer.run()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "samples"])
+def test_curves_and_pictures_that_are_deleted_in_mid_run_end_nothing(tmp_path, capsys, name):
+    trainer = make_trainer(generator_objective(), tmp_path)
+    step = trainer._step
+
+    def deleted(number):
+        if number == 4:
+            shutil.rmtree(tmp_path / name)
+        return step(number)
+
+    trainer._step = deleted
+    trainer.run()
+    assert len(metrics(tmp_path)) == 8
+    assert checkpoints(tmp_path)[-1].name == "step-00000008"
+    err = capsys.readouterr().err
+    assert err.count("\n") == err.count("setar: ") <= 1
+
+
+def test_a_place_where_no_checkpoint_can_be_is_found_before_the_work(tmp_path):
+    (tmp_path / "checkpoints").write_text("mine")
+    trainer = make_trainer(generator_objective(), tmp_path)
+    with pytest.raises(OSError, match="checkpoints"):
+        trainer.run()
+    assert trainer.step == 0
+    assert (tmp_path / "checkpoints").read_text() == "mine"
+
+
+def test_a_new_training_of_another_process_is_refused(tmp_path):
+    trainer = make_trainer(generator_objective(), tmp_path)
+    with locked(tmp_path), pytest.raises(ValueError, match="another training goes on in"):
+        trainer.run()
+
+
+def test_other_amounts_of_images_are_said(finished, tmp_path, capsys):
+    shutil.copytree(finished["generator"][1], tmp_path / "run")
+    objective = generator_objective()
+    objective.samples = 12
+    trainer = make_trainer(objective, tmp_path / "run", steps=9)
+    assert trainer.resume()
+    assert "an epoch has 12 images now, 10 before" in capsys.readouterr().out
+
+
 class Pair(Objective):
     """Two networks: the loss of the first passes through both, that of the second is its own."""
 
@@ -519,6 +647,12 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch, name, there, exp
         ("log_every", 0),
         ("checkpoint_every", 0),
         ("keep", 0),
+        ("steps", 10**10),
+        ("batch_size", 10**10),
+        ("log_every", 2**62),
+        ("sample_every", 2**62),
+        ("checkpoint_every", 2**62),
+        ("keep", 2**62),
         ("sample_every", -1),
         ("seed", -1),
         ("seed", 2**40),

@@ -11,8 +11,11 @@ from setar.tokenizers.vqgan import VQGAN
 from setar.training.optim import (
     AveragedWeights,
     OptimizerConfig,
+    check_optimizer_state,
+    load_optimizer_state,
     lr_factor,
     make_optimizers,
+    optimizer_state,
     set_learning_rate,
 )
 
@@ -159,3 +162,67 @@ def test_the_average_copies_what_is_no_float_and_owns_its_tensors():
 def test_impossible_settings_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         OptimizerConfig(**values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"betas": (0.9, 1.0)}, {"betas": (-0.1, 0.9)}, {"weight_decay": -1.0}]
+)
+def test_impossible_betas_and_decays_are_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        OptimizerConfig(**values)
+
+
+def test_what_is_replaced_is_taken_over_as_it_is():
+    module = nn.Linear(2, 3)
+    average = AveragedWeights(module, decay=0.9)
+    before = average.state["weight"].clone()
+    with torch.no_grad():
+        module.weight.add_(1.0)
+    average.replace(module, {"weight": torch.tensor([[True, True], [False, False], [False, True]])})
+    expected = before + torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+    assert torch.equal(average.state["weight"], expected)
+
+
+@pytest.fixture
+def moved():
+    """The optimisers of a small network, after a step."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizers = make_optimizers(module, OptimizerConfig(name="muon"))
+    module(torch.ones(1, 3)).sum().backward()
+    for optimizer in optimizers.values():
+        optimizer.step()
+    return module, optimizers
+
+
+def test_the_state_of_an_optimiser_there_and_back(moved):
+    module, optimizers = moved
+    for name, fresh in make_optimizers(module, OptimizerConfig(name="muon")).items():
+        state = optimizer_state(optimizers[name])
+        check_optimizer_state(fresh, state, "f")
+        check_optimizer_state(fresh, {}, "f")  # of a network that has not moved yet
+        load_optimizer_state(fresh, state)
+        again = optimizer_state(fresh)
+        assert again.keys() == state.keys()
+        assert all(torch.equal(again[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"0.exp_avg": None}, "f lacks the tensor '0.exp_avg'"),
+        (
+            {"9.exp_avg": torch.ones(3)},
+            "f has a tensor '9.exp_avg' that the optimiser does not know",
+        ),
+        ({"x.exp_avg": torch.ones(3)}, "f has a tensor 'x.exp_avg'"),
+        ({"0.max": torch.ones(3)}, "f has a tensor '0.max'"),
+        ({"0.exp_avg": torch.ones(9)}, r"f: '0.exp_avg' has the shape \(9,\) instead of \(4,\)"),
+        ({"0.step": torch.ones(2)}, r"f: '0.step' has the shape \(2,\) instead of \(\)"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_named(moved, change, message):
+    optimizer = moved[1]["adamw"]
+    state = {k: v for k, v in (optimizer_state(optimizer) | change).items() if v is not None}
+    with pytest.raises(ValueError, match=message):
+        check_optimizer_state(optimizer, state, "f")

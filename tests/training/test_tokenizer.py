@@ -126,6 +126,43 @@ def test_dead_codes_come_back_and_used_ones_stay():
     )
 
 
+def test_what_came_back_is_told_once():
+    objective = tokenizer_objective(revive_every=4)
+    objective.last_used.zero_()
+    assert objective.replaced() == {}
+    step = objective.losses(torch.arange(6), step=7)
+    used = objective.last_used[0] == 7
+    step.finish()
+    told = objective.replaced()
+    assert torch.equal(told.pop("codebook.weight").any(1), ~used)
+    assert not any(mask.any() for mask in told.values())
+    assert objective.replaced() == {}
+
+
+@pytest.mark.parametrize("text", [tiny_runs.FOLDER_TOKENIZER, tiny_runs.FOLDER_MULTISCALE])
+def test_codes_that_came_back_are_in_the_averaged_weights(make, tmp_path, text):
+    """What is exported: late in a long run the average alone would take thousands of steps."""
+    source = f"data.source='{tiny_runs.save_pictures(tmp_path / 'pictures')}'"
+    trainer = make(text, source, "loop.steps=20", "loss.revive_every=5")
+    trainer.ema.updates = 10**6
+    objective, revived = trainer.objective, 0
+    for step in range(20):
+        dead = (objective.last_used.amax(0) <= step - 5).nonzero().flatten()
+        before = {k: v.clone() for k, v in trainer.result.state_dict().items()}
+        trainer._step(step)
+        dead = dead[objective.last_used.amax(0)[dead] < step]
+        if (step + 1) % 5 or not len(dead):
+            continue
+        name = next(
+            k for k, v in before.items() if v.shape[0] == objective.quantizer.size and v.ndim == 2
+        )
+        live, averaged = trainer.result.state_dict()[name], trainer.ema.state[name]
+        changed = (live != before[name]).any(1) & torch.isin(torch.arange(len(live)), dead)
+        assert torch.equal(live[changed], averaged[changed])
+        revived += int(changed.sum())
+    assert revived > 0
+
+
 def test_nothing_is_revived_between_times_or_when_it_is_off():
     for every, step in ((4, 6), (0, 7)):
         objective = tokenizer_objective(revive_every=every)

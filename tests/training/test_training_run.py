@@ -349,3 +349,140 @@ def test_an_old_task_with_a_wrong_tokenizer_is_refused_in_one_line():
     old = {"task": "multiscale-tokenizer", "data": {"source": "emoji"}, "tokenizer": 3}
     with pytest.raises(ValueError, match=r"\A[^\n]*tokenizer must be a table, not 3\Z"):
         make_run(old, "settings")
+
+
+# What may change, and what is damaged
+
+
+def test_what_helps_after_a_divergence_may_change_and_is_said(tmp_path, capsys):
+    setar.train(with_steps(2), tmp_path)
+    capsys.readouterr()
+    changes = {
+        "optimizer": {"learning_rate": 5e-4, "clip": 0.5, "warmup_steps": 3},
+        "sampling": {"recipe": "random-2-cosine", "guidance": {"scale": 1.5}},
+        "loop": {**DIGITS["loop"], "precision": "float32"},
+    }
+    last = setar.train({**DIGITS, **changes}, tmp_path, resume=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:7] == [
+        f"{tmp_path} goes on from step 2",
+        "loop.precision: auto -> float32 from step 2 on",
+        "optimizer.clip: 1.0 -> 0.5 from step 2 on",
+        "optimizer.learning_rate: 0.001 -> 0.0005 from step 2 on",
+        "optimizer.warmup_steps: 0 -> 3 from step 2 on",
+        "sampling.guidance.scale: 2.0 -> 1.5 from step 2 on",
+        "sampling.recipe: random-4-cosine -> random-2-cosine from step 2 on",
+    ]
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in log]
+    assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4])
+    assert setar.Pipeline.from_pretrained(last).defaults.recipe == Recipe.parse("random-2-cosine")
+    assert json.loads((tmp_path / SETTINGS).read_text())["optimizer"]["clip"] == 0.5
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 10**5, None])
+def test_damaged_settings_are_named_and_what_to_do(tmp_path, content):
+    setar.train(with_steps(2), tmp_path)
+    file = tmp_path / SETTINGS
+    file.unlink()
+    file.mkdir() if content is None else file.write_bytes(content)
+    message = (
+        rf"\A{re.escape(str(file))} is damaged \([^\n]+\): delete it, and --resume goes on [^\n]*\Z"
+    )
+    with pytest.raises(ValueError, match=message):
+        setar.train(DIGITS, tmp_path, resume=True)
+    file.rmdir() if content is None else file.unlink()
+    assert setar.train(DIGITS, tmp_path, resume=True).name == "step-00000004"
+    assert json.loads(file.read_text())["loop"]["steps"] == 4
+
+
+def test_settings_that_are_the_same_are_not_written_again(tmp_path):
+    setar.train({**with_steps(4)}, tmp_path)
+    for steps, same in ((4, True), (5, False)):
+        before = (tmp_path / SETTINGS).stat().st_ino
+        setar.train(with_steps(steps), tmp_path, resume=True)
+        assert ((tmp_path / SETTINGS).stat().st_ino == before) is same
+
+
+def test_a_run_that_died_before_its_settings_were_written_goes_on(tmp_path):
+    (tmp_path / ".settings.partial.json").write_text('{"task": "gen')
+    assert setar.train(with_steps(1), tmp_path, resume=True).name == "step-00000001"
+    assert (tmp_path / SETTINGS).is_file()
+    assert not (tmp_path / ".settings.partial.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {**DIGITS["model"], "class_dropout": 0.0}}, "guidance (=2) must be 1"),
+        ({"sampling": {"settings": {"smoothing": True}}}, "`smoothing` mixes the vectors"),
+        (
+            {
+                "model": {"family": "decoder-only", "preset": "tiny"},
+                "recipe": "ar",
+                "sampling": {"recipe": "ar", "settings": {"attention": "full"}},
+            },
+            "`attention` must be 'causal'",
+        ),
+    ],
+)
+def test_sampling_that_cannot_work_is_refused_before_the_first_step(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        setar.train({**DIGITS, **changes}, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert not (tmp_path / SETTINGS).exists()
+
+
+@pytest.fixture
+def photos(read, tmp_path):
+    """A tokenizer and a generator of a folder of pictures: how to train each for some steps."""
+    pictures = tiny_runs.save_pictures(tmp_path / "photos")
+
+    def tokenizer(steps):
+        text = tiny_runs.FOLDER_TOKENIZER
+        run = read(text, f"data.source='{pictures}'", f"loop.steps={steps}")
+        return setar.train(run, tmp_path / "tokens", resume=True)
+
+    def generator(steps, source=tmp_path / "tokens"):
+        text = tiny_runs.FOLDER_GENERATOR
+        words = (f"data.source='{pictures}'", f"tokenizer='{source}'", f"loop.steps={steps}")
+        return setar.train(read(text, *words), tmp_path / "run", resume=True)
+
+    return pictures, tokenizer, generator
+
+
+def test_a_tokenizer_that_was_trained_on_is_refused(photos, tmp_path):
+    _, tokenizer, generator = photos
+    tokenizer(1)
+    generator(1)
+    generator(2)
+    tokenizer(4)
+    with pytest.raises(ValueError, match=r"was started with tokenizer weights that are not these"):
+        generator(3)
+    # The run has a copy of the one of then.
+    assert generator(3, tmp_path / "run").name == "step-00000003"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "cats").rename(folder / "zebras"), "class 0 of .* was 'cats'"),
+        (lambda folder: tiny_runs.save_pictures(folder, 1, ["emus"]), "class 2 of .* was none"),
+        (lambda folder: (folder / "cats").rename(folder / "dogs" / "cats"), "class 0 of .* 'cats'"),
+    ],
+)
+def test_other_classes_are_refused(photos, change, message):
+    pictures, tokenizer, generator = photos
+    tokenizer(1)
+    generator(1)
+    change(pictures)
+    with pytest.raises(ValueError, match=message):
+        generator(2)
+
+
+def test_a_tokenizer_of_another_shape_is_refused(read, photos, tmp_path):
+    pictures, tokenizer, _ = photos
+    tokenizer(1)
+    words = (f"data.source='{pictures}'", "tokenizer.codebook_size=32", "loop.steps=2")
+    with pytest.raises(ValueError, match=r"tokenizer.codebook_size = 16, not 32: "):
+        setar.train(read(tiny_runs.FOLDER_TOKENIZER, *words), tmp_path / "tokens", resume=True)

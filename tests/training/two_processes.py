@@ -1,10 +1,13 @@
 """Started twice by torchrun: trains what ``test_distributed.py`` looks at.
 
 torchrun --nproc-per-node 2 two_processes.py FOLDER PICTURES
+torchrun --nproc-per-node 2 two_processes.py stop FOLDER
 """
 
 import hashlib
 import json
+import os
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -76,5 +79,25 @@ def main(folder, pictures):
     (folder / f"process-{processes.index}.json").write_text(json.dumps(found))
 
 
+def stop(folder):
+    """Train until the second process is told to stop, in its second step."""
+    trainer = open_run(generator(), folder)
+    losses = trainer.objective.losses
+
+    def told(items, step):
+        if step == 1 and not trainer.processes.first:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return losses(items, step)
+
+    trainer.objective.losses = told
+    try:
+        trainer.run()
+    except SystemExit as end:
+        (folder.parent / f"stopped-{trainer.processes.index}-{end.code}").touch()
+
+
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    if sys.argv[1] == "stop":
+        stop(Path(sys.argv[2]))
+    else:
+        main(*map(Path, sys.argv[1:]))

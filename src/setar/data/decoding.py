@@ -39,10 +39,11 @@ ENDINGS = {
 """What the names of such files end in, in any case."""
 
 MAX_PIXELS = 50_000_000
-"""Pixels of a picture at most, unless the environment's ``SETAR_MAX_PIXELS`` says otherwise."""
+"""Pixels of a picture at most, unless the environment's ``SETAR_MAX_PIXELS`` says otherwise; half
+as many of formats whose pixels count double."""
 ALLOWING = "SETAR_MAX_PIXELS=... allows more"
 COPIES = {"AVIF": 2, "WEBP": 2}
-"""Formats whose decoders hold the picture several times: their pixels count double."""
+"""Formats whose decoders hold the picture several times, and how often their pixels count."""
 LARGE = 2**22
 """Pixels from which on a picture's memory is given back at once. The C library keeps what a thread
 has freed for that thread, which is gigabytes for several threads with large pictures."""
@@ -176,14 +177,16 @@ def _white_level(image: Image.Image) -> int:
         return 4095 if _tag(image, 258) in (12, (12,)) else 65535
     if image.mode not in ("I", "F"):
         return 0
-    found = [(levels.min(), levels.max()) for levels in (np.asarray(b) for _, b in _bands(image))]
-    lowest, highest = np.array(found, dtype=float).min(0)[0], np.array(found, dtype=float).max(0)[1]
+    with np.errstate(all="ignore"):  # of values that are no numbers
+        levels = map(np.asarray, (band for _, band in _bands(image)))
+        lows, highs = np.array([(one.min(), one.max()) for one in levels], dtype=float).T
+        lowest, highest = lows.min(), highs.max()
     if not (lowest >= 0 and highest <= 65535):  # nor is it NaN, which compares with nothing
         raise ValueError(f"its grey levels must be from 0 to 65535, not {lowest:g} to {highest:g}")
     if image.mode == "F" and highest <= 1:
         return 1
-    # Some versions of Pillow read the 16 bits of these formats as mode I.
-    return 255 if highest <= 255 and image.format not in ("PNG", "PPM") else 65535
+    wide = image.mode == "I" and image.format in ("PNG", "PPM")  # which Pillow scales to 16 bits
+    return 255 if highest <= 255 and not wide else 65535
 
 
 def _narrowed(band: Image.Image, white: int) -> Image.Image:

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -106,8 +106,8 @@ class FolderImages:
         if not self.folder.is_dir():
             raise ValueError(f"there is no folder {shown(folder)}")
         self.files, self.left_out = list[Path](), Counter[str]()
-        for file in sorted(_files_below(self.folder)):
-            ending = file.suffix.lower() if file.is_file() else "special"
+        for file, regular in sorted(_files_below(self.folder)):
+            ending = file.suffix.lower() if regular else "special"
             if ending in ENDINGS:
                 self.files.append(file)
             else:
@@ -166,8 +166,8 @@ def read_image(
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All that lies below a folder and is neither a folder nor hidden.
+def _files_below(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """All that lies below a folder and is neither a folder nor hidden: is it a regular file?
 
     Links to folders are followed, but not back into one that they lie in, which would never end.
     """
@@ -175,18 +175,26 @@ def _files_below(folder: Path) -> Iterator[Path]:
     while waiting:
         here, above = waiting.pop()
         try:
-            state, names = os.stat(here), os.listdir(here)
+            state, entries = os.stat(here), list(os.scandir(here))
         except OSError as error:
             raise ValueError(f"cannot read the folder {shown(here)}: {error.strerror}") from error
         if (state.st_dev, state.st_ino) in above:
             continue
-        for name in names:
-            if name.startswith("."):
+        for entry in entries:
+            if entry.name.startswith("."):
                 continue
-            if os.path.isdir(here / name):
-                waiting.append((here / name, above | {(state.st_dev, state.st_ino)}))
+            if _holds(entry.is_dir):
+                waiting.append((here / entry.name, above | {(state.st_dev, state.st_ino)}))
             else:
-                yield here / name
+                yield here / entry.name, _holds(entry.is_file)
+
+
+def _holds(asked: Callable[[], bool]) -> bool:
+    """The answer of an entry of a folder; False where there is none, as of a link to itself."""
+    try:
+        return asked()
+    except OSError:
+        return False
 
 
 def _class_name(folder: str) -> str:

@@ -180,7 +180,7 @@ def kernel_distance(
 
 
 def _spread(figures: list[float]) -> Spread:
-    values = torch.tensor(figures, dtype=torch.float64)
+    values = check_finite(torch.tensor(figures, dtype=torch.float64), "the figure")
     return Spread(float(values.mean()), float(values.std(correction=0)))
 
 

@@ -11,7 +11,9 @@ from torch import Tensor
 from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize, check_resize
+from setar.data.files import shown
 from setar.data.images import Images, MirroredImages, Size, height_and_width
+from setar.registry import did_you_mean
 from setar.run_folder import is_run
 from setar.training.heldout import hold_out
 from setar.training.report import say
@@ -20,8 +22,8 @@ from setar.training.survey import Survey, readable, survey
 SIZE = 256
 """Of the pictures that a tokenizer is trained on, in pixels, unless a config says it."""
 
-MANY = 2000
-"""Images whose reading takes so long that it is announced."""
+MANY = 10_000
+"""Images whose reading or encoding takes so long that it is announced."""
 
 LARGEST = 4096
 """The longest side that images may have, in pixels: a million tokens of 4x4 pixels."""
@@ -90,6 +92,9 @@ class DataConfig:
                 "`data.source` names a data set, or a folder with a subfolder of images per class; "
                 f"{self.source!r} is {kind}"
             )
+        if self.of_a_folder and not os.path.isdir(self.source):
+            hint = did_you_mean(self.source, DATASETS)
+            raise ValueError(f"there is no folder {shown(self.source)}, and of data sets: {hint}")
         return open_data(self.source, self.image_size or SIZE, self.resize)
 
     def size(self, data: Dataset | None = None) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """What a training says of itself before its first step, in a few lines."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
     if len(data.classes) == 1:
         classes = f"one class, {data.classes[0]}"
     flips = ", and their mirror images" if config.flips else ""
-    key = ", data.image_size" if config.of_a_folder else ""
+    key = " (data.image_size)" if config.of_a_folder else ""
     facts = [("images", f"{len(data)}{flips}; {classes}; {height}x{width} pixels{key}")]
     facts.append(("held out", _held_out(config, data)))
     facts += [("left out", text) for text in _left_out(data, found)]
@@ -90,11 +91,20 @@ def _oddities(found: Survey, size: str) -> list[str]:
     notes = []
     if found.small:
         notes.append(f"{found.small} of the images smaller than {size}, so enlarged")
-    others = {mode: count for mode, count in found.modes.items() if mode != "RGB"}
-    if others:
-        modes = _some([f"{count} {mode}" for mode, count in sorted(others.items())])
-        notes.append(f"images that are not RGB are made so, transparent ones on white ({modes})")
+    kinds = Counter[str]()
+    for mode, count in found.modes.items():
+        kinds[_kind(mode)] += count
+    if kinds.keys() - {"RGB"}:
+        counted = [f"{count} {kind}" for kind, count in kinds.most_common()]
+        notes.append(f"not all of the images are RGB: {', '.join(counted)}")
     return notes
+
+
+def _kind(mode: str) -> str:
+    """A mode of Pillow's in a word or two."""
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+        return "transparent (on white)"
+    return mode if mode in ("RGB", "CMYK") else "with a palette" if mode == "P" else "grey"
 
 
 def of_tokens(tokenizer: Tokenizer, grid: tuple[int, int], recipe: Recipe | None = None) -> Fact:

@@ -1,14 +1,17 @@
 """Training a generator: what a config says, what is minimised, and how both meet."""
 
+import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,7 +20,7 @@ from setar.config import build, table
 from setar.data.base import Dataset
 from setar.models.base import FAMILIES, Generator, GeneratorConfig
 from setar.models.condition import CONDITIONS
-from setar.pictures.sheets import tile
+from setar.pictures.sheets import labelled_rows, tile, to_pil
 from setar.pipeline import Pipeline
 from setar.pretrained import IMAGE_SIZE, load_tokenizer
 from setar.recipes.recipe import Recipe
@@ -26,11 +29,12 @@ from setar.sampling.guidance import Guidance
 from setar.sampling.settings import SamplingDefaults, SamplingSettings
 from setar.tokenizers.base import TOKENIZERS, Tokenizer, device_of, encode_images, through
 from setar.training import facts
-from setar.training.data import DataConfig
+from setar.training.data import MANY, DataConfig
 from setar.training.distributed import Processes
 from setar.training.heldout import HeldOutCodes, measured
 from setar.training.loop import Exported, LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
+from setar.training.report import say
 from setar.training.sizes import trained_size
 
 SHOWN = 64
@@ -181,7 +185,10 @@ class GeneratorRun:
         def show(module: Generator, step: int) -> Tensor:
             shown = Pipeline(module, tokenizer, data.classes, defaults)
             ids, columns = shown_classes(len(data.classes))
-            return tile(shown.decode(shown.sample_codes(ids, seed=0)), columns, scale=0)
+            pictures = shown.decode(shown.sample_codes(ids, seed=0))
+            if len(set(ids)) == len(ids) > 1:
+                return tile(pictures, columns, scale=0)
+            return named_rows(pictures, [data.classes[label] for label in ids])
 
         trainer = Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
         trainer.left_out = found.broken if found else {}
@@ -199,6 +206,8 @@ class GeneratorRun:
         """What is minimised: all images are encoded, once."""
         assert self.recipe is not None
         images, labels = self.data.images(data), self.data.labels(data)
+        if speak and len(images) > MANY:
+            say(f"encoding {len(images)} images")
         epoch, bar, heldout = self.data.epoch(labels), speak and sys.stderr.isatty(), None
         if (some := measured(data)) and data.heldout_labels is not None:
             heldout = HeldOutCodes(encode_images(tokenizer, some.images), some.labels, self.recipe)
@@ -378,6 +387,17 @@ def token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
     losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
     counted = supervised.flatten().float()
     return (losses * counted).sum() / counted.sum().clamp_min(1)
+
+
+def named_rows(pictures: Tensor, names: Sequence[str]) -> Tensor:
+    """Pictures uint8 ``[n, 3, h, w]``, those of a class in a row beside its name, as one."""
+    rows: dict[str, list[Image.Image]] = {name: [] for name in names}
+    for name, picture in zip(names, to_pil(pictures), strict=True):
+        rows[name].append(picture)
+    width = pictures.shape[-1]
+    side = width * math.ceil(48 / width)  # as large as `tile` makes them
+    sheet = labelled_rows([(name, "", row) for name, row in rows.items()], side=side)
+    return torch.from_numpy(np.asarray(sheet).copy()).permute(2, 0, 1)
 
 
 def shown_classes(classes: int) -> tuple[list[int], int]:

@@ -1,6 +1,7 @@
 """Pictures that are held out of a training, and what a generator makes of them."""
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -30,9 +31,10 @@ def hold_out(data: Dataset, share: float) -> Dataset:
     keys = data.paths or [str(index) for index in range(len(data))]
     places = torch.tensor([_place(key) for key in keys], dtype=torch.float64)
     held = places < share
-    for label in range(len(data.classes)):
+    left = torch.bincount(data.labels[~held], minlength=len(data.classes))
+    for label in (left == 0).nonzero().flatten():
         own = (data.labels == label).nonzero().flatten()
-        if len(own) and held[own].all():
+        if len(own):
             held[own[places[own].argmax()]] = False
     if not held.any():
         return data
@@ -42,8 +44,12 @@ def hold_out(data: Dataset, share: float) -> Dataset:
 
 
 def _place(key: str) -> float:
-    """A number in 0..1 that follows from a text, evenly spread over all texts."""
-    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    """A number in 0..1 that follows from a text, evenly spread over all texts.
+
+    File systems write letters with accents in several ways; they are all the same here.
+    """
+    text = unicodedata.normalize("NFC", key)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
 
 

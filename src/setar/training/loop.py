@@ -286,7 +286,7 @@ class Trainer:
         for module in self.objective.networks.values():
             self.processes.copy_first(module.state_dict().values())
         self.resumed_at = (self.step, self.seconds)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)  # or fail before the work
         with locked(self.folder, self.processes.first), StopRequest(self.processes) as stop:
             try:
                 self._train_and_report(stop)
@@ -328,9 +328,7 @@ class Trainer:
                     report.flush()
                 saved = self.save()
                 if report and stopping and not last:
-                    say(
-                        f"stopped after step {self.step}, which is saved: {saved}; --resume goes on"
-                    )
+                    say(f"stopped after step {self.step}, saved as {saved}: --resume goes on")
             if report and (last or (loop.sample_every and self.step % loop.sample_every == 0)):
                 self._draw(report)
 
@@ -476,7 +474,9 @@ class Trainer:
                 damaged[folder] = error
         if damaged and saved is None:
             newest = next(iter(damaged.values()))
-            raise ValueError(f"no checkpoint of {self.folder} is whole: {newest}")
+            raise ValueError(
+                f"no checkpoint of {self.folder} is whole: {newest}; train anew with another --out"
+            )
         if saved is None:
             return False
         self.processes.wait()  # until all have read

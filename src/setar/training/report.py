@@ -90,15 +90,14 @@ class Curves:
     def __init__(self, folder: Path, start: int) -> None:
         self.board: Any = None
         self._hook = threading.excepthook
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            say("no curves, for TensorBoard is not installed (pip install setar[train])")
-            return
         # Its writer is a thread, whose error comes to `add` too: one line is enough.
         threading.excepthook = self._quiet
         try:
+            from torch.utils.tensorboard import SummaryWriter
+
             self.board = SummaryWriter(str(folder), purge_step=start + 1)
+        except ImportError:
+            say("no curves, for TensorBoard is not installed (pip install setar[train])")
         except Exception as error:
             self._end(error)
 

@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ class Progress:
     def read(cls, folder: Path) -> "Progress":
         """That of a checkpoint; ValueError if it is nonsense."""
         file = folder / PROGRESS
-        progress = build(cls, checkpoint.read_json(file), str(file))
+        values = checkpoint.read_json(file)
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        progress = build(cls, known, str(file))
         if progress.step != step_of(folder):
             raise ValueError(f"{file} is of the step {progress.step}")
         return progress
