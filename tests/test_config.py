@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -289,6 +290,18 @@ class TestReadToml:
     def test_not_toml(self, tmp_path, content):
         (tmp_path / "run.toml").write_bytes(content)
         with pytest.raises(ValueError, match=r"\A[^\n]*run.toml is not valid TOML: [^\n]+\Z"):
+            read_toml(tmp_path / "run.toml")
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "run.toml")
+        with pytest.raises(ValueError, match="it is no regular file"):
+            read_toml(tmp_path / "run.toml")
+
+    def test_a_file_of_any_size_is_not_read(self, tmp_path):
+        with (tmp_path / "run.toml").open("wb") as stream:
+            stream.truncate(2**40)  # a hole
+        with pytest.raises(ValueError, match="more than 1048576 bytes"):
             read_toml(tmp_path / "run.toml")
 
     def test_unreadable(self, tmp_path):

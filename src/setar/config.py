@@ -21,6 +21,9 @@ from setar.registry import did_you_mean
 
 Config = TypeVar("Config")
 
+MAX_CONFIG = 2**20
+"""Bytes of a config file that are read: it is written by hand."""
+
 MAX_MESSAGE = 500
 """Characters of a message about a config: values in it may be of any length."""
 
@@ -56,9 +59,15 @@ def read_toml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         ValueError: the file is missing or is not TOML, or an override has no ``=``.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+            raise ValueError(f"cannot read the config {path}: it is no regular file")
+        if path.stat().st_size > MAX_CONFIG:
+            raise ValueError(f"cannot read the config {path}: more than {MAX_CONFIG} bytes")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the config {path}: {_one_line(error)}") from error
+    try:
+        tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid TOML: {_one_line(error)}") from error
     for override in overrides:

@@ -139,7 +139,7 @@ def check_sizes(config: Any, *names: str, most: int = MAX_WIDTH) -> None:
             if rows * columns > most:
                 raise ValueError(f"`{name}` (={quoted(value)}) must not be more than {most} cells")
         else:
-            whole(name, value, 1, most)
+            whole(name, value, 1, most, "no published model comes near")
 
 
 class Decoding(Protocol):

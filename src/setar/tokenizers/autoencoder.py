@@ -215,13 +215,14 @@ class AutoencoderConfig:
                 f"`multipliers` (={quoted(self.multipliers)}) must be at least 1 number and at "
                 f"most {MAX_LEVELS}: each level but the first halves the image"
             )
+        beyond = "no published tokenizer comes near"
         for multiplier in self.multipliers:
-            whole("multipliers", multiplier, 1, MAX_CHANNELS)
-        whole("channels", self.channels, 1, MAX_CHANNELS)
-        whole("channels * multipliers", self.channels * max(self.multipliers), 1, MAX_CHANNELS)
-        whole("blocks", self.blocks, 1, MAX_BLOCKS)
-        whole("codebook_size", self.codebook_size, 1, MAX_CODES)
-        whole("codebook_dim", self.codebook_dim, 1, MAX_CHANNELS)
+            whole("multipliers", multiplier, 1, MAX_CHANNELS, beyond)
+        widest = whole("channels", self.channels, 1, MAX_CHANNELS, beyond) * max(self.multipliers)
+        whole("channels * multipliers", widest, 1, MAX_CHANNELS, beyond)
+        whole("blocks", self.blocks, 1, MAX_BLOCKS, beyond)
+        whole("codebook_size", self.codebook_size, 1, MAX_CODES, beyond)
+        whole("codebook_dim", self.codebook_dim, 1, MAX_CHANNELS, beyond)
         if self.channels % 8:
             raise ValueError(f"`channels` (={self.channels}) must be a multiple of 8")
 

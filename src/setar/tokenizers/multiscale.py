@@ -43,9 +43,9 @@ def scale_sizes(scales: Sequence[Scale]) -> tuple[tuple[int, int], ...]:
     sizes: list[tuple[int, int]] = []
     for scale in scales:
         pair = scale if isinstance(scale, tuple | list) else (scale, scale)
-        rows, columns, *more = (*(as_whole(side) or 0 for side in pair), 0, 0)
-        if len(more) == 2 and min(rows, columns) > 0:
-            sizes.append((rows, columns))
+        sides = [as_whole(side) or 0 for side in pair]
+        if len(sides) == 2 and min(sides) > 0:
+            sizes.append((sides[0], sides[1]))
     if not sizes or len(sizes) < len(scales):
         raise ValueError(
             f"`scales` (={quoted(scales)}) must list sides, or (rows, columns), of at least 1"

@@ -24,7 +24,7 @@ class VQGANConfig(AutoencoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("latent_channels", self.latent_channels, 1, MAX_CHANNELS)
+        whole("latent_channels", self.latent_channels, 1, MAX_CHANNELS, "more than any published")
 
 
 PRESETS = {
