@@ -181,3 +181,14 @@ def test_only_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe is not a file"):
         files.check_file(tmp_path / "pipe")
+
+
+def test_a_folder_that_holds_something_gets_the_next_free_name(tmp_path):
+    place = tmp_path / "models" / "vq"
+    assert free_folder(place) == place
+    place.mkdir(parents=True)
+    assert free_folder(place) == place
+    (place / "config.json").write_text("{}")
+    assert free_folder(place) == tmp_path / "models" / "vq-2"
+    (tmp_path / "models" / "vq-2").write_text("a file")
+    assert free_folder(place) == tmp_path / "models" / "vq-3"

@@ -85,6 +85,15 @@ def prepare_folder(folder: Path) -> None:
         raise ValueError(f"cannot write into the folder {folder}")
 
 
+def free_folder(folder: Path) -> Path:
+    """The first name of a folder under which there is nothing, or an empty folder."""
+    return next(name for name in _names(folder) if not os.path.lexists(name) or _is_empty(name))
+
+
+def _is_empty(folder: Path) -> bool:
+    return os.path.isdir(folder) and not os.listdir(folder)
+
+
 def write_new(file: Path, write: "Callable[[Path], object]") -> Path:
     """Let ``write`` write a file, which never takes the place of another.
 

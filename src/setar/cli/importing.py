@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from setar.cli.console import say
-from setar.cli.files import check_file, prepare_folder
+from setar.cli.files import check_file, free_folder, prepare_folder
 from setar.cli.models import find_config
 from setar.cli.options import counted, parse_grid
 
 if TYPE_CHECKING:
     from setar.models.base import Generator
 
-Out = Annotated[Path, typer.Option(help="Model folder to write; it must be a new one.")]
+Out = Annotated[Path, typer.Option(help="Model folder to write; a free name, if it is taken.")]
 
 
 def llamagen_vq(
     file: Annotated[Path, typer.Argument(help="vq_ds16_c2i.pt, vq_ds8_c2i.pt, ...")], out: Out
 ) -> None:
     """Import a VQ tokenizer of LlamaGen (VQ-16, VQ-8)."""
-    _prepare(file, out)
+    out = _prepare(file, out)
     from setar.importers.llamagen_vq import import_llamagen_vq
 
     model = import_llamagen_vq(file, out)
@@ -36,7 +36,7 @@ def var_vqvae(
     ] = "1,2,3,4,5,6,8,10,13,16",
 ) -> None:
     """Import the multi-scale tokenizer of VAR."""
-    _prepare(file, out)
+    out = _prepare(file, out)
     from setar.importers.var_vqvae import import_var_vqvae
     from setar.tokenizers.multiscale import parse_scales
 
@@ -68,7 +68,7 @@ def llamagen_gpt(
 ) -> None:
     """Import a class-conditional GPT of LlamaGen, to be sampled with its tokenizer."""
     rows_and_columns = parse_grid(grid)
-    _prepare(file, out, tokenizer)
+    out = _prepare(file, out, tokenizer)
     from setar.importers.llamagen_gpt import import_llamagen_gpt
 
     model = import_llamagen_gpt(file, tokenizer, out, rows_and_columns, heads, classes)
@@ -81,7 +81,7 @@ def var(
     out: Out,
 ) -> None:
     """Import a transformer of VAR, to be sampled with its multi-scale tokenizer."""
-    _prepare(file, out, tokenizer)
+    out = _prepare(file, out, tokenizer)
     from setar.importers.var import import_var
 
     model = import_var(file, tokenizer, out)
@@ -89,14 +89,13 @@ def var(
     _report(out, *_size(model), f"{len(shape.scales)} scales", f"{shape.classes} classes")
 
 
-def _prepare(file: Path, out: Path, tokenizer: str = "") -> None:
-    """ValueError where a file or a tokenizer is missing, or a model would be replaced."""
+def _prepare(file: Path, out: Path, tokenizer: str = "") -> Path:
+    """The folder to write, which is none that is there; ValueError if what is read is missing."""
     check_file(file)
     if tokenizer:
         find_config(tokenizer)
-    if out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out} exists and is not replaced: choose another --out")
     prepare_folder(out.parent)
+    return free_folder(out)
 
 
 def _size(model: "Generator") -> list[str]:

@@ -41,7 +41,7 @@ def train(
             say(text)
 
     if resume and not trainer.step:
-        tell(f"there is nothing to resume in {folder}: starting from step 0")
+        tell(f"nothing to resume: {folder} has no checkpoint yet: starting from step 0")
     if trainer.step >= run.loop.steps:
         tell(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
         return
