@@ -64,6 +64,19 @@ def test_kinds_of_images_are_told_in_words(tmp_path):
     assert ("note", f"not all of the images are RGB: {text}") in of(tmp_path)
 
 
+def test_any_name_is_told_in_one_line(tmp_path):
+    pictures = tiny_runs.save_pictures(tmp_path / "pictures", 4)
+    (pictures / "emp\nty").mkdir()
+    (pictures / "cats/a.b\x1b[31m").write_text("")
+    (pictures / "cats/00.png").rename(pictures / "cats/caf\udce9\n.png")
+    (pictures / "cats/caf\udce9\n.png").write_bytes(b"")
+    for _, text in of(pictures):
+        assert text.isprintable()
+    assert "1 file that cannot be read (cats/caf\\udce9\\n.png), see left-out.txt" in [
+        text for _, text in of(pictures)
+    ]
+
+
 def test_one_class_is_said(tmp_path):
     pictures = tiny_runs.save_pictures(tmp_path / "pictures", 3, ["cats"])
     assert of(pictures, flips=True)[0][1].startswith("3, and their mirror images; one class, cats;")

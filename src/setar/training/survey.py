@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from setar.data.base import Dataset
 from setar.data.decoding import opened
+from setar.data.files import shown
 from setar.data.images import ChosenImages, Images
 from setar.durable import write_text
 from setar.run_folder import LEFT_OUT, checkpoints
@@ -136,7 +137,7 @@ def list_left_out(broken: Mapping[str, str], run: Path) -> None:
     if not broken:
         (run / LEFT_OUT).unlink(missing_ok=True)
         return
-    lines = [f"{_printable(path)}\t{_printable(cause)}\n" for path, cause in broken.items()]
+    lines = [f"{shown(path)}\t{shown(cause)}\n" for path, cause in broken.items()]
     write_text(run / LEFT_OUT, "".join(lines))
 
 
@@ -147,9 +148,4 @@ def left_out_before(run: Path, paths: Sequence[str]) -> dict[str, str]:
     except (OSError, UnicodeDecodeError):
         return {}
     causes = {path: cause for path, _, cause in (line.partition("\t") for line in lines)}
-    return {path: causes[_printable(path)] for path in paths if _printable(path) in causes}
-
-
-def _printable(text: str) -> str:
-    """The text in one line that any file and console takes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return {path: causes[shown(path)] for path in paths if shown(path) in causes}
