@@ -185,10 +185,10 @@ def test_only_files_are_read(tmp_path):
 
 def test_a_folder_that_holds_something_gets_the_next_free_name(tmp_path):
     place = tmp_path / "models" / "vq"
-    assert free_folder(place) == place
+    assert files.free_folder(place) == place
     place.mkdir(parents=True)
-    assert free_folder(place) == place
+    assert files.free_folder(place) == place
     (place / "config.json").write_text("{}")
-    assert free_folder(place) == tmp_path / "models" / "vq-2"
+    assert files.free_folder(place) == tmp_path / "models" / "vq-2"
     (tmp_path / "models" / "vq-2").write_text("a file")
-    assert free_folder(place) == tmp_path / "models" / "vq-3"
+    assert files.free_folder(place) == tmp_path / "models" / "vq-3"

@@ -111,7 +111,7 @@ def test_a_run_is_resumed_as_it_was_started(run, refused, config, tmp_path):
 
 
 def test_resuming_nothing_starts(run, config, tmp_path):
-    code, shown, _ = run("train", config, "--out", tmp_path / "run", "--resume")
+    code, _, shown = run("train", config, "--out", tmp_path / "run", "--resume")
     assert code == 0
     assert "no checkpoint yet: starting from step 0" in shown
 

@@ -232,15 +232,14 @@ BAD = [torch.nan, torch.inf, -torch.inf]
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_statistics_must_be_finite(bad):
+def test_statistics_that_are_not_finite_are_at_no_distance(bad):
     eye, zeros = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     good = GaussianStatistics(zeros, eye)
     mean = GaussianStatistics(torch.tensor([0, bad, 1], dtype=torch.float64), eye)
     covariance = GaussianStatistics(zeros, eye * bad)
-    for what, broken in {"mean": mean, "covariance": covariance}.items():
-        for pair in ((good, broken), (broken, good)):
-            with pytest.raises(ValueError, match=f"the {what} of the features must be finite"):
-                frechet_distance(*pair)
+    for broken in (mean, covariance):
+        for pair in ((good, broken), (broken, good), (broken, broken)):
+            assert math.isnan(frechet_distance(*pair))
 
 
 def test_statistics_must_fit():

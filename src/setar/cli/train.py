@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from setar.cli.console import say
+from setar.cli.console import say, say_mistake
 from setar.cli.files import check_file, prepare_folder
 
 
@@ -40,8 +40,8 @@ def train(
         if trainer.processes.first:
             say(text)
 
-    if resume and not trainer.step:
-        tell(f"nothing to resume: {folder} has no checkpoint yet: starting from step 0")
+    if resume and not trainer.step and trainer.processes.first:
+        say_mistake(f"nothing to resume: {folder} has no checkpoint yet: starting from step 0")
     if trainer.step >= run.loop.steps:
         tell(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
         return

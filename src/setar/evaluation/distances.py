@@ -4,6 +4,7 @@ Pure functions of features, float ``[n, d]``; nothing here knows a network. What
 Inception (FID, KID, IS) is only so called when the features are Inception's.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -90,11 +91,14 @@ def frechet_distance(a: Tensor | GaussianStatistics, b: Tensor | GaussianStatist
     a, b: features [n, d] and [m, d], or their statistics. With A = R R^T the last trace is the sum
     of the square roots of the eigenvalues of R^T B R: symmetric and real, and of the rank of A, so
     that fewer features than dimensions are no difficulty. Note that the distance is biased upwards
-    for few features: compare only sets of equal size. Raises ValueError where shapes do not fit, or
-    values are not finite or too large for a distance.
+    for few features: compare only sets of equal size. Statistics that are not finite are at the
+    distance NaN. Raises ValueError where shapes do not fit, features are not finite, or values are
+    too large for a distance.
     """
     a, b = _statistics(a), _statistics(b)
     _check_dimensions(len(a.mean), len(b.mean))
+    if not all(part.isfinite().all() for one in (a, b) for part in (one.mean, one.covariance)):
+        return math.nan  # never 0, the best of all
     values, vectors = torch.linalg.eigh(a.covariance)
     noise = values[-1] * len(values) * torch.finfo(values.dtype).eps
     kept = values > noise  # directions without variance are dropped
@@ -234,6 +238,4 @@ def _statistics(given: Tensor | GaussianStatistics) -> GaussianStatistics:
     if given.mean.shape != (size,) or shape != (size, size) or not size:
         found = f"{list(given.mean.shape)} and {list(shape)}"
         raise ValueError(f"mean and covariance must be [d] and [d, d], not {found}")
-    check_finite(given.mean, "the mean of the features")
-    check_finite(given.covariance, "the covariance of the features")
     return given

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -256,6 +257,12 @@ class Trainer:
     def result(self) -> nn.Module:
         """The module that is trained."""
         return next(iter(self.objective.networks.values()))
+
+    @property
+    def average(self) -> AveragedWeights:
+        """What `ema` was called until version 0.2."""
+        warnings.warn("Trainer.average is now Trainer.ema", DeprecationWarning, stacklevel=2)
+        return self.ema
 
     @property
     def parameters(self) -> int:
