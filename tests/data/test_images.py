@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from setar.data.crops import centre_crop
-from setar.data.images import FolderImages, MirroredImages, read_image
+from setar.data.images import FolderImages, MirroredImages, height_and_width, read_image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -92,9 +92,19 @@ def test_a_file_is_no_folder(tmp_path):
         FolderImages(save(tmp_path / "a.png"), 8)
 
 
-def test_a_size_of_nothing_is_refused(tmp_path):
+def test_a_size_of_nothing_or_too_much_is_refused(tmp_path):
     save(tmp_path / "a.png")
-    for size, shown in ((0, "0"), ((4, 0), "[4, 0]"), ((4,), "[4]"), ((1, 2, 3), "[1, 2, 3]")):
+    for size, shown in (
+        *((0, "0"), ((4, 0), "[4, 0]"), ((4,), "[4]"), ((1, 2, 3), "[1, 2, 3]"), (True, "True")),
+        *(
+            (2.5, "2.5"),
+            ("16", "'16'"),
+            ((4, "8"), "[4, '8']"),
+            ((4, None), "[4, None]"),
+            ({}, "{}"),
+        ),
+        *((8000, "8000"), (10**30, f"{10**30}"), ((1, 10**8), f"[1, {10**8}]")),
+    ):
         with pytest.raises(ValueError, match=re.escape(f"`image_size` (={shown}) must be")):
             FolderImages(tmp_path, size)
 
@@ -180,6 +190,11 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(ValueError, match=r"cannot read the folder .*dogs: Permission denied"):
         FolderImages(tmp_path, 8)
+
+
+def test_sizes_may_be_numbers_of_numpy():
+    assert height_and_width(np.int64(4)) == (4, 4)
+    assert height_and_width([np.int32(4), 8]) == (4, 8)
 
 
 # Pictures

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from setar.data.crops import RESIZES, Resize, check_resize
-from setar.data.decoding import ENDINGS, opened, to_rgb
+from setar.data.decoding import ENDINGS, MAX_PIXELS, opened, to_rgb
 from setar.data.decoding import check_image as check_image  # also found here
 from setar.data.decoding import open_image as open_image
 from setar.data.files import shown
@@ -35,12 +36,22 @@ Size = int | tuple[int, ...]
 
 
 def height_and_width(size: Size) -> tuple[int, int]:
-    """Both sides of a size; ValueError unless there are one or two, of at least 1 each."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or min(sides) < 1:
-        given = size if isinstance(size, int) else list(size)
-        raise ValueError(f"`image_size` (={given}) must be at least 1, or [height, width] of that")
-    return sides
+    """Both sides of a size; ValueError unless there are one or two whole numbers of at least 1.
+
+    Together they may have `setar.data.decoding.MAX_PIXELS` pixels, as pictures in files.
+    """
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    try:
+        height, width = (index(side) for side in sides if not isinstance(side, bool))
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1 or height * width > MAX_PIXELS:
+        given = list(size) if isinstance(size, tuple) else size
+        raise ValueError(
+            f"`image_size` (={given!r:.60}) must be at least 1, or [height, width] of that, "
+            f"and at most {MAX_PIXELS} pixels"
+        )
+    return height, width
 
 
 class MirroredImages:
