@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -81,17 +82,19 @@ class Killer:
             self.write("weights", half)
             save_file(tensors, file)
 
-        def torn_record(writer, data):
-            self.write("curves", lambda: (writer._writer.write(data[:9]), writer._writer.flush()))
-            record(writer, data)
+        write = self.write
+
+        def torn_record(self, data):
+            write("curves", lambda: (self._writer.write(data[:9]), self._writer.flush()))
+            record(self, data)
 
         def torn_log(file, step):
             stream = open_log(file, step)
-            write = stream.write
+            line = stream.write
 
             def torn_line(text):
-                self.write("log", lambda: (write(text[: len(text) // 2]), stream.flush()))
-                return write(text)
+                self.write("log", lambda: (line(text[: len(text) // 2]), stream.flush()))
+                return line(text)
 
             stream.write = torn_line
             return stream
@@ -171,6 +174,7 @@ def kill_runs(place, count, seed=0):
         status, _, said = in_a_process(folder)
         if not killed or status or figures(folder) != right:
             wrong.append((at, kinds[at - 1], killed, status, said[-500:]))
+        print(f"\r{number + 1} kills", end="", file=sys.stderr, flush=True)
         shutil.rmtree(folder)
     return Counter(kinds[at - 1] for at in points), len(kinds), wrong
 
@@ -271,6 +275,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # no threads, which forking does not take along
+    tqdm.set_lock(threading.RLock())  # its own is shared by all children, and one may die with it
     options.folder.mkdir(parents=True, exist_ok=True)
     setar.training.generator.SHOWN = 1
     # Imports what every child needs; nothing is trained here, for threads do not outlive a fork.
