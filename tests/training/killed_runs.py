@@ -34,7 +34,7 @@ import setar.training.generator
 import setar.training.report
 import tiny_runs
 from setar import checkpoint
-from setar.run_folder import checkpoints
+from setar.run_folder import METRICS, checkpoints
 from setar.training.run import make_run, open_run
 
 VALUES = tomllib.loads(tiny_runs.DIGITS)
@@ -70,9 +70,13 @@ class Killer:
         record = RecordWriter.write
 
         def torn_fsync(descriptor):  # a kill loses nothing that was written: it need not be flushed
-            size = os.fstat(descriptor).st_size // 2
-            folder = os.path.isdir(f"/proc/self/fd/{descriptor}")
-            self.write("flush", lambda: folder or os.ftruncate(descriptor, size))
+            size, file = (
+                os.fstat(descriptor).st_size // 2,
+                os.readlink(f"/proc/self/fd/{descriptor}"),
+            )
+            # Of the log all but its last line was flushed before; that line is torn below.
+            whole = os.path.isdir(file) or file.endswith(METRICS)
+            self.write("flush", lambda: whole or os.ftruncate(descriptor, size))
 
         def torn_save(tensors, file):
             def half():
@@ -174,7 +178,6 @@ def kill_runs(place, count, seed=0):
         status, _, said = in_a_process(folder)
         if not killed or status or figures(folder) != right:
             wrong.append((at, kinds[at - 1], killed, status, said[-500:]))
-        print(f"\r{number + 1} kills", end="", file=sys.stderr, flush=True)
         shutil.rmtree(folder)
     return Counter(kinds[at - 1] for at in points), len(kinds), wrong
 
