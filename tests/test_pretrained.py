@@ -28,7 +28,8 @@ from setar.tokenizers.multiscale import PRESETS, MultiScaleVQ
 
 def model_folder(path):
     path.mkdir(parents=True)
-    (path / "config.json").write_text("{}")
+    for name in ("config.json", "manifest.json"):
+        (path / name).write_text("{}")
     return path
 
 

@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -33,7 +34,7 @@ import setar.training.generator
 import setar.training.report
 import tiny_runs
 from setar import checkpoint
-from setar.run_folder import checkpoints
+from setar.run_folder import METRICS, checkpoints
 from setar.training.run import make_run, open_run
 
 VALUES = tomllib.loads(tiny_runs.DIGITS)
@@ -69,9 +70,13 @@ class Killer:
         record = RecordWriter.write
 
         def torn_fsync(descriptor):  # a kill loses nothing that was written: it need not be flushed
-            size = os.fstat(descriptor).st_size // 2
-            folder = os.path.isdir(f"/proc/self/fd/{descriptor}")
-            self.write("flush", lambda: folder or os.ftruncate(descriptor, size))
+            size, file = (
+                os.fstat(descriptor).st_size // 2,
+                os.readlink(f"/proc/self/fd/{descriptor}"),
+            )
+            # Of the log all but its last line was flushed before; that line is torn below.
+            whole = os.path.isdir(file) or file.endswith(METRICS)
+            self.write("flush", lambda: whole or os.ftruncate(descriptor, size))
 
         def torn_save(tensors, file):
             def half():
@@ -81,17 +86,19 @@ class Killer:
             self.write("weights", half)
             save_file(tensors, file)
 
-        def torn_record(writer, data):
-            self.write("curves", lambda: (writer._writer.write(data[:9]), writer._writer.flush()))
-            record(writer, data)
+        write = self.write
+
+        def torn_record(self, data):
+            write("curves", lambda: (self._writer.write(data[:9]), self._writer.flush()))
+            record(self, data)
 
         def torn_log(file, step):
             stream = open_log(file, step)
-            write = stream.write
+            line = stream.write
 
             def torn_line(text):
-                self.write("log", lambda: (write(text[: len(text) // 2]), stream.flush()))
-                return write(text)
+                self.write("log", lambda: (line(text[: len(text) // 2]), stream.flush()))
+                return line(text)
 
             stream.write = torn_line
             return stream
@@ -271,6 +278,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # no threads, which forking does not take along
+    tqdm.set_lock(threading.RLock())  # its own is shared by all children, and one may die with it
     options.folder.mkdir(parents=True, exist_ok=True)
     setar.training.generator.SHOWN = 1
     # Imports what every child needs; nothing is trained here, for threads do not outlive a fork.
