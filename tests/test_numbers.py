@@ -27,7 +27,7 @@ NO_WHOLE = [
     np.array([3]),
     torch.tensor([3]),
     3j,
-    object(),
+    object,
 ]
 
 

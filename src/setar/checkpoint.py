@@ -250,8 +250,10 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -
 
 def check_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
     """Raise ValueError, naming the first mismatch, unless names and shapes are the same."""
-    shapes = ({name: tuple(value.shape) for name, value in part.items()} for part in (own, state))
-    _match(*shapes, source)
+    shapes, found = (
+        {name: tuple(value.shape) for name, value in part.items()} for part in (own, state)
+    )
+    _match(shapes, found, source)
 
 
 def _match(

@@ -20,8 +20,8 @@ from setar.tokenizers.base import TOKENIZERS, Tokenizer
 
 Result = TypeVar("Result")
 
-TRIES = 20
-"""How often a model is read that is replaced meanwhile: each try takes the newest one there is."""
+REREADING = 30.0
+"""Seconds in which a model that is replaced again and again is read again and again."""
 
 PATIENCE = 30
 """Seconds without a byte after which the hub is given up."""
@@ -95,7 +95,8 @@ def read_newest(source: str | PathLike[str], read: Callable[[Path], Result]) -> 
     Raises:
         ValueError: there is no such model, or it cannot be read.
     """
-    for _ in range(TRIES):
+    end = time.monotonic() + REREADING
+    while time.monotonic() < end:
         folder = locate(source)
         before = _identity(folder)
         try:
@@ -103,7 +104,7 @@ def read_newest(source: str | PathLike[str], read: Callable[[Path], Result]) -> 
         except ValueError:
             if _identity(folder) == before:
                 raise
-    raise ValueError(f"{source} was replaced {TRIES} times while it was read")
+    raise ValueError(f"{source} is replaced faster than it can be read")
 
 
 def _identity(folder: Path) -> object:

@@ -20,6 +20,7 @@ import threading
 import tomllib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -66,7 +67,8 @@ class Killer:
     def install(self):
         """Watch every system call that changes files, and what writes into them."""
         sys.addaudithook(self.audit)
-        save_file, open_log = checkpoint.save_file, setar.training.report.open_log
+        names: Any = checkpoint  # `save_file` is safetensors', and only imported there
+        save_file, open_log = names.save_file, setar.training.report.open_log
         record = RecordWriter.write
 
         def torn_fsync(descriptor):  # a kill loses nothing that was written: it need not be flushed
@@ -103,7 +105,7 @@ class Killer:
             stream.write = torn_line
             return stream
 
-        os.fsync, checkpoint.save_file = torn_fsync, torn_save
+        os.fsync, names.save_file = torn_fsync, torn_save
         RecordWriter.write, setar.training.report.open_log = torn_record, torn_log
 
     def audit(self, event, args):

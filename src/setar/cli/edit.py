@@ -108,7 +108,7 @@ def _task(
     size: tuple[int, int],
 ) -> "tuple[Task, str]":
     """Picture and mask, both of the model's ``size`` (width, height), and what is to be said."""
-    from setar.data.images import open_image
+    from setar.data.decoding import open_image
     from setar.pictures.masks import box_mask, outpaint, prepare
 
     picture = open_image(file)

@@ -105,7 +105,8 @@ def _pictures(
     """Names and pictures uint8 ``[n, 3, H, W]`` of files, folders and data sets."""
     import torch
 
-    from setar.data.images import ENDINGS, read_image
+    from setar.data.decoding import ENDINGS
+    from setar.data.images import read_image
     from setar.evaluation.sources import find_pictures
 
     names, parts = [], []
