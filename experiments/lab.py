@@ -296,10 +296,15 @@ def distance(figures: Sequence[Figures]) -> float:
     return mean([f.distance for f in figures])
 
 
+def spread_of(values: Sequence[float]) -> float:
+    """The standard deviation over seeds; 0 of one."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
 def shown(values: Sequence[float], digits: int = 1) -> str:
     """Mean and, of several values, standard deviation."""
     text = f"{mean(values):.{digits}f}"
-    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+    return f"{text} ± {spread_of(values):.{digits}f}" if len(values) > 1 else text
 
 
 def shown_distance(figures: Sequence[Figures]) -> str:
