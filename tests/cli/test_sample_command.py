@@ -138,7 +138,7 @@ def test_the_heading_says_what_made_the_images(run, model, tmp_path, monkeypatch
     run(*words)
     run(*words, "--guidance", 3, "--schedule", "linear", "--temperature", 0.5)
     run(*words, "--guidance", 1)
-    first, second, third = (title.split("   ") for title in titles)
+    first, second, third = (title.split(" · ") for title in titles)
     shown = ["grey model", "random-4-cosine", "guidance constant 1.5", "temperature 1"]
     assert first[:-1] == shown
     assert first[-1].startswith("2 images, ")

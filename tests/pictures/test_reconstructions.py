@@ -83,7 +83,7 @@ def test_what_is_written_on_a_sheet(wide, monkeypatch):
         rows, title, _, columns = written.pop()
         quality = [psnr(to_float(s), to_float(IMAGES)) for s in stages(tokenizer, IMAGES)]
         means = [f"{stage.mean():.1f} dB" for stage in quality]
-        assert title == f"model   {means[-1]}"
+        assert title == f"model · {means[-1]}"
         expected = [f"{name}, {mean}" for name, mean in zip(scales, means, strict=True)]
         assert columns == [*expected, "original"]
         assert [name for name, _, _ in rows] == ["one", "two", "a name that is much long"]

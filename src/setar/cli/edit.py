@@ -76,7 +76,7 @@ def edit(
     from setar.pictures.sheets import check_sheet, labelled_rows, sheet_size
 
     pipe = options.load_pipeline(model, device, sampling)
-    side, title = max(96, pipe.size[0]), f"edit   {described(model, pipe)}"
+    side, title = max(96, pipe.size[0]), f"edit · {described(model, pipe)}"
     counts = [("input", "", 2), *[(names[chosen], "", ROW)] * -(-count // ROW)]
     check_sheet(sheet_size(counts, pipe.size, title, side), out)
     task, note = _task(image, mask, edges, bool(outpaint), pipe.size)

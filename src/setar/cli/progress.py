@@ -44,7 +44,7 @@ def described(model: str, pipe: "Pipeline") -> str:
     """What made some images: model, recipe, guidance and temperature, for a heading."""
     guidance, settings = pipe.defaults.guidance, pipe.defaults.settings
     strength = "off" if guidance.off else f"{guidance.schedule} {guidance.scale:g}"
-    return "   ".join(
+    return " · ".join(
         [
             Path(model).name or model,
             str(pipe.defaults.recipe),

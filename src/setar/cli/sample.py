@@ -77,7 +77,7 @@ def sample(
             made = [names[ids[index // count]] for index in range(len(images))]
             save_each(images, made, seed, each)
             written.append((f"{len(images)} files", each))
-        title = f"{title}   {len(images)} images, {seconds:.1f} s"
+        title = f"{title} · {len(images)} images, {seconds:.1f} s"
         sheet = save_picture(class_rows(pipe, ids, images, count, title, seed), out)
         written.append((f"{len(images)} images in {seconds:.1f} s", sheet))
         if animate and animation:
