@@ -162,6 +162,14 @@ def test_wrappers_inside_wrappers(state, tmp_path):
     assert read(tmp_path / "vq.pt").keys() == state.keys()
 
 
+def test_a_table_that_holds_itself_has_an_end(tmp_path):
+    endless = {"epoch": 3}
+    endless["first"] = endless
+    torch.save(endless, tmp_path / "vq.pt")
+    with pytest.raises(ValueError, match=r"holds no state dict: .* is not a tensor"):
+        read(tmp_path / "vq.pt")
+
+
 @pytest.mark.parametrize(
     ("tensor", "problem"),
     [

@@ -49,6 +49,9 @@ UNREADABLE = (
 WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts of names that say how a module was run, at any depth: compiled, sharded, recomputed."""
 
+MAX_WRAPPERS = 10
+"""Depth to which weights may lie inside of others: a table that holds itself has no end."""
+
 
 def read(path: Path, wrappers: Collection[str]) -> dict[str, Tensor]:
     """The state dict in a ``.safetensors`` file, or in a checkpoint of ``torch.save``.
@@ -64,7 +67,9 @@ def read(path: Path, wrappers: Collection[str]) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     content = _content(path)
-    while isinstance(content, Mapping):
+    for _ in range(MAX_WRAPPERS):
+        if not isinstance(content, Mapping):
+            break
         inner = (content[name] for name in wrappers if isinstance(content.get(name), Mapping))
         found = next(filter(None, inner), None)
         if found is None:
