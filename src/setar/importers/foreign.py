@@ -7,6 +7,7 @@ be in it with the right shape: what would load by halves is refused in one line.
 import argparse
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -117,7 +118,8 @@ def _content(path: Path) -> Any:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                     raise ValueError("torch.save compresses nothing")
         # Checkpoints of a training often carry its arguments; a Namespace is a dict with dots.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        quiet = warnings.catch_warnings(action="ignore")  # of pickle's newer protocols, say
+        with quiet, torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise ValueError(
