@@ -11,13 +11,16 @@ left-out.txt     files of the data that could not be read, if they were to be sk
 Whatever else lies there is the user's: it is not read, and never deleted.
 """
 
+import json
 import os
 import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from setar.checkpoint import CONFIG, MANIFEST
+from setar.checkpoint import CONFIG, MANIFEST, MAX_JSON
+from setar.data.files import open_regular
 from setar.durable import partial_of
 
 SETTINGS, METRICS, LEFT_OUT = "settings.json", "metrics.jsonl", "left-out.txt"
@@ -64,6 +67,25 @@ def step_of(checkpoint: Path) -> int:
 def is_run(folder: str | Path) -> bool:
     """Whether a folder is that of a run."""
     return os.path.isdir(Path(folder) / CHECKPOINTS)
+
+
+def read_settings(run: str | Path) -> dict[str, Any]:
+    """The settings of a run as nested tables, unchecked.
+
+    Raises:
+        ValueError: why they cannot be read, as the end of a sentence about the file.
+    """
+    with open_regular(Path(run) / SETTINGS) as stream:
+        text = stream.read(MAX_JSON + 1)
+    if len(text) > MAX_JSON:
+        raise ValueError(f"it has more than {MAX_JSON} bytes")
+    try:
+        values = json.loads(text.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(values, dict):
+        raise ValueError("it must hold a JSON object")
+    return values
 
 
 def prune(run: Path, step: int, keep: int) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pickle
 import zipfile
 
 import pytest
@@ -160,6 +161,21 @@ def test_wrappers_inside_wrappers(state, tmp_path):
     nested = {"epoch": 3, "first": {}, "second": {"first": state, "config": {"lr": 1e-4}}}
     torch.save(nested, tmp_path / "vq.pt")
     assert read(tmp_path / "vq.pt").keys() == state.keys()
+
+
+def test_what_torch_has_to_say_of_a_file_is_not_said(tmp_path, recwarn):
+    (tmp_path / "vq.pt").write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    with pytest.raises(ValueError, match="cannot read"):
+        read(tmp_path / "vq.pt")
+    assert not recwarn.list
+
+
+def test_a_table_that_holds_itself_has_an_end(tmp_path):
+    endless = {"epoch": 3}
+    endless["first"] = endless
+    torch.save(endless, tmp_path / "vq.pt")
+    with pytest.raises(ValueError, match=r"holds no state dict: .* is not a tensor"):
+        read(tmp_path / "vq.pt")
 
 
 @pytest.mark.parametrize(

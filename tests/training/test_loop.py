@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import sys
@@ -6,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from setar import checkpoint
@@ -233,6 +235,21 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_goes_on(finished, 
     assert_same(everything(trainer), everything(finished["tokenizer"][0]))
     assert metrics(run) == metrics(finished["tokenizer"][1])
     assert [folder.name for folder in checkpoints(run)] == ["step-00000006", "step-00000008"]
+
+
+@pytest.mark.parametrize("part", ["train-model", "train-average", "train-model-adamw"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int8, torch.complex64])
+def test_a_checkpoint_with_other_dtypes_is_damaged(finished, tmp_path, part, dtype):
+    run = tmp_path / "run"
+    shutil.copytree(finished["generator"][1], run)
+    file = checkpoints(run)[-1] / f"{part}.safetensors"
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(file).items()}, file)
+    manifest = json.loads((file.parent / "manifest.json").read_text())
+    manifest["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (file.parent / "manifest.json").write_text(json.dumps(manifest))
+    trainer = make_trainer(generator_objective(), run)
+    assert trainer.resume()
+    assert trainer.step == 6
 
 
 def test_if_all_are_damaged_nothing_is_touched(finished, tmp_path):

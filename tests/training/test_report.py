@@ -64,6 +64,10 @@ def test_a_log_that_cannot_be_read_blocks_nothing(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(os, "access", lambda *_: False)  # who runs tests as root may write anything
     assert opened(file, 5) == [line(1)]
     assert "it cannot be written" in capsys.readouterr().err
+    monkeypatch.undo()
+    os.truncate(file, 2**40)
+    assert opened(file, 5) == []
+    assert "it has more than" in capsys.readouterr().err
     os.remove(file)
     file.symlink_to(tmp_path / "gone")
     assert opened(file, 5) == []

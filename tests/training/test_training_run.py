@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -378,6 +379,25 @@ def test_what_helps_after_a_divergence_may_change_and_is_said(tmp_path, capsys):
     assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4])
     assert setar.Pipeline.from_pretrained(last).defaults.recipe == Recipe.parse("random-2-cosine")
     assert json.loads((tmp_path / SETTINGS).read_text())["optimizer"]["clip"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["settings.json", "left-out.txt", "metrics.jsonl", ".lock"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, name):
+    setar.train(with_steps(2), tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    if name == "settings.json":
+        with pytest.raises(ValueError, match=r"settings.json is damaged \(it is no regular file\)"):
+            setar.train(DIGITS, tmp_path, resume=True)
+    else:
+        assert setar.train(DIGITS, tmp_path, resume=True).name == "step-00000004"
+
+
+def test_settings_of_any_length_fill_no_memory(tmp_path):
+    setar.train(with_steps(2), tmp_path)
+    os.truncate(tmp_path / SETTINGS, 2**40)
+    with pytest.raises(ValueError, match=r"is damaged \(it has more than [0-9]+ bytes\)"):
+        setar.train(DIGITS, tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 10**5, None])

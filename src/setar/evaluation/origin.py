@@ -1,14 +1,13 @@
 """What a model was trained on, as its folder or the settings of its run remember it."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from setar.checkpoint import CONFIG
+from setar.checkpoint import CONFIG, read_json
 from setar.pretrained import locate
-from setar.run_folder import SETTINGS
+from setar.run_folder import CHECKPOINTS, read_settings
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,9 @@ def origin_of(source: str) -> Origin:
     A tokenizer's folder may not say it; the run whose checkpoint it is does.
     """
     folder = locate(source)
-    config, run = _read(folder / CONFIG), folder.parent.parent
-    settings = _read(run / SETTINGS).get("data") if folder.parent.name == "checkpoints" else None
+    config, settings = _or_nothing(read_json, folder / CONFIG), None
+    if folder.parent.name == CHECKPOINTS:
+        settings = _or_nothing(read_settings, folder.parent.parent).get("data")
     settings = settings if isinstance(settings, Mapping) else {}
     data = config.get("data") or settings.get("source") or ""
     size = config.get("image_size") or settings.get("image_size")
@@ -44,10 +44,9 @@ def _size(value: Any) -> tuple[int, int] | None:
     return (height, width) if whole else None
 
 
-def _read(file: Path) -> Mapping[str, Any]:
-    """A JSON object, or nothing: what is asked here is a help, and no reason to stop."""
+def _or_nothing(read: Callable[[Path], Mapping[str, Any]], path: Path) -> Mapping[str, Any]:
+    """What is read of a file, or nothing: what is asked here is a help, and no reason to stop."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read(path)
+    except (OSError, ValueError):
         return {}
-    return values if isinstance(values, Mapping) else {}

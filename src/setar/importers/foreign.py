@@ -7,6 +7,7 @@ be in it with the right shape: what would load by halves is refused in one line.
 import argparse
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +50,9 @@ UNREADABLE = (
 WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts of names that say how a module was run, at any depth: compiled, sharded, recomputed."""
 
+MAX_WRAPPERS = 10
+"""Depth to which weights may lie inside of others: a table that holds itself has no end."""
+
 
 def read(path: Path, wrappers: Collection[str]) -> dict[str, Tensor]:
     """The state dict in a ``.safetensors`` file, or in a checkpoint of ``torch.save``.
@@ -64,7 +68,9 @@ def read(path: Path, wrappers: Collection[str]) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     content = _content(path)
-    while isinstance(content, Mapping):
+    for _ in range(MAX_WRAPPERS):
+        if not isinstance(content, Mapping):
+            break
         inner = (content[name] for name in wrappers if isinstance(content.get(name), Mapping))
         found = next(filter(None, inner), None)
         if found is None:
@@ -112,7 +118,8 @@ def _content(path: Path) -> Any:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                     raise ValueError("torch.save compresses nothing")
         # Checkpoints of a training often carry its arguments; a Namespace is a dict with dots.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        quiet = warnings.catch_warnings(action="ignore")  # of pickle's newer protocols, say
+        with quiet, torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise ValueError(

@@ -25,7 +25,8 @@ def locked(folder: Path, wanted: bool = True) -> Iterator[None]:
     with ExitStack() as stack:
         if wanted and fcntl:
             try:
-                file = stack.enter_context((folder / LOCK).open("a"))
+                # "a" alone would wait for the reader of a pipe.
+                file = stack.enter_context((folder / LOCK).open("a+"))
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ValueError(

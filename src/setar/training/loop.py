@@ -47,6 +47,7 @@ from setar.training.saved import (
     Parts,
     Progress,
     Saved,
+    check_like,
     not_finite,
     read_config,
     read_part,
@@ -100,11 +101,14 @@ class Objective:
         return {}
 
     def check_state(self, state: Mapping[str, Tensor], source: str) -> None:
-        """Raise ValueError unless `load_state` can take these tensors: names and sizes."""
-        own = self.state()
-        for name in own.keys() | state.keys():
-            if name not in own or name not in state or own[name].numel() != state[name].numel():
-                raise ValueError(f"{source}: {name!r} is missing, unknown or of another size")
+        """Raise ValueError unless `load_state` can take these tensors: names, sizes and dtypes."""
+        own, found = (
+            {name: (tensor.numel(), tensor.dtype) for name, tensor in part.items()}
+            for part in (self.state(), state)
+        )
+        for name in own.keys() | found.keys():
+            if own.get(name) != found.get(name):
+                raise ValueError(f"{source}: {name!r} is missing, unknown or of another kind")
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
@@ -506,14 +510,14 @@ class Trainer:
         for name, module in self.objective.networks.items():
             part = f"train-{name}"
             parts[part] = read_part(folder, part)
-            checkpoint.check_tensors(module.state_dict(), parts[part], f"{folder}/{part}")
+            check_like(module.state_dict(), parts[part], f"{folder}/{part}")
             for kind, optimizer in self.optimizers[name].items():
                 state = f"{part}-{kind}"
                 parts[state] = read_part(folder, state)
                 check_optimizer_state(optimizer, parts[state], f"{folder}/{state}")
         for part in ("train-average", "train-objective"):
             parts[part] = read_part(folder, part)
-        checkpoint.check_tensors(self.ema.state, parts["train-average"], f"{folder}/train-average")
+        check_like(self.ema.state, parts["train-average"], f"{folder}/train-average")
         self.objective.check_state(parts["train-objective"], f"{folder}/train-objective")
         return Saved(folder, Progress.read(folder), parts)
 

@@ -98,11 +98,14 @@ def check_optimizer_state(
         index, _, name = key.partition(".")
         if not index.isdecimal() or int(index) >= len(parameters) or name not in wanted:
             raise ValueError(f"{source} has a tensor {key!r} that the optimiser does not know")
-        shape = () if name == "step" else tuple(parameters[int(index)].shape)
+        parameter = parameters[int(index)]
+        shape = () if name == "step" else tuple(parameter.shape)
         if tuple(value.shape) != shape:
             raise ValueError(
                 f"{source}: {key!r} has the shape {tuple(value.shape)} instead of {shape}"
             )
+        if value.dtype != parameter.dtype:
+            raise ValueError(f"{source}: {key!r} holds {value.dtype}, not {parameter.dtype}")
         found.setdefault(int(index), set()).add(name)
     for index, names in found.items():
         if names != wanted:

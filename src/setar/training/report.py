@@ -18,6 +18,9 @@ from setar.run_folder import METRICS
 SHOWN = ("loss", "psnr", "usage", "heldout_loss", "heldout_psnr")
 """Figures that are shown beside the steps; the others are in the log."""
 
+MAX_LOG = 2**29
+"""Bytes of a log that goes on: more than a million lines; a longer one is kept beside a new one."""
+
 
 def say(text: str) -> None:
     """A line on the console; one that is gone does not end a training."""
@@ -155,6 +158,8 @@ def _read(file: Path) -> tuple[bytes, str]:
         return b"", ""
     if not file.is_file():
         return b"", "it is no file"
+    if file.stat().st_size > MAX_LOG:
+        return b"", f"it has more than {MAX_LOG} bytes"
     try:
         return file.read_bytes(), "" if os.access(file, os.W_OK) else "it cannot be written"
     except OSError as error:

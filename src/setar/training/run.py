@@ -11,7 +11,7 @@ import torch
 from setar.config import build, read_toml, table
 from setar.durable import write_text
 from setar.registry import did_you_mean, load_plugins, quoted, require_plugins
-from setar.run_folder import SETTINGS, checkpoint_folder, step_folders, sweep
+from setar.run_folder import SETTINGS, checkpoint_folder, read_settings, step_folders, sweep
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
 from setar.training.identity import different
@@ -183,11 +183,9 @@ def _is_in(tables: Mapping[str, set[str]], words: list[str]) -> bool:
 def _read_settings(file: Path) -> Run:
     """The settings in a file; a setting that came later than the file has its default."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it must hold a JSON object")
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        values = read_settings(file.parent)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
         raise ValueError(
             f"{file} is damaged ({reason}): delete it, and --resume goes on with the settings that "
             "are given now"

@@ -86,6 +86,14 @@ def read_part(folder: Path, part: str) -> dict[str, Tensor]:
     return state
 
 
+def check_like(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    """Raise ValueError, naming the first mismatch, unless names, shapes and dtypes are the same."""
+    checkpoint.check_tensors(own, state, source)
+    for name, tensor in state.items():
+        if tensor.dtype != own[name].dtype:
+            raise ValueError(f"{source}: {name!r} holds {tensor.dtype}, not {own[name].dtype}")
+
+
 def not_finite(state: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor with a number that is not finite; None if all are."""
     for name, tensor in state.items():

@@ -1,6 +1,5 @@
 """The size of the pictures that a tokenizer was trained on, which a generator's then have too."""
 
-import json
 import math
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from setar.data.base import DATASETS
 from setar.data.images import height_and_width
 from setar.pretrained import IMAGE_SIZE, load_tokenizer, locate, read_config
-from setar.run_folder import CHECKPOINTS, SETTINGS
+from setar.run_folder import CHECKPOINTS, read_settings
 from setar.tokenizers.base import decode_codes
 
 
@@ -44,7 +43,7 @@ def trained_size(source: str) -> tuple[int, int] | None:
 def _size_of_run(folder: Path) -> tuple[int, int] | None:
     """The size of the pictures of a run, if its settings say it."""
     try:
-        data = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["data"]
+        data = read_settings(folder)["data"]
         name = str(data["source"]).partition(":")[0]
         if name not in DATASETS:
             return _read_size(data["image_size"])
