@@ -51,6 +51,15 @@ def step_folders(run: str | Path) -> list[Path]:
     return sorted((place / name for name in names if re.fullmatch(STEP, name)), key=step_of)
 
 
+def left_out(run: str | Path) -> dict[str, str]:
+    """Why files of the data were left out, by their paths as the file writes them; see the top."""
+    try:
+        lines = (Path(run) / LEFT_OUT).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {path: cause for path, _, cause in (line.partition("\t") for line in lines)}
+
+
 def checkpoint_folder(run: Path, step: int) -> Path:
     """Where the checkpoint of a step lies."""
     return run / CHECKPOINTS / f"step-{step:08d}"

@@ -54,11 +54,12 @@ def reconstruct(
     from setar.pictures.sheets import check_sheet, sheet_size
 
     tokenizer, own_size = _tokenizer(model, str(find_device(device)))
-    chosen, take = list(pictures or ()), wanted or own_size
+    chosen, take, left_out = list(pictures or ()), wanted or own_size, frozenset[str]()
     if not chosen:
         origin = origin_of(model)
         chosen, take = [_shown_of(origin.data, model)], take or origin.size
-    names, images = _pictures(chosen, take, count)
+        left_out = origin.left_out
+    names, images = _pictures(chosen, take, count, left_out)
     try:
         tokenizer.grid(*images.shape[-2:])
     except ValueError as error:
@@ -100,7 +101,7 @@ def _shown_of(data: str, model: str) -> str:
 
 
 def _pictures(
-    texts: list[str], size: tuple[int, int] | None, count: int
+    texts: list[str], size: tuple[int, int] | None, count: int, left_out: frozenset[str]
 ) -> "tuple[list[str], Tensor]":
     """Names and pictures uint8 ``[n, 3, H, W]`` of files, folders and data sets."""
     import torch
@@ -114,7 +115,7 @@ def _pictures(
         if Path(text).suffix.lower() in ENDINGS and not Path(text).is_dir():
             found, images = [Path(text).stem], read_image(Path(text), size)[None]
         else:
-            source = find_pictures(text, size)
+            source = find_pictures(text, size, left_out=left_out)
             shown = min(count, len(source.images))
             chosen = torch.arange(shown) * len(source.images) // shown
             known = source.names

@@ -8,7 +8,7 @@ from typing import Any
 
 from setar.checkpoint import CONFIG
 from setar.pretrained import locate
-from setar.run_folder import SETTINGS
+from setar.run_folder import SETTINGS, left_out
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Origin:
     """A data set by name or a folder; empty if that is not known."""
     size: tuple[int, int] | None = None
     """(height, width) in pixels at which a folder's pictures were taken, if that is known."""
+    left_out: frozenset[str] = frozenset()
+    """Paths below that folder, as ``left-out.txt`` has them, of files that could not be read."""
 
 
 def origin_of(source: str) -> Origin:
@@ -32,7 +34,8 @@ def origin_of(source: str) -> Origin:
     settings = settings if isinstance(settings, Mapping) else {}
     data = config.get("data") or settings.get("source") or ""
     size = config.get("image_size") or settings.get("image_size")
-    return Origin(data if isinstance(data, str) else "", _size(size))
+    skipped = frozenset(left_out(run)) if settings.get("skip_broken") else frozenset()
+    return Origin(data if isinstance(data, str) else "", _size(size), skipped)
 
 
 def _size(value: Any) -> tuple[int, int] | None:
