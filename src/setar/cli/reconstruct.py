@@ -8,6 +8,7 @@ import typer
 from setar.cli import options
 from setar.cli.files import PICTURES, check_file, prepare_picture, save_picture, say_where
 from setar.cli.models import find_config
+from setar.numbers import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +72,7 @@ def reconstruct(
     check_sheet(sheet_size(rows, (width, height), title, max(96, width), columns), out)
     sheet, decibels = reconstruction_sheet(tokenizer, images, names, title)
     written = save_picture(sheet, out)
-    say_where((f"{len(images)} pictures, {decibels:.2f} dB on average", written))
+    say_where((f"{counted(len(images), 'picture')}, {decibels:.2f} dB on average", written))
 
 
 def _tokenizer(model: str, device: str) -> "tuple[Tokenizer, tuple[int, int] | None]":

@@ -69,7 +69,7 @@ def reconstruction_sheet(
     headings = zip(scales, means, strict=True)
     columns = [*(f"{name}, {mean:.1f} dB" for name, mean in headings), "original"]
     side = max(96, images.shape[-1])
-    return labelled_rows(rows, f"{title}   {means[-1]:.1f} dB", side, columns), means[-1]
+    return labelled_rows(rows, f"{title} · {means[-1]:.1f} dB", side, columns), means[-1]
 
 
 def reconstruction_rows(tokenizer: Tokenizer, images: Tensor, columns: int = 16) -> Tensor:
