@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from setar.numbers import as_real, as_whole, whole
+from setar.numbers import as_real, as_whole, counted, whole
 
 WHOLE = [
     3,
@@ -70,3 +70,7 @@ def test_numbers(value):
 )
 def test_what_is_no_number(value):
     assert as_real(value) is None
+
+
+def test_one_is_counted_in_the_singular():
+    assert [counted(n, "image") for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]

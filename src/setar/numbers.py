@@ -11,6 +11,11 @@ from typing import Any
 from setar.registry import quoted
 
 
+def counted(number: int, word: str) -> str:
+    """A number of things, of one or of several: ``1 image``, ``2 images``."""
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
 def as_whole(value: Any) -> int | None:
     """A whole number as an int; None if it is something else."""
     kind = str(getattr(value, "dtype", type(value).__name__))

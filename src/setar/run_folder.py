@@ -54,6 +54,16 @@ def step_folders(run: str | Path) -> list[Path]:
     return sorted((place / name for name in names if re.fullmatch(STEP, name)), key=step_of)
 
 
+def left_out(run: str | Path) -> dict[str, str]:
+    """Why files of the data were left out, by their paths as the file writes them; see the top."""
+    try:
+        with open_regular(Path(run) / LEFT_OUT) as stream:
+            lines = stream.read().decode("utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    return {path: cause for path, _, cause in (line.partition("\t") for line in lines)}
+
+
 def checkpoint_folder(run: Path, step: int) -> Path:
     """Where the checkpoint of a step lies."""
     return run / CHECKPOINTS / f"step-{step:08d}"

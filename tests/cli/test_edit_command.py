@@ -130,7 +130,7 @@ def test_a_box_that_is_cut_off_is_said(run, model, wide, tmp_path, box, said):
     words = ("--class", "cat", "--box", box, "--count", 1, "--out", tmp_path / "a.png")
     code, shown, err = run("edit", model, wide, *words)
     assert (code, err) == (0, "")
-    assert shown == f"1 results -> {tmp_path / 'a.png'}\n{said}"
+    assert shown == f"1 result -> {tmp_path / 'a.png'}\n{said}"
 
 
 @pytest.mark.parametrize("box", ["0,0,8,8", "16,0,24,8", "20,2,22,4"])

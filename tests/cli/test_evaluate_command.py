@@ -159,6 +159,29 @@ def test_a_run_on_a_folder_is_measured_against_it(run, refused, pictures, monkey
         assert "with --reference" in said
 
 
+def test_what_a_run_left_out_is_left_out_again(run, refused, pictures, monkeypatch):
+    monkeypatch.chdir(pictures)
+    broken = tiny_runs.save_pictures(pictures / "mine") / "cats" / "broken.png"
+    broken.write_bytes(b"no picture")
+    (pictures / "t.toml").write_text(tiny_runs.FOLDER_TOKENIZER)
+    (pictures / "g.toml").write_text(tiny_runs.FOLDER_GENERATOR)
+    mine = ("--set", "data.source=mine", "--set", "data.skip_broken=true")
+    run("train", "t.toml", "--out", "tok", *mine)
+    run("train", "g.toml", "--out", "gen", *mine, "--set", "tokenizer=tok")
+    for name, words in {"tok": (), "gen": ("--count", 2)}.items():
+        for more in ((), ("--reference", "mine")):
+            code, _, err = run(
+                "evaluate", name, *words, *more, "--out", f"{name}.json", "--size", 8
+            )
+            assert (code, err) == (0, "")
+            settings = json.loads((pictures / f"{name}.json").read_text())["settings"]
+            assert settings["reference N"] == 12
+        code, said, _ = run("reconstruct", name, "--count", 20)
+        assert (code, said.split(",")[0]) == (0, "12 pictures")
+    (pictures / "tok" / "left-out.txt").unlink()
+    assert "broken.png" in refused("evaluate", "tok")
+
+
 def test_names_are_printed_as_they_are(run, monkeypatch):
     monkeypatch.setattr(evaluation, "run", lambda request: {"settings": {"pictures": "a[b]c[/]"}})
     assert "a[b]c[/]" in run("evaluate", "emoji")[1]

@@ -43,7 +43,10 @@ def test_what_recipes_read_is_let_through(text, monkeypatch):
         ("rndom-16-cosine", "unknown order 'rndom'; did you mean 'random'"),
         ("random-16-cosin", "unknown schedule 'cosin'; did you mean 'cosine'"),
         ("rastr-1,2,1", "unknown order 'rastr'; did you mean 'raster'"),
-        ("x", "unknown recipe 'x'; known: ar, mar, next-scale"),
+        (
+            "x",
+            "unknown recipe 'x', write order-sets-schedule, such as random-16-cosine; known",
+        ),
     ],
 )
 def test_what_does_not_exist_is_refused(text, message, monkeypatch):

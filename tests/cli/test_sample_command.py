@@ -10,7 +10,8 @@ from PIL import Image
 import tiny_runs
 from random_weights import random_fmt
 from setar import checkpoint
-from setar.cli.progress import class_rows, rows_size
+from setar.cli.progress import class_rows, rows_size, seeds_of
+from setar.pictures.labels import label
 from setar.pipeline import Pipeline
 from setar.sampling.settings import SamplingDefaults
 from setar.tokenizers.pixels import PixelLevels, PixelLevelsConfig
@@ -144,6 +145,14 @@ def test_the_heading_says_what_made_the_images(run, model, tmp_path, monkeypatch
     assert first[-1].startswith("2 images, ")
     assert second[2:4] == ["guidance linear 3", "temperature 0.5"]
     assert third[2] == "guidance off"
+    assert label(titles[0], 20.0).text.startswith("grey model · random-4-cosine · "), "as drawn"
+
+
+def test_one_image_is_said_in_the_singular(run, model, tmp_path):
+    words = ("--classes", "cat", "--count", 1, "--seed", 5, "--each", tmp_path / "each")
+    _, said, _ = run("sample", model, *words, "--out", tmp_path / "a.png")
+    assert said.startswith(f"1 file -> {tmp_path / 'each'}\n1 image in ")
+    assert (seeds_of(5, 1), seeds_of(5, 2)) == ("seed 5", "seeds 5 to 6")
 
 
 def test_classes_whose_names_have_commas(run, tmp_path):

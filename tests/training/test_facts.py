@@ -13,6 +13,7 @@ from setar.tokenizers.base import TOKENIZERS
 from setar.tokenizers.multiscale import PRESETS, MultiScaleVQ
 from setar.training import facts
 from setar.training.data import DataConfig
+from setar.training.generator import ModelConfig
 from setar.training.loop import LoopConfig
 from setar.training.survey import survey
 
@@ -50,9 +51,36 @@ def test_what_looks_odd_is_said(tmp_path):
     assert "folders without a picture (none)" in texts
     assert "1 of the images smaller than 16x16, so enlarged" in texts
     assert "not all of the images are RGB: 12 RGB, 1 grey" in texts
-    uneven = "uneven classes; data.balance = 1 shows a generator each as often"
-    assert uneven in texts
-    assert uneven not in [text for _, text in of(pictures, balance=0.5)]
+
+
+def test_uneven_classes_are_said_of_a_generator(tmp_path):
+    pictures = tiny_runs.save_pictures(tmp_path / "pictures", 12, ["many"] * 11 + ["few"])
+    data = open_data(str(pictures), 16)
+    note = ("note", "uneven classes; data.balance = 1 shows each as often")
+    assert facts.of_balance(DataConfig(str(pictures)), data) == [note]
+    assert facts.of_balance(DataConfig(str(pictures), balance=0.5), data) == []
+
+
+def test_images_beside_the_folders_are_said(tmp_path):
+    pictures = tiny_runs.save_pictures(tmp_path / "pictures", 4)
+    (pictures / "cats/00.png").rename(pictures / "00.png")
+    note = ("note", "images beside the folders of the classes are a class, pictures")
+    assert note in of(pictures)
+    one = tiny_runs.save_pictures(tmp_path / "one", 3, ["."])
+    assert "note" not in dict(of(one))
+
+
+def test_a_preset_that_was_changed_is_not_named():
+    tiny = {"preset": "tiny"}
+    assert ModelConfig.from_table(tiny, "model").named() == "fmt, preset tiny"
+    assert ModelConfig.from_table({**tiny, "width": 16}, "model").named() == "fmt"
+
+
+def test_one_is_told_in_the_singular(tmp_path):
+    pictures = tiny_runs.save_pictures(tmp_path / "pictures", 2)
+    assert "2 classes, 1 image each" in of(pictures)[0][1]
+    loop, cpu = LoopConfig(steps=1, batch_size=1), torch.device("cpu")
+    assert facts.of_loop(loop, 2, 0, cpu)[1].startswith("1 step of 1 image, ")
 
 
 def test_kinds_of_images_are_told_in_words(tmp_path):

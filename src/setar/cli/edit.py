@@ -17,7 +17,8 @@ from setar.cli.files import (
     say_where,
 )
 from setar.cli.models import class_names
-from setar.cli.progress import described, set_bar
+from setar.cli.progress import SEPARATOR, described, seeds_of, set_bar
+from setar.numbers import counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,7 +77,7 @@ def edit(
     from setar.pictures.sheets import check_sheet, labelled_rows, sheet_size
 
     pipe = options.load_pipeline(model, device, sampling)
-    side, title = max(96, pipe.size[0]), f"edit · {described(model, pipe)}"
+    side, title = max(96, pipe.size[0]), f"edit{SEPARATOR}{described(model, pipe)}"
     counts = [("input", "", 2), *[(names[chosen], "", ROW)] * -(-count // ROW)]
     check_sheet(sheet_size(counts, pipe.size, title, side), out)
     task, note = _task(image, mask, edges, bool(outpaint), pipe.size)
@@ -85,15 +86,14 @@ def edit(
     rows = [("input", "grey is made anew", [task.image, show_mask(*task)])]
     for first in range(0, len(results), ROW):
         some = results[first : first + ROW]
-        seeds = f"seeds {seed + first} to {seed + first + len(some) - 1}"
-        rows.append((names[chosen], seeds, some))
+        rows.append((names[chosen], seeds_of(seed + first, len(some)), some))
     written: list[tuple[str, Path]] = []
     try:
         if each:
             save_each(results, [names[chosen]] * count, seed, each)
-            written.append((f"{count} files", each))
+            written.append((counted(count, "file"), each))
         sheet = save_picture(labelled_rows(rows, title, side), out)
-        written.append((f"{count} results", sheet))
+        written.append((counted(count, "result"), sheet))
     finally:
         say_where(*written)
     if note:

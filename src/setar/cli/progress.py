@@ -6,11 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from setar.numbers import counted
+
 if TYPE_CHECKING:
     from PIL import Image
 
     from setar.pipeline import PartialImages, Pipeline
 
+SEPARATOR = " · "
+"""Between the parts of a heading; spaces alone are drawn as one."""
 ANIMATED_PIXELS = 2**28
 """Of all frames of an animation together: they are in memory at once."""
 LONGEST = 65_535
@@ -44,7 +48,7 @@ def described(model: str, pipe: "Pipeline") -> str:
     """What made some images: model, recipe, guidance and temperature, for a heading."""
     guidance, settings = pipe.defaults.guidance, pipe.defaults.settings
     strength = "off" if guidance.off else f"{guidance.schedule} {guidance.scale:g}"
-    return " · ".join(
+    return SEPARATOR.join(
         [
             Path(model).name or model,
             str(pipe.defaults.recipe),
@@ -87,8 +91,12 @@ def _labels(
     """The name of each class, and the seeds of its images."""
     for row, class_id in enumerate(ids):
         first = (seed or 0) + row * count
-        seeds = "" if seed is None else f"seeds {first} to {first + count - 1}"
-        yield pipe.classes[class_id], seeds
+        yield pipe.classes[class_id], "" if seed is None else seeds_of(first, count)
+
+
+def seeds_of(first: int, count: int) -> str:
+    """The seeds of so many images, beside their row."""
+    return f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}"
 
 
 def _side(pipe: "Pipeline") -> int:
@@ -131,7 +139,7 @@ class Animation:
     @property
     def facts(self) -> str:
         """How many steps it shows, and of how many images if these are not all."""
-        steps = f"{len(self.sets)} steps"
+        steps = counted(len(self.sets), "step")
         if (self.rows, self.columns) == (len(self.ids), self.count):
             return steps
         shown, made = self.rows * self.columns, len(self.ids) * self.count

@@ -30,8 +30,8 @@ def check_recipe(text: str) -> None:
         return
     if re.fullmatch("[a-z]+", text) and text not in (*SHORT, *ORDERS):
         raise ValueError(
-            f"unknown recipe {text[:60]!r}; {did_you_mean(text, SHORT)} Write order-sets-schedule, "
-            "such as random-16-cosine"
+            f"unknown recipe {text[:60]!r}, write order-sets-schedule, such as random-16-cosine; "
+            f"{did_you_mean(text, SHORT)}"
         )
     if named := re.fullmatch(FORM, text):
         order, schedule = named.groups()

@@ -8,6 +8,7 @@ import typer
 from setar.cli import options
 from setar.cli.files import PICTURES, check_file, prepare_picture, save_picture, say_where
 from setar.cli.models import find_config
+from setar.numbers import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,11 +55,12 @@ def reconstruct(
     from setar.pictures.sheets import check_sheet, sheet_size
 
     tokenizer, own_size = _tokenizer(model, str(find_device(device)))
-    chosen, take = list(pictures or ()), wanted or own_size
+    chosen, take, left_out = list(pictures or ()), wanted or own_size, frozenset[str]()
     if not chosen:
         origin = origin_of(model)
         chosen, take = [_shown_of(origin.data, model)], take or origin.size
-    names, images = _pictures(chosen, take, count)
+        left_out = origin.left_out
+    names, images = _pictures(chosen, take, count, left_out)
     try:
         tokenizer.grid(*images.shape[-2:])
     except ValueError as error:
@@ -70,7 +72,7 @@ def reconstruct(
     check_sheet(sheet_size(rows, (width, height), title, max(96, width), columns), out)
     sheet, decibels = reconstruction_sheet(tokenizer, images, names, title)
     written = save_picture(sheet, out)
-    say_where((f"{len(images)} pictures, {decibels:.2f} dB on average", written))
+    say_where((f"{counted(len(images), 'picture')}, {decibels:.2f} dB on average", written))
 
 
 def _tokenizer(model: str, device: str) -> "tuple[Tokenizer, tuple[int, int] | None]":
@@ -100,7 +102,7 @@ def _shown_of(data: str, model: str) -> str:
 
 
 def _pictures(
-    texts: list[str], size: tuple[int, int] | None, count: int
+    texts: list[str], size: tuple[int, int] | None, count: int, left_out: frozenset[str]
 ) -> "tuple[list[str], Tensor]":
     """Names and pictures uint8 ``[n, 3, H, W]`` of files, folders and data sets."""
     import torch
@@ -114,7 +116,7 @@ def _pictures(
         if Path(text).suffix.lower() in ENDINGS and not Path(text).is_dir():
             found, images = [Path(text).stem], read_image(Path(text), size)[None]
         else:
-            source = find_pictures(text, size)
+            source = find_pictures(text, size, left_out=left_out)
             shown = min(count, len(source.images))
             chosen = torch.arange(shown) * len(source.images) // shown
             known = source.names

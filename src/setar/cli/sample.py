@@ -18,14 +18,25 @@ from setar.cli.files import (
     write_new,
 )
 from setar.cli.models import class_names
-from setar.cli.progress import Animation, class_rows, described, rows_size, set_bar
+from setar.cli.progress import (
+    SEPARATOR,
+    Animation,
+    class_rows,
+    described,
+    rows_size,
+    set_bar,
+)
+from setar.numbers import counted
 
 
 @options.with_sampling
 def sample(
     model: options.Model = "emoji",
     classes: Annotated[
-        str, typer.Option(help="Class names or ids, with commas; `?` lists them.")
+        str,
+        typer.Option(
+            help="Class names or ids, with commas, `?` lists them; default: six from all over."
+        ),
     ] = "",
     sampling: options.Sampling = options.AS_TRAINED,
     seed: Annotated[
@@ -76,10 +87,11 @@ def sample(
         if each:
             made = [names[ids[index // count]] for index in range(len(images))]
             save_each(images, made, seed, each)
-            written.append((f"{len(images)} files", each))
-        title = f"{title} · {len(images)} images, {seconds:.1f} s"
+            written.append((counted(len(images), "file"), each))
+        made_of = counted(len(images), "image")
+        title = f"{title}{SEPARATOR}{made_of}, {seconds:.1f} s"
         sheet = save_picture(class_rows(pipe, ids, images, count, title, seed), out)
-        written.append((f"{len(images)} images in {seconds:.1f} s", sheet))
+        written.append((f"{made_of} in {seconds:.1f} s", sheet))
         if animate and animation:
             written.append((animation.facts, write_new(animate, animation.save)))
     finally:

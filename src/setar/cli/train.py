@@ -7,6 +7,7 @@ import typer
 
 from setar.cli.console import say, say_mistake
 from setar.cli.files import check_file, prepare_folder
+from setar.numbers import counted
 
 
 def train(
@@ -43,9 +44,9 @@ def train(
     if resume and not trainer.step and trainer.processes.first:
         say_mistake(f"nothing to resume: {folder} has no checkpoint yet: starting from step 0")
     if trainer.step >= run.loop.steps:
-        tell(f"{folder} has its {trainer.step} steps; raise loop.steps to train on")
+        tell(f"{folder} has its {counted(trainer.step, 'step')}; raise loop.steps to train on")
         return
-    tell(f"{file.stem}: {trainer.parameters / 1e6:.2f} M parameters, into {folder}")
+    tell(f"training {file.stem} into {folder}")
     trainer.run()
     last = checkpoint_folder(folder, trainer.step)
-    tell(f"{trainer.step} steps in {trainer.seconds:.0f} s -> {last}")
+    tell(f"{counted(trainer.step, 'step')} in {trainer.seconds:.0f} s -> {last}")

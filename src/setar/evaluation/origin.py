@@ -7,7 +7,7 @@ from typing import Any
 
 from setar.checkpoint import CONFIG, read_json
 from setar.pretrained import locate
-from setar.run_folder import CHECKPOINTS, read_settings
+from setar.run_folder import CHECKPOINTS, left_out, read_settings
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Origin:
     """A data set by name or a folder; empty if that is not known."""
     size: tuple[int, int] | None = None
     """(height, width) in pixels at which a folder's pictures were taken, if that is known."""
+    left_out: frozenset[str] = frozenset()
+    """Paths below that folder, as ``left-out.txt`` has them, of files that could not be read."""
 
 
 def origin_of(source: str) -> Origin:
@@ -26,13 +28,14 @@ def origin_of(source: str) -> Origin:
     A tokenizer's folder may not say it; the run whose checkpoint it is does.
     """
     folder = locate(source)
-    config, settings = _or_nothing(read_json, folder / CONFIG), None
+    config, settings, run = _or_nothing(read_json, folder / CONFIG), None, folder.parent.parent
     if folder.parent.name == CHECKPOINTS:
-        settings = _or_nothing(read_settings, folder.parent.parent).get("data")
+        settings = _or_nothing(read_settings, run).get("data")
     settings = settings if isinstance(settings, Mapping) else {}
     data = config.get("data") or settings.get("source") or ""
     size = config.get("image_size") or settings.get("image_size")
-    return Origin(data if isinstance(data, str) else "", _size(size))
+    skipped = frozenset(left_out(run)) if settings.get("skip_broken") else frozenset()
+    return Origin(data if isinstance(data, str) else "", _size(size), skipped)
 
 
 def _size(value: Any) -> tuple[int, int] | None:

@@ -85,7 +85,7 @@ def _reference(request: Request, target: Target) -> Pictures:
     if request.size and not (os.path.isdir(request.source) or os.path.isdir(text)):
         raise ValueError(f"`size` is for folders of pictures; {text} has a size of its own")
     try:
-        return find_pictures(text, target.size, request.resize)
+        return find_pictures(text, target.size, request.resize, target.left_out(text))
     except ValueError as error:
         if request.reference:
             raise

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize
-from setar.data.images import Images, Size
+from setar.data.files import shown
+from setar.data.images import ChosenImages, Images, Size
 from setar.evaluation.archives import Archive, open_archive
 from setar.evaluation.distances import GaussianStatistics, check_covariance
 from setar.evaluation.summary import KEPT, FeatureSummary
@@ -96,7 +97,12 @@ class EvenlySpaced:
         return self.images[items * len(self.images) // self.count]
 
 
-def find_pictures(text: str, size: Size | None = None, resize: Resize = "lanczos") -> Pictures:
+def find_pictures(
+    text: str,
+    size: Size | None = None,
+    resize: Resize = "lanczos",
+    left_out: frozenset[str] = frozenset(),
+) -> Pictures:
     """The pictures that a text names.
 
     Args:
@@ -105,6 +111,7 @@ def find_pictures(text: str, size: Size | None = None, resize: Resize = "lanczos
         size: take centre crops of a folder's pictures and resize them to this side, or (height,
             width), in pixels; None takes them as they are.
         resize: how these crops are made: ``lanczos``, or ``adm`` as ADM and its followers do.
+        left_out: files of a folder that are left out, as in `setar.evaluation.origin.Origin`.
 
     Raises:
         ValueError: there are no such pictures, or the folder is a model's. Opening them raises one
@@ -116,16 +123,34 @@ def find_pictures(text: str, size: Size | None = None, resize: Resize = "lanczos
     if name not in DATASETS:
         if is_model(text):
             raise ValueError(f"{text} is a model, not pictures")
-        names = open_data(text, size, resize).names
-        return Pictures(text, Once(open_images, text, size, resize), names=names)
+        data = open_data(text, size, resize)
+        kept = frozenset(_kept(data, left_out))
+        names = [name for index, name in enumerate(data.names) if index in kept]
+        return Pictures(text, Once(open_images, text, size, resize, left_out), names=names)
     source = f"{name}:{split or 'train'}"
     data, training = open_data(source), split in ("", "train")
     return Pictures(source, Once(open_images, source), None, data, training, data.names)
 
 
-def open_images(source: str, size: Size | None = None, resize: Resize = "lanczos") -> Images:
-    """The pictures of `setar.data.base.open_data`."""
-    return open_data(source, size, resize).images
+def open_images(
+    source: str,
+    size: Size | None = None,
+    resize: Resize = "lanczos",
+    left_out: frozenset[str] = frozenset(),
+) -> Images:
+    """The pictures of `setar.data.base.open_data`, but those that are left out."""
+    data = open_data(source, size, resize)
+    return (
+        ChosenImages(data.images, torch.tensor(_kept(data, left_out))) if left_out else data.images
+    )
+
+
+def _kept(data: Dataset, left_out: frozenset[str]) -> list[int]:
+    """Indices of the pictures whose paths are not left out; ValueError if there are none."""
+    kept = [index for index, path in enumerate(data.paths) if shown(path) not in left_out]
+    if not kept:
+        raise ValueError("none of its pictures can be read")
+    return kept
 
 
 def is_model(text: str) -> bool:

@@ -12,7 +12,7 @@ from setar.config import table
 from setar.data.base import DATASETS
 from setar.data.crops import Resize
 from setar.data.images import Images
-from setar.evaluation.origin import origin_of
+from setar.evaluation.origin import Origin, origin_of
 from setar.evaluation.samples import (
     BalancedSampler,
     Reconstructor,
@@ -68,9 +68,15 @@ class Target:
 
     own_reference: str = ""
     """The data set it was trained on; empty if that is not known."""
+    origin: Origin = Origin()
+    """What its run says of that."""
     size: tuple[int, int] | None
     """Height and width in pixels of its pictures, to which those of a reference are cropped and
     resized; None if it takes any."""
+
+    def left_out(self, reference: str) -> frozenset[str]:
+        """Files of a reference that could not be read when it was trained on."""
+        return self.origin.left_out if reference == self.origin.data else frozenset()
 
     def prepare(self, reference: Pictures) -> Pictures:
         """Make the pictures, which may take long."""
@@ -131,7 +137,7 @@ class GeneratorTarget(Target):
         self.count = _per_class(request, len(self.pipeline.classes))
         width, height = self.pipeline.size
         self.size = request.size or (height, width)
-        self.own_reference = self.pipeline.data
+        self.own_reference, self.origin = self.pipeline.data, origin_of(request.source)
 
     def prepare(self, reference: Pictures) -> Pictures:
         """Sample the codes; they are decoded where they are needed."""
@@ -174,7 +180,11 @@ class TokenizerTarget(Target):
         self.request = request
         self.load = Once(load_tokenizer, request.source, request.device)
         self.tokenizer = self.load()
-        self.size, origin = request.size or self.tokenizer.image_size, origin_of(request.source)
+        self.size, self.origin = (
+            request.size or self.tokenizer.image_size,
+            origin_of(request.source),
+        )
+        origin = self.origin
         if origin.data and not request.reference:
             built_in = origin.data in DATASETS  # has pictures that were never trained on
             self.own_reference = f"{origin.data}:heldout" if built_in else origin.data

@@ -10,6 +10,7 @@ from torch import nn
 
 from setar.data.base import Dataset
 from setar.data.files import shown
+from setar.numbers import counted
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.base import Tokenizer
 from setar.training.data import DataConfig
@@ -40,8 +41,8 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
     height, width = config.size(data)
     counts = torch.bincount(data.labels, minlength=len(data.classes))
     fewest, most = int(counts.min()), int(counts.max())
-    each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-    classes = f"{len(data.classes)} classes, {each} images each"
+    each = counted(most, "image") if fewest == most else f"{fewest} to {most} images"
+    classes = f"{len(data.classes)} classes, {each} each"
     if len(data.classes) == 1:
         classes = f"one class, {shown(data.classes[0])}"
     flips = ", and their mirror images" if config.flips else ""
@@ -51,15 +52,25 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
     facts += [("left out", text) for text in _left_out(data, found)]
     if found is not None:
         facts += [("note", text) for text in _oddities(found, f"{height}x{width}")]
-    if most >= UNEVEN * max(1, fewest) and not config.balance:
-        facts.append(("note", "uneven classes; data.balance = 1 shows a generator each as often"))
+    loose = [index for index, path in enumerate(data.paths) if "/" not in path]
+    if loose and len(data.classes) > 1:
+        own = shown(data.classes[int(data.labels[loose[0]])])
+        facts.append(("note", f"images beside the folders of the classes are a class, {own}"))
     return facts
+
+
+def of_balance(config: DataConfig, data: Dataset) -> list[Fact]:
+    """What a generator's user may want to know of uneven classes; a tokenizer sees no classes."""
+    counts = torch.bincount(data.labels, minlength=len(data.classes))
+    if config.balance or int(counts.max()) < UNEVEN * max(1, int(counts.min())):
+        return []
+    return [("note", "uneven classes; data.balance = 1 shows each as often")]
 
 
 def _held_out(config: DataConfig, data: Dataset) -> str:
     if data.heldout is not None:
         own = "" if config.heldout else "; they come with the data set"
-        return f"{len(data.heldout)} images, never trained on{own}"
+        return f"{counted(len(data.heldout), 'image')}, never trained on{own}"
     if config.heldout:
         return f"none: a share of {config.heldout:g} of so few images came to nothing"
     return "none; data.heldout = 0.1 holds out a tenth, to measure on"
@@ -69,18 +80,14 @@ def _left_out(data: Dataset, found: Survey | None) -> list[str]:
     texts = []
     if data.left_out:
         kinds = [f"{count} {ending or 'without'}" for ending, count in data.left_out.items()]
-        files = _count(sum(data.left_out.values()), "file")
+        files = counted(sum(data.left_out.values()), "file")
         texts.append(f"{files} without a picture's ending ({_some(kinds)})")
     if data.empty:
         texts.append(f"folders without a picture ({_some(data.empty)})")
     if found is not None and found.broken:
-        files, paths = _count(len(found.broken), "file"), _some(list(found.broken))
+        files, paths = counted(len(found.broken), "file"), _some(list(found.broken))
         texts.append(f"{files} that cannot be read ({paths}), see left-out.txt")
     return texts
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -129,9 +136,7 @@ def of_model(module: nn.Module, kind: str) -> Fact:
 def of_loop(loop: "LoopConfig", samples: int, step: int, device: torch.device) -> Fact:
     """How long, on what, and what takes a while first."""
     epochs = loop.steps * loop.batch_size / samples
-    steps = (
-        f"steps {step} to {loop.steps}" if step else f"{loop.steps} step{'s' * (loop.steps > 1)}"
-    )
-    text = f"{steps} of {loop.batch_size} images, {epochs:.3g} epochs, on "
+    steps = f"steps {step} to {loop.steps}" if step else counted(loop.steps, "step")
+    text = f"{steps} of {counted(loop.batch_size, 'image')}, {epochs:.3g} epochs, on "
     compiling = "; compiling first, about a minute" if loop.compile else ""
     return "training", f"{text}{device} in {loop.precision_on(device)}{compiling}"

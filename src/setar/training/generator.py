@@ -85,6 +85,11 @@ class ModelConfig:
         shape = build(kind.Config, {**table(kind.presets[preset]), **changes}, where)
         return cls(family, preset, shape)
 
+    def named(self) -> str:
+        """Family and preset in words; of a preset that was changed, the family alone."""
+        changed = self.to_table().keys() - {"family", "preset"}
+        return self.family if changed else f"{self.family}, preset {self.preset}"
+
     def to_table(self) -> dict[str, Any]:
         """The inverse of `from_table`."""
         base = table(FAMILIES.find(self.family).presets[self.preset])
@@ -194,8 +199,9 @@ class GeneratorRun:
         trainer.left_out = found.broken if found else {}
         trainer.facts = [
             *facts.of_data(self.data, data, found),
+            *facts.of_balance(self.data, data),
             facts.of_tokens(tokenizer, pipeline.grid, recipe),
-            facts.of_model(model, f"{self.model.family}, preset {self.model.preset}"),
+            facts.of_model(model, self.model.named()),
             *self._other_size(size),
         ]
         return trainer

@@ -68,7 +68,7 @@ class Report:
         for name, value in values.items():
             self.curves.add(lambda board, n=name, v=value: board.add_scalar(n, v, step))
         shown = {k: f"{v:.3g}" for k, v in values.items() if k in SHOWN}
-        shown["images/s"] = f"{speed:.0f}"
+        shown["images/s"] = f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"
         if self.bar.disable:
             words = ", ".join(f"{name} {value}" for name, value in shown.items())
             left = (self.steps - step) * self.batch_size / speed

@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from setar.data.base import Dataset
 from setar.data.decoding import opened
-from setar.data.files import open_regular, shown
+from setar.data.files import shown
 from setar.data.images import ChosenImages, Images
 from setar.durable import write_text
-from setar.run_folder import LEFT_OUT, checkpoints
+from setar.run_folder import LEFT_OUT, checkpoints, left_out
 from setar.training.report import say
 
 BATCH = 64
@@ -143,10 +143,5 @@ def list_left_out(broken: Mapping[str, str], run: Path) -> None:
 
 def left_out_before(run: Path, paths: Sequence[str]) -> dict[str, str]:
     """What ``left-out.txt`` of a run says of these files; nothing if there is none."""
-    try:
-        with open_regular(run / LEFT_OUT) as stream:
-            lines = stream.read().decode("utf-8").splitlines()
-    except (OSError, ValueError):
-        return {}
-    causes = {path: cause for path, _, cause in (line.partition("\t") for line in lines)}
+    causes = left_out(run)
     return {path: causes[shown(path)] for path in paths if shown(path) in causes}
