@@ -26,7 +26,7 @@ RANKS = [
     {"sampling", "pictures", "checkpoint"},
     {"run_folder"},
     {"pretrained"},
-    {"pipeline"},
+    {"pipeline", "origin"},
     {"training", "evaluation", "importers"},
     {"web"},
     {"cli"},
