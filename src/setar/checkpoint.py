@@ -157,7 +157,11 @@ def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]
     """
     folder = Path(folder)
     for name, expected in _listed(folder, parts).items():
-        if _sha256(folder / name) != expected:
+        try:
+            found = _sha256(folder / name)
+        except OSError as error:  # deleted at this moment, or the disk fails
+            raise ValueError(f"cannot read {folder / name}: {error.strerror}") from error
+        if found != expected:
             raise ValueError(
                 f"{folder / name} is damaged: its SHA-256 is not the one in {MANIFEST}"
             )
@@ -175,9 +179,10 @@ def _listed(folder: Path, parts: Collection[str] | None) -> dict[str, Any]:
             raise ValueError(f"{folder / MANIFEST} does not list {name}")
         if Path(name).name != name:
             raise ValueError(f"{folder / MANIFEST} lists {quoted(name)}, which is no file in it")
-        if not (folder / name).exists():
-            raise ValueError(f"{folder} lacks {name}, which its {MANIFEST} lists")
-        _regular(folder / name)
+        try:
+            _regular(folder / name)
+        except OSError as error:
+            raise ValueError(f"{folder} lacks {name}, which its {MANIFEST} lists") from error
     return {name: sums[name] for name in wanted}
 
 

@@ -48,7 +48,6 @@ from setar.training.saved import (
     Progress,
     Saved,
     not_finite,
-    read_config,
     read_part,
 )
 from setar.training.stopping import StopRequest
@@ -494,7 +493,7 @@ class Trainer:
 
     def _read(self, folder: Path) -> Saved:
         """A checkpoint of this run, read whole before anything of it is used."""
-        config = read_config(folder)
+        config = checkpoint.verify(folder)
         weights = self._averaged()
         config_now, exported = self.export(weights)
         check_identity(self.folder, config, config_now)
