@@ -66,6 +66,11 @@ def is_run(folder: str | Path) -> bool:
     return os.path.isdir(Path(folder) / CHECKPOINTS)
 
 
+def is_model(folder: str | Path) -> bool:
+    """Whether a folder is a model's or a run's, rather than one of pictures."""
+    return os.path.isfile(Path(folder) / CONFIG) or is_run(folder)
+
+
 def prune(run: Path, step: int, keep: int) -> None:
     """Delete all but the last ``keep`` checkpoints up to a step.
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from operator import index
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from setar.data.decoding import ENDINGS, MAX_PIXELS, opened, to_rgb
 from setar.data.decoding import check_image as check_image  # also found here
 from setar.data.decoding import open_image as open_image
 from setar.data.files import shown
+from setar.numbers import as_whole
 
 
 class Images(Protocol):
@@ -40,18 +40,15 @@ def height_and_width(size: Size) -> tuple[int, int]:
 
     Together they may have `setar.data.decoding.MAX_PIXELS` pixels, as pictures in files.
     """
-    sides = size if isinstance(size, tuple | list) else (size, size)
-    try:
-        height, width = (index(side) for side in sides if not isinstance(side, bool))
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1 or height * width > MAX_PIXELS:
+    pair = size if isinstance(size, tuple | list) else (size, size)
+    sides = [as_whole(side) or 0 for side in pair]
+    if len(sides) != 2 or min(sides) < 1 or sides[0] * sides[1] > MAX_PIXELS:
         given = list(size) if isinstance(size, tuple) else size
         raise ValueError(
             f"`image_size` (={given!r:.60}) must be at least 1, or [height, width] of that, "
             f"and at most {MAX_PIXELS} pixels"
         )
-    return height, width
+    return sides[0], sides[1]
 
 
 class MirroredImages:

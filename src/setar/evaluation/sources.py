@@ -6,7 +6,6 @@ reference may hold precomputed statistics: ``mu``, ``sigma`` of the pooled featu
 """
 
 import math
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize
 from setar.data.images import Images, Size
@@ -25,7 +23,7 @@ from setar.evaluation.archives import Archive, open_archive
 from setar.evaluation.distances import GaussianStatistics, check_covariance
 from setar.evaluation.summary import KEPT, FeatureSummary
 from setar.evaluation.workers import BATCH, Once
-from setar.run_folder import is_run
+from setar.run_folder import is_model
 
 ADM_FEATURES = "Inception"
 """The features of statistics in files that do not name any: those of ADM's reference batches."""
@@ -126,11 +124,6 @@ def find_pictures(text: str, size: Size | None = None, resize: Resize = "lanczos
 def open_images(source: str, size: Size | None = None, resize: Resize = "lanczos") -> Images:
     """The pictures of `setar.data.base.open_data`."""
     return open_data(source, size, resize).images
-
-
-def is_model(text: str) -> bool:
-    """Whether a folder is a model's or a run's rather than one of pictures."""
-    return os.path.isfile(Path(text) / CONFIG) or is_run(text)
 
 
 def load_statistics(file: Path, features: str) -> FeatureSummary | None:

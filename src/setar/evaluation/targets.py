@@ -20,11 +20,12 @@ from setar.evaluation.samples import (
     reconstruct_all,
     sample,
 )
-from setar.evaluation.sources import EvenlySpaced, Pictures, find_pictures, is_model
+from setar.evaluation.sources import EvenlySpaced, Pictures, find_pictures
 from setar.evaluation.workers import Once
 from setar.origin import origin_of
 from setar.pipeline import Pipeline
 from setar.pretrained import load_tokenizer, read_config, read_newest, shipped
+from setar.run_folder import is_model
 
 FEWEST, PER_CLASS = 800, 8
 """A generator makes this many pictures or more, and of each class so many, unless told."""

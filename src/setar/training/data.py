@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize, check_resize
 from setar.data.files import shown
 from setar.data.images import Images, MirroredImages, Size, height_and_width
 from setar.registry import did_you_mean
-from setar.run_folder import is_run
+from setar.run_folder import is_model
 from setar.training.heldout import hold_out
 from setar.training.report import say
 from setar.training.survey import Survey, readable, survey
@@ -150,4 +149,4 @@ def _other_than_pictures(source: str) -> str:
         return "empty"
     if os.path.isfile(source):
         return "a file"
-    return "a model" if is_run(source) or os.path.isfile(Path(source) / CONFIG) else ""
+    return "a model" if is_model(source) else ""

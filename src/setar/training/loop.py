@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from setar import checkpoint, durable
 from setar.data.batches import ShuffledBatches
 from setar.device import find_device
+from setar.numbers import whole
 from setar.run_folder import (
     CHECKPOINTS,
     SAMPLES,
@@ -117,12 +118,13 @@ class Objective:
 
 
 BOUNDS = {
-    "steps": (1, 10**9, ": at a thousand a second these take eleven days"),
-    "batch_size": (1, 2**20, ", the images of nearly a whole ImageNet"),
-    "log_every": (1, 10**9, ", the most steps of a run"),
-    "sample_every": (0, 10**9, ", the most steps of a run"),
-    "checkpoint_every": (1, 10**9, ", the most steps of a run"),
-    "keep": (1, 10**6, ": more folders than that no file system likes"),
+    "steps": (1, 10**9, "at a thousand a second these take eleven days"),
+    "batch_size": (1, 2**20, "these are the images of nearly a whole ImageNet"),
+    "log_every": (1, 10**9, "no run has more steps"),
+    "sample_every": (0, 10**9, "no run has more steps"),
+    "checkpoint_every": (1, 10**9, "no run has more steps"),
+    "keep": (1, 10**6, "more folders than that no file system likes"),
+    "seed": (0, 2**32 - 1, "a step's own seed follows from it"),
 }
 """Of the numbers of `LoopConfig`: the least, the most, and why."""
 
@@ -150,14 +152,8 @@ class LoopConfig:
     """Fuse a generator's operations with torch.compile; takes a C++ compiler and a minute."""
 
     def __post_init__(self) -> None:
-        for name, (least, most, reason) in BOUNDS.items():
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(
-                    f"`{name}` (={getattr(self, name)}) must be at least {least} and at most "
-                    f"{most}{reason}"
-                )
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` (={self.seed}) must be a whole number from 0 to 2**32 - 1")
+        for name, bounds in BOUNDS.items():
+            whole(name, getattr(self, name), *bounds)
 
     def resolve_device(self) -> torch.device:
         """The device to train on; ValueError if this machine cannot use it.

@@ -14,7 +14,7 @@ from setar.registry import did_you_mean, load_plugins, quoted, require_plugins
 from setar.run_folder import SETTINGS, checkpoint_folder, step_folders, sweep
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
-from setar.training.identity import different
+from setar.training.identity import different, flat
 from setar.training.lock import locked
 from setar.training.loop import Trainer
 from setar.training.report import say
@@ -204,15 +204,6 @@ def _remember(run: Run, folder: Path) -> None:
 
 def _settings(run: Run) -> dict[str, Any]:
     """The settings of a run by keys such as ``loop.steps``."""
-    settings = _flat(table(run))
+    settings = flat(table(run))
     # A plugin is known by its file's name, wherever that lies.
     return settings | {"plugins": [Path(name).name for name in settings["plugins"]]}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with keys such as ``loop.steps``."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat |= {f"{prefix}{key}": value} if inner is None else inner
-    return flat
