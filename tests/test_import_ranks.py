@@ -19,7 +19,7 @@ from setar.tokenizers.base import TOKENIZERS
 
 RANKS = [
     {"registry", "moved", "durable"},
-    {"device", "numbers"},
+    {"device", "numbers", "files", "classes"},
     {"config"},
     {"recipes", "layers", "data", "text", "features"},
     {"models", "tokenizers"},

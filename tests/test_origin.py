@@ -130,7 +130,7 @@ def test_a_model_folder(tmp_path):
 
 
 def test_a_tokenizer_that_is_not_there():
-    with pytest.raises(ValueError, match="no model 'nothing'"):
+    with pytest.raises(ValueError, match="'nothing' does not exist"):
         trained_size("nothing")
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from setar import durable
 from setar.config import build, table
 from setar.device import float32_by_default
-from setar.registry import Table, quoted
+from setar.registry import Table, one_line, quoted
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
@@ -132,7 +132,7 @@ def _write(
         try:
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
         except SafetensorError as error:
-            raise OSError(f"cannot write {file}: {' '.join(str(error).split())}") from error
+            raise OSError(f"cannot write {file}: {one_line(error)}") from error
         with suppress(OSError):  # `save_file` writes for the owner alone
             shutil.copymode(folder / CONFIG, file)
     for name, text in texts.items():
@@ -323,7 +323,7 @@ def _reading(file: Path, problem: str) -> Iterator[int]:
             raise ValueError(f"{file} {problem}: its header has {length} bytes")
         yield length
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file} {problem}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{file} {problem}: {one_line(error)}") from error
 
 
 def _sha256(file: Path) -> str:

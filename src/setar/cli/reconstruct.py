@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from setar.cli import options
-from setar.cli.files import PICTURES, check_file, prepare_picture, save_picture, say_where
+from setar.cli.files import PICTURES, prepare_picture, save_picture, say_where
 from setar.cli.models import find_config
+from setar.files import check_file
 
 if TYPE_CHECKING:
     from torch import Tensor

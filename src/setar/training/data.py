@@ -10,9 +10,8 @@ from torch import Tensor
 
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize, check_resize
-from setar.data.files import shown
 from setar.data.images import Images, MirroredImages, Size, height_and_width
-from setar.registry import did_you_mean
+from setar.registry import did_you_mean, printable
 from setar.run_folder import is_model
 from setar.training.heldout import hold_out
 from setar.training.report import say
@@ -93,7 +92,9 @@ class DataConfig:
             )
         if self.of_a_folder and not os.path.isdir(self.source):
             hint = did_you_mean(self.source, DATASETS)
-            raise ValueError(f"there is no folder {shown(self.source)}, and of data sets: {hint}")
+            raise ValueError(
+                f"{printable(self.source)} does not exist: no folder, nor a data set; {hint}"
+            )
         return open_data(self.source, self.image_size or SIZE, self.resize)
 
     def size(self, data: Dataset | None = None) -> tuple[int, int]:

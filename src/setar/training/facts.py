@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from setar.data.base import Dataset
-from setar.data.files import shown
 from setar.recipes.recipe import Recipe
+from setar.registry import printable
 from setar.tokenizers.base import Tokenizer
 from setar.training.data import DataConfig
 from setar.training.report import say
@@ -43,7 +43,7 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
     each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     classes = f"{len(data.classes)} classes, {each} images each"
     if len(data.classes) == 1:
-        classes = f"one class, {shown(data.classes[0])}"
+        classes = f"one class, {printable(data.classes[0])}"
     flips = ", and their mirror images" if config.flips else ""
     key = " (data.image_size)" if config.of_a_folder else ""
     facts = [("images", f"{len(data)}{flips}; {classes}; {height}x{width} pixels{key}")]
@@ -85,7 +85,7 @@ def _count(number: int, word: str) -> str:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
-    return ", ".join(map(shown, names[:SHOWN])) + more
+    return ", ".join(map(printable, names[:SHOWN])) + more
 
 
 def _oddities(found: Survey, size: str) -> list[str]:

@@ -20,6 +20,7 @@ from setar import checkpoint, durable
 from setar.data.batches import ShuffledBatches
 from setar.device import find_device
 from setar.numbers import whole
+from setar.registry import one_line
 from setar.run_folder import (
     CHECKPOINTS,
     SAMPLES,
@@ -339,7 +340,7 @@ class Trainer:
         found = checkpoints(self.folder)
         left = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         kind = next(kind for kind in KINDS if isinstance(error, kind))
-        return kind(f"{' '.join(str(error).split())}; {left}")
+        return kind(f"{one_line(error)}; {left}")
 
     def _step(self, step: int) -> Metrics:
         """One update of every network; the same whatever happened before in this process."""
@@ -427,7 +428,7 @@ class Trainer:
             with durable.replacing(file) as beside:
                 Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(beside)
         except (ValueError, RuntimeError, ArithmeticError, OSError, MemoryError) as error:
-            warn(f"no picture of step {self.step}: {' '.join(str(error).split())}")
+            warn(f"no picture of step {self.step}: {one_line(error)}")
 
     def save(self) -> Path:
         """Write a checkpoint of this step, then delete those that are too many.

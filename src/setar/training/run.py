@@ -10,7 +10,7 @@ import torch
 
 from setar.config import build, read_toml, table
 from setar.durable import write_text
-from setar.registry import did_you_mean, load_plugins, quoted, require_plugins
+from setar.registry import did_you_mean, load_plugins, one_line, quoted, require_plugins
 from setar.run_folder import SETTINGS, checkpoint_folder, step_folders, sweep
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
@@ -187,7 +187,7 @@ def _read_settings(file: Path) -> Run:
         if not isinstance(values, dict):
             raise ValueError("it must hold a JSON object")
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
         raise ValueError(
             f"{file} is damaged ({reason}): delete it, and --resume goes on with the settings that "
             "are given now"

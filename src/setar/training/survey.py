@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from setar.data.base import Dataset
 from setar.data.decoding import opened
-from setar.data.files import shown
 from setar.data.images import ChosenImages, Images
 from setar.durable import write_text
+from setar.registry import printable
 from setar.run_folder import LEFT_OUT, checkpoints
 from setar.training.report import say
 
@@ -137,7 +137,7 @@ def list_left_out(broken: Mapping[str, str], run: Path) -> None:
     if not broken:
         (run / LEFT_OUT).unlink(missing_ok=True)
         return
-    lines = [f"{shown(path)}\t{shown(cause)}\n" for path, cause in broken.items()]
+    lines = [f"{printable(path)}\t{printable(cause)}\n" for path, cause in broken.items()]
     write_text(run / LEFT_OUT, "".join(lines))
 
 
@@ -148,4 +148,4 @@ def left_out_before(run: Path, paths: Sequence[str]) -> dict[str, str]:
     except (OSError, UnicodeDecodeError):
         return {}
     causes = {path: cause for path, _, cause in (line.partition("\t") for line in lines)}
-    return {path: causes[shown(path)] for path in paths if shown(path) in causes}
+    return {path: causes[printable(path)] for path in paths if printable(path) in causes}
