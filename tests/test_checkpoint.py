@@ -145,6 +145,19 @@ class TestVerify:
         with pytest.raises(ValueError, match=f"vq lacks {name}, which its manifest.json lists"):
             checkpoint.verify(folder)
 
+    def test_a_file_that_vanishes_meanwhile(self, folder, monkeypatch):
+        """A run that is training deletes old checkpoints while they are read."""
+        listed = checkpoint._listed
+
+        def list_and_delete(*args):
+            found = listed(*args)
+            shutil.rmtree(folder)
+            return found
+
+        monkeypatch.setattr(checkpoint, "_listed", list_and_delete)
+        with pytest.raises(ValueError, match=r"cannot read .*vq/config\.json: No such file"):
+            checkpoint.verify(folder)
+
     @pytest.mark.parametrize("there", [True, False])
     def test_no_model_folder(self, tmp_path, there):
         if there:

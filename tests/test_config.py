@@ -228,7 +228,7 @@ class TestShipped:
     )
     def test_unknown_names(self, text, hint, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(ValueError, match=rf"\Athere is no config '{text}'; [^\n]+\Z") as error:
+        with pytest.raises(ValueError, match=rf"\A'{text}' does not exist: [^\n]+\Z") as error:
             find_config(text)
         assert hint in str(error.value)
 

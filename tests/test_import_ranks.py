@@ -19,14 +19,14 @@ from setar.tokenizers.base import TOKENIZERS
 
 RANKS = [
     {"registry", "moved", "durable"},
-    {"device", "numbers"},
+    {"device", "numbers", "files", "classes"},
     {"config"},
     {"recipes", "layers", "data", "text", "features"},
     {"models", "tokenizers"},
     {"sampling", "pictures", "checkpoint"},
     {"run_folder"},
     {"pretrained"},
-    {"pipeline"},
+    {"pipeline", "origin"},
     {"training", "evaluation", "importers"},
     {"web"},
     {"cli"},

@@ -277,6 +277,13 @@ def test_class_names_and_ids(pipe):
     assert pipe.class_id("7") == 3  # a name goes before an id
 
 
+def test_class_names_mean_the_same_as_on_the_command_line(pipe):
+    named = Pipeline(pipe.model, pipe.tokenizer, ["caf\u00e9", *CLASSES[1:]])
+    assert named.class_id("cafe\u0301") == 0
+    assert pipe.class_id(f" {CLASSES[1]} ") == 1
+    assert pipe.class_id(" 2 ") == 2
+
+
 @pytest.mark.parametrize(
     ("name", "rule"),
     [

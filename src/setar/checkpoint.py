@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from setar import durable
 from setar.config import build, table
 from setar.device import float32_by_default
-from setar.registry import Table, quoted
+from setar.registry import Table, one_line, quoted
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
@@ -132,7 +132,7 @@ def _write(
         try:
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
         except SafetensorError as error:
-            raise OSError(f"cannot write {file}: {' '.join(str(error).split())}") from error
+            raise OSError(f"cannot write {file}: {one_line(error)}") from error
         with suppress(OSError):  # `save_file` writes for the owner alone
             shutil.copymode(folder / CONFIG, file)
     for name, text in texts.items():
@@ -157,7 +157,11 @@ def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]
     """
     folder = Path(folder)
     for name, expected in _listed(folder, parts).items():
-        if _sha256(folder / name) != expected:
+        try:
+            found = _sha256(folder / name)
+        except OSError as error:  # deleted at this moment, or the disk fails
+            raise ValueError(f"cannot read {folder / name}: {error.strerror}") from error
+        if found != expected:
             raise ValueError(
                 f"{folder / name} is damaged: its SHA-256 is not the one in {MANIFEST}"
             )
@@ -175,9 +179,10 @@ def _listed(folder: Path, parts: Collection[str] | None) -> dict[str, Any]:
             raise ValueError(f"{folder / MANIFEST} does not list {name}")
         if Path(name).name != name:
             raise ValueError(f"{folder / MANIFEST} lists {quoted(name)}, which is no file in it")
-        if not (folder / name).exists():
-            raise ValueError(f"{folder} lacks {name}, which its {MANIFEST} lists")
-        _regular(folder / name)
+        try:
+            _regular(folder / name)
+        except OSError as error:
+            raise ValueError(f"{folder} lacks {name}, which its {MANIFEST} lists") from error
     return {name: sums[name] for name in wanted}
 
 
@@ -318,7 +323,7 @@ def _reading(file: Path, problem: str) -> Iterator[int]:
             raise ValueError(f"{file} {problem}: its header has {length} bytes")
         yield length
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file} {problem}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{file} {problem}: {one_line(error)}") from error
 
 
 def _sha256(file: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from setar.registry import did_you_mean
+from setar.registry import did_you_mean, one_line
 
 Config = TypeVar("Config")
 
@@ -47,7 +47,9 @@ def find_config(text: str) -> Path:
     if os.path.isfile(text) or name not in shipped_configs():
         if not text.endswith(".toml") and not os.path.exists(text):
             hint = did_you_mean(name, shipped_configs())
-            raise ValueError(f"there is no config {text[:200]!r}; {hint}")
+            raise ValueError(
+                f"{text[:200]!r} does not exist: no file, nor a shipped config; {hint}"
+            )
         return Path(text)
     return CONFIGS / f"{name}.toml"
 
@@ -77,9 +79,8 @@ def read_toml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 def _one_line(message: object) -> str:
     """A message on one line, of bearable length, and without what would move a cursor."""
-    text = " ".join(str(message).split())
-    shown = text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}..."
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)
+    text = one_line(message)
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}..."
 
 
 def _apply(tables: dict[str, Any], override: str) -> None:

@@ -1,7 +1,6 @@
 """`setar.Pipeline`: a generator with its tokenizer and its classes, the object that users hold."""
 
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -15,8 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from setar import checkpoint
+from setar.classes import Classes
 from setar.config import build, table
 from setar.device import find_device
+from setar.files import is_text
 from setar.models.base import FAMILIES, MAX_CLASSES, Generator
 from setar.models.condition import CONDITIONS
 from setar.numbers import as_whole, whole
@@ -26,7 +27,7 @@ from setar.pretrained import plugins_of, read_config, read_newest
 from setar.recipes.orders import ORDERS
 from setar.recipes.recipe import Recipe
 from setar.recipes.schedules import RESERVED, SCHEDULES
-from setar.registry import did_you_mean, quoted, require_plugins
+from setar.registry import quoted, require_plugins
 from setar.sampling.edit import check_continuation, free_cells
 from setar.sampling.generate import SetDone, check_smoothing, generate, noise_and_plan
 from setar.sampling.guidance import GUIDANCE, Guidance
@@ -41,10 +42,6 @@ MAX_BATCH = 2**16
 
 MAX_NAME = 255
 """The most characters of a class name: as many as a folder's may have."""
-
-
-UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Kinds of characters that no class name holds: controls, halves of characters, line ends."""
 
 
 class PartialImages:
@@ -230,22 +227,18 @@ class Pipeline:
         Raises:
             ValueError: there is none, or several have this name.
         """
-        if isinstance(name, str) and name in self.classes:
-            found = [index for index, known in enumerate(self.classes) if known == name]
-            if len(found) > 1:
-                ids = ", ".join(map(str, found[:5]))
-                raise ValueError(f"several classes are called {quoted(name)}: give an id, {ids}")
-            return found[0]
+        if isinstance(name, str):
+            return self._names.id(name)
         number = as_whole(name)
-        if isinstance(name, str) and name.isdecimal():
-            number = int(name[:20])  # so many are too many already
-        if number is not None:
-            if 0 <= number < len(self.classes):
-                return number
-            raise ValueError(f"class id {str(name)[:60]} is not in 0..{len(self.classes) - 1}")
-        if not isinstance(name, str):
+        if number is None:
             raise ValueError(f"a class is a name or a whole number, not {type(name).__name__}")
-        raise ValueError(f"unknown class {name[:60]!r}; {did_you_mean(name, self.classes, 3)}")
+        if not 0 <= number < len(self.classes):
+            raise ValueError(f"class id {number} is not in 0..{len(self.classes) - 1}")
+        return number
+
+    @cached_property
+    def _names(self) -> Classes:
+        return Classes(self.classes)
 
     def __call__(
         self, classes: str | SupportsIndex | Iterable[str | SupportsIndex], **options: Any
@@ -474,7 +467,7 @@ def check_names(names: Any) -> None:
             raise ValueError(
                 f"a class name must have from 1 to {MAX_NAME} characters, not {len(name)}"
             )
-        if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
+        if not is_text(name):
             raise ValueError(f"the class name {quoted(name)} holds a character that is no text")
 
 

@@ -67,10 +67,13 @@ def locate(source: str | PathLike[str]) -> Path:
         raise ValueError(f"{folder} is no model folder: it has no {CONFIG}")
     if name.count("/") == 1 and not name.startswith((".", "/")) and not name.endswith("/"):
         if os.path.isdir(folder.parent):
-            raise ValueError(f"there is no {folder.name!r} in the folder {folder.parent}")
+            raise ValueError(f"{name[:200]} does not exist")
         return _download(name)
     hint = did_you_mean(name, shipped())
-    raise ValueError(f"no model {name[:200]!r}: {hint}; or give a folder or a hub id owner/name")
+    raise ValueError(
+        f"{name[:200]!r} does not exist: no model folder, nor a shipped model or a hub id "
+        f"owner/name; {hint}"
+    )
 
 
 def read_config(folder: Path, parts: tuple[str, ...] = ()) -> dict[str, Any]:

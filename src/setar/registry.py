@@ -142,6 +142,16 @@ def quoted(value: object, limit: int = 60) -> str:
     return text[:limit] + "..." if cut or len(text) > limit else text
 
 
+def printable(text: object) -> str:
+    """A text that every console can print: control characters are written out."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(text))
+
+
+def one_line(text: object) -> str:
+    """A text, such as the message of an error, in one line that every console can print."""
+    return printable(" ".join(str(text).split()))
+
+
 _running: list[str] = []
 """The plugins whose code runs now, the innermost last."""
 
@@ -171,7 +181,7 @@ def load_plugin(file: str | Path) -> str:
         ValueError: there is no such file, another one of this name was loaded, or it fails.
     """
     path, name = Path(file).resolve(), Path(file).name
-    shown = " ".join(str(file).split())
+    shown = one_line(file)
     if not path.is_file():
         raise ValueError(f"the plugin {shown} does not exist")
     if name in _files and _files[name] != path:
@@ -240,7 +250,7 @@ def _run(name: str, shown: str, code: Callable[[], object]) -> None:
         with _running_as(name):
             code()
     except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split()) or "no reason given"
+        reason = one_line(error) or "no reason given"
         raise ValueError(f"the plugin {shown} failed: {type(error).__name__}: {reason}") from error
 
 

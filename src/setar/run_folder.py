@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from setar.checkpoint import CONFIG, MANIFEST, MAX_JSON
-from setar.data.files import open_regular
 from setar.durable import partial_of
+from setar.files import open_regular
 
 SETTINGS, METRICS, LEFT_OUT = "settings.json", "metrics.jsonl", "left-out.txt"
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"
@@ -96,6 +96,11 @@ def read_settings(run: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("it must hold a JSON object")
     return values
+
+
+def is_model(folder: str | Path) -> bool:
+    """Whether a folder is a model's or a run's, rather than one of pictures."""
+    return os.path.isfile(Path(folder) / CONFIG) or is_run(folder)
 
 
 def prune(run: Path, step: int, keep: int) -> None:

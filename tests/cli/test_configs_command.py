@@ -36,9 +36,12 @@ def test_what_is_printed_can_be_changed_and_trained(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digist", "there is no config 'digist'; did you mean 'digits'?"),
-        ("zzz", "there is no config 'zzz'; known: "),
-        ("two\nlines", r"there is no config 'two\nlines'; "),
+        (
+            "digist",
+            "'digist' does not exist: no file, nor a shipped config; did you mean 'digits'?",
+        ),
+        ("zzz", "'zzz' does not exist: no file, nor a shipped config; known: "),
+        ("two\nlines", r"'two\nlines' does not exist: no file, nor a shipped config; "),
         ("none.toml", "none.toml"),
     ],
 )

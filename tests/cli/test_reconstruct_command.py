@@ -75,7 +75,7 @@ def test_a_generators_tokenizer_is_used_at_the_generators_size(run, model, photo
     [
         (["{wide}", "emoji:heldout"], "32x32 pixels has 8x8 tokens at its last scale, but"),
         (["{wide}", "{photos}", "--size", "16"], "16x16 pixels has 4x4 tokens at its last scale"),
-        (["{wide}", "nowhere"], "there is no folder nowhere"),
+        (["{wide}", "nowhere"], "nowhere does not exist"),
         (["{wide}", "nowhere.png"], "nowhere.png does not exist"),
         (["{wide}", "{photos}", "--count", "0"], "`count` (=0) must be from 1 to"),
         (["{wide}", "--out", "sheet.txt"], "sheet.txt must end in"),

@@ -139,7 +139,7 @@ def test_a_damaged_checkpoint_is_left_out(run, config, tmp_path):
         (["loop.device=toaster"], "no device 'toaster'"),
         (["loop.seed=-1"], "`seed` (=-1)"),
         (["task=[1]"], "unknown `task` [1]; known: tokenizer, generator"),
-        (["data.source=/no/where"], "there is no folder /no/where"),
+        (["data.source=/no/where"], "/no/where does not exist"),
         (["tokenizer=/no/where"], "/no/where"),
     ],
 )
@@ -152,7 +152,10 @@ def test_training_mistakes(refused, config, tmp_path, changes, message):
 def test_a_config_that_is_not_there(refused, tmp_path):
     assert "none.toml does not exist" in refused("train", tmp_path / "none.toml")
     assert "is a folder, not a file" in refused("train", tmp_path)
-    assert "there is no config 'digist'; did you mean 'digits'?" in refused("train", "digist")
+    assert (
+        "'digist' does not exist: no file, nor a shipped config; did you mean 'digits'?"
+        in refused("train", "digist")
+    )
 
 
 def test_a_run_needs_a_folder(refused, config, tmp_path, monkeypatch):

@@ -167,22 +167,6 @@ def test_each_never_loses_a_picture(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == names
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("none", "none does not exist"), (".", "is a folder"), ("a" * 300, "does not exist")],
-    ids=["missing", "a folder", "too long"],
-)
-def test_files_that_are_to_be_read(tmp_path, name, message):
-    with pytest.raises(ValueError, match=message):
-        files.check_file(tmp_path / name)
-
-
-def test_only_files_are_read(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe is not a file"):
-        files.check_file(tmp_path / "pipe")
-
-
 def test_a_folder_that_holds_something_gets_the_next_free_name(tmp_path):
     place = tmp_path / "models" / "vq"
     assert files.free_folder(place) == place

@@ -65,8 +65,8 @@ def test_a_folder_is_a_data_set(tmp_path):
     [
         ("emoji:test", "`split` (='test') must be one of train, heldout, all"),
         ("digits:", None),
-        ("emojis", "there is no folder emojis"),
-        ("nowhere:train", "there is no folder nowhere:train"),
+        ("emojis", "emojis does not exist"),
+        ("nowhere:train", "nowhere:train does not exist"),
     ],
 )
 def test_what_a_text_cannot_name(source, rule, tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def test_a_folder_below_a_hidden_one_is_fine(tmp_path):
 
 def test_nothing_to_train_on(tmp_path):
     folder = tmp_path / "some data"
-    with pytest.raises(ValueError, match=r"there is no folder .*some data"):
+    with pytest.raises(ValueError, match=r".*some data does not exist"):
         FolderImages(folder, 8)
     folder.mkdir()
     (folder / "notes.txt").write_text("no picture")
@@ -88,7 +88,7 @@ def test_nothing_to_train_on(tmp_path):
 
 
 def test_a_file_is_no_folder(tmp_path):
-    with pytest.raises(ValueError, match="there is no folder"):
+    with pytest.raises(ValueError, match="does not exist"):
         FolderImages(save(tmp_path / "a.png"), 8)
 
 

@@ -327,10 +327,10 @@ def test_further_metrics_have_tables_of_their_own(ask, folder, monkeypatch):
         ("model", "", {}, "name one with --reference"),
         ("tokenizer", "", {}, "tokenizer has no data set of its own"),
         ("made.npz", "model", {}, "is a model, not pictures"),
-        ("made.npz", "none.npz", {}, "there is no file none.npz"),
-        ("none.npz", "real.npz", {}, "there is no file none.npz"),
-        ("made.npz", "nowhere", {}, "there is no folder nowhere"),
-        ("nowhere", "real.npz", {}, "no model 'nowhere'"),
+        ("made.npz", "none.npz", {}, "none.npz does not exist"),
+        ("none.npz", "real.npz", {}, "none.npz does not exist"),
+        ("made.npz", "nowhere", {}, "nowhere does not exist"),
+        ("nowhere", "real.npz", {}, "'nowhere' does not exist"),
         ("empty", "real.npz", {}, "holds no image"),
         ("made.npz", "empty", {}, "holds no image"),
         ("photos", "real.npz", {}, "must be of one"),
@@ -359,7 +359,7 @@ def test_mistakes_are_one_line(ask, source, reference, options, message):
 
 def test_a_reference_is_read_before_a_model_is_sampled(ask, monkeypatch):
     monkeypatch.setattr(targets, "sample", lambda *_: pytest.fail("too late"))
-    with pytest.raises(ValueError, match="there is no file"):
+    with pytest.raises(ValueError, match="does not exist"):
         run(ask("model", "none.npz"))
 
 

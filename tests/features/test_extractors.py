@@ -79,7 +79,7 @@ def test_unknown_names_are_one_clear_line(text, hint):
         ("inception:", "'inception' need their weights: inception:FILE"),
         ("efflite0:64", "'efflite0' take nothing after them, not '64'"),
         ("digits:FILE", "'digits' take nothing after them, not 'FILE'"),
-        ("inception:nowhere.pth", "there is no file nowhere.pth"),
+        ("inception:nowhere.pth", "nowhere.pth does not exist"),
     ],
 )
 def test_what_follows_a_name_is_checked(text, message):

@@ -82,10 +82,10 @@ def test_not_a_state_dict(tmp_path, content):
 
 @pytest.mark.parametrize("name", ["vq.pt", "vq.safetensors"])
 def test_missing_file_and_folder(tmp_path, name):
-    with pytest.raises(ValueError, match=f"there is no file .*{name}"):
+    with pytest.raises(ValueError, match=f".*{name} does not exist"):
         read(tmp_path / name)
     (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match=f"there is no file .*{name}"):
+    with pytest.raises(ValueError, match=f".*{name} does not exist"):
         read(tmp_path / name)
 
 

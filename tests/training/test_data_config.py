@@ -93,7 +93,7 @@ def test_impossible_values_are_refused(changes, rule):
 @pytest.mark.parametrize(
     ("source", "rule"),
     [
-        ("no such folder", "there is no folder no such folder"),
+        ("no such folder", "no such folder does not exist"),
         ("emoji:all of it", "must be one of"),
     ],
 )

@@ -566,7 +566,7 @@ def test_masked_recipes_are_not_for_sampling(make):
         (["model.heads=3"], "heads"),
         (["tokenizer=nowhere"], "nowhere"),
         (["data.source=emoji"], "'pixels' does not suit the data 'emoji' untrained"),
-        (['data.source="no such folder"'], "there is no folder no such folder"),
+        (['data.source="no such folder"'], "no such folder does not exist"),
         (["loop.device=cuda:99"], "no device"),
     ],
 )

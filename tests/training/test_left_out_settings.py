@@ -197,7 +197,7 @@ def never_encoded(monkeypatch):
         ("fmt", "one", {"recipe": "random-99-random"}, "`sets` (=99) must not exceed the 24"),
         ("decoder-only", "one", {"recipe": "random-4-random"}, "left out, it is ar"),
         ("fmt", "one", {"tokenizer": "pixels"}, "'pixels' does not suit the data"),
-        ("fmt", "one", {"data": {"source": "no such folder"}}, "there is no folder no such folder"),
+        ("fmt", "one", {"data": {"source": "no such folder"}}, "no such folder does not exist"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit(pictures, tokenizers, tmp_path, family, tokenizer, changes, rule):

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from setar.cli.console import say
-from setar.cli.files import check_file
+from setar.files import check_file
 
 
 def configs(

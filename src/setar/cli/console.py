@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from setar.registry import one_line
+
 LOOK_ALIKES = {"▀": '"', "▄": ".", "█": "#", "■": "#", "…": "...", "→": "->", "×": "x"}
 """What stands for a character of ours on a console that has not got it."""
 
@@ -58,8 +60,7 @@ def show(thing: Any) -> None:
 
 def say_mistake(text: str) -> None:
     """Print the one line on standard error in which a command ends that cannot go on."""
-    line = " ".join(text.split())
-    shown = "setar: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    shown = f"setar: {one_line(text)}"
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         shown = typer.style(shown, fg="red")
     with suppress(OSError):

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from setar.classes import Classes
 from setar.cli import options
-from setar.cli.classes import class_id
 from setar.cli.console import say
 from setar.cli.files import (
-    check_file,
     prepare_folder,
     prepare_picture,
     save_each,
@@ -18,6 +17,7 @@ from setar.cli.files import (
 )
 from setar.cli.models import class_names
 from setar.cli.progress import SEPARATOR, described, seeds_of, set_bar
+from setar.files import check_file
 from setar.numbers import counted
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def edit(
         if file is not None:
             check_file(file)
     names = class_names(model)
-    chosen = class_id(class_, names)
+    chosen = Classes(names).id(class_)
     options.check_seeds(seed, count)
     prepare_picture(out)
     if each:

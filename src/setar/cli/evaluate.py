@@ -12,13 +12,13 @@ import typer
 from setar.cli import options
 from setar.cli.console import show
 from setar.cli.files import (
-    check_file,
     new_name,
     prepare_file,
     prepare_picture,
     say_where,
     write_new,
 )
+from setar.files import check_file
 
 
 @options.with_sampling

@@ -26,19 +26,6 @@ NAME_BYTES = 100
 """Of a class in the name of a file; file systems allow 255 for all of it."""
 
 
-def check_file(file: Path) -> None:
-    """ValueError unless this is a file that can be read."""
-    # os.path answers False where pathlib raises: names too long, folders one may not enter.
-    if os.path.isdir(file):
-        raise ValueError(f"{file} is a folder, not a file")
-    if not os.path.exists(file):
-        raise ValueError(f"{file} does not exist")
-    if not os.path.isfile(file):
-        raise ValueError(f"{file} is not a file")
-    if not os.access(file, os.R_OK):
-        raise ValueError(f"{file} may not be read")
-
-
 def prepare_picture(file: Path, endings: "Sequence[str] | None" = None) -> None:
     """Make the folder of a file whose ending must be one of ``endings``; default: pictures.
 

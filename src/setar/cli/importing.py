@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from setar.cli.console import say
-from setar.cli.files import check_file, free_folder, prepare_folder
+from setar.cli.files import free_folder, prepare_folder
 from setar.cli.models import find_config
 from setar.cli.options import counted, parse_grid
+from setar.files import check_file
 
 if TYPE_CHECKING:
     from setar.models.base import Generator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from setar.cli.files import check_file
 from setar.cli.recipes import check_recipe
+from setar.files import check_file
 
 if TYPE_CHECKING:
     from setar.pipeline import Pipeline

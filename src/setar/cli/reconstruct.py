@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from setar.cli import options
-from setar.cli.files import PICTURES, check_file, prepare_picture, save_picture, say_where
+from setar.cli.files import PICTURES, prepare_picture, save_picture, say_where
 from setar.cli.models import find_config
+from setar.files import check_file
 from setar.numbers import counted
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def reconstruct(
     prepare_picture(out)
 
     from setar.device import find_device
-    from setar.evaluation.origin import origin_of
+    from setar.origin import origin_of
     from setar.pictures.reconstructions import reconstruction_sheet
     from setar.pictures.sheets import check_sheet, sheet_size
 
@@ -78,9 +79,9 @@ def reconstruct(
 def _tokenizer(model: str, device: str) -> "tuple[Tokenizer, tuple[int, int] | None]":
     """The tokenizer of a model, and the (height, width) of its pictures if it has one size."""
     from setar.pipeline import Pipeline
-    from setar.pretrained import load_tokenizer, locate, read_config
+    from setar.pretrained import load_tokenizer, read_config, read_newest
 
-    if "model" in read_config(locate(model)):
+    if "model" in read_newest(model, read_config):
         pipe = Pipeline.from_pretrained(model, device)
         return pipe.tokenizer, (pipe.size[1], pipe.size[0])
     tokenizer = load_tokenizer(model, device)

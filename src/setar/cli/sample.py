@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from setar.classes import Classes
 from setar.cli import options
-from setar.cli.classes import class_ids
 from setar.cli.console import say
 from setar.cli.files import (
     prepare_folder,
@@ -62,7 +62,7 @@ def sample(
     # Six classes from all over the list, unless some are named.
     shown = min(6, len(names))
     spread = [i * len(names) // shown for i in range(shown)]
-    ids = class_ids(classes, names) if classes else spread
+    ids = Classes(names).ids(classes) if classes else spread
     options.check_seeds(seed, len(ids) * count)
     if animate:
         prepare_picture(animate, [".gif"])

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from setar.cli.console import say, say_mistake
-from setar.cli.files import check_file, prepare_folder
+from setar.cli.files import prepare_folder
+from setar.files import check_file
 from setar.numbers import counted
 
 

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from setar.data.files import open_regular, shown
+from setar.files import open_regular
+from setar.registry import one_line, printable, quoted
 
 try:
     from PIL.AvifImagePlugin import SUPPORTED as AVIF
@@ -91,7 +92,9 @@ def max_pixels() -> int:
     """How many pixels a picture may have; ValueError unless ``SETAR_MAX_PIXELS`` is a number."""
     text = os.environ.get("SETAR_MAX_PIXELS") or str(MAX_PIXELS)
     if not re.fullmatch(r"[1-9]\d{0,11}", text, re.ASCII):
-        raise ValueError(f"SETAR_MAX_PIXELS (={shown(text)}) must be a number such as {MAX_PIXELS}")
+        raise ValueError(
+            f"SETAR_MAX_PIXELS (={quoted(text)}) must be a number such as {MAX_PIXELS}"
+        )
     return int(text)
 
 
@@ -116,7 +119,9 @@ def opened(file: Path) -> Iterator[Image.Image]:
                     if pixels > LARGE:
                         _free_memory()(0)  # before the next picture takes some
     except Exception as error:  # decoders raise errors of any class
-        raise ValueError(f"cannot read the image {shown(file)}: {_cause(error, file)}") from error
+        raise ValueError(
+            f"cannot read the image {printable(file)}: {_cause(error, file)}"
+        ) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -311,7 +316,7 @@ def _cause(error: Exception, file: Path) -> str:
     elif isinstance(error, MemoryError):
         cause = "there is not enough memory"
     else:
-        cause = shown(" ".join(str(error).split())[:300]) or type(error).__name__
+        cause = one_line(error)[:300] or type(error).__name__
     cut = "truncated" not in cause.lower() and _is_whole(file) is False
     return f"{cause}; the file is truncated" if cut else cause
 

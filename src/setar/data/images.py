@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from operator import index
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +17,9 @@ from setar.data.crops import RESIZES, Resize, check_resize
 from setar.data.decoding import ENDINGS, MAX_PIXELS, opened, to_rgb
 from setar.data.decoding import check_image as check_image  # also found here
 from setar.data.decoding import open_image as open_image
-from setar.data.files import shown
+from setar.files import is_text
+from setar.numbers import as_whole
+from setar.registry import printable
 
 
 class Images(Protocol):
@@ -40,18 +41,15 @@ def height_and_width(size: Size) -> tuple[int, int]:
 
     Together they may have `setar.data.decoding.MAX_PIXELS` pixels, as pictures in files.
     """
-    sides = size if isinstance(size, tuple | list) else (size, size)
-    try:
-        height, width = (index(side) for side in sides if not isinstance(side, bool))
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1 or height * width > MAX_PIXELS:
+    pair = size if isinstance(size, tuple | list) else (size, size)
+    sides = [as_whole(side) or 0 for side in pair]
+    if len(sides) != 2 or min(sides) < 1 or sides[0] * sides[1] > MAX_PIXELS:
         given = list(size) if isinstance(size, tuple) else size
         raise ValueError(
             f"`image_size` (={given!r:.60}) must be at least 1, or [height, width] of that, "
             f"and at most {MAX_PIXELS} pixels"
         )
-    return height, width
+    return sides[0], sides[1]
 
 
 class MirroredImages:
@@ -114,8 +112,9 @@ class FolderImages:
         self.folder, self.size = Path(folder), None if size is None else height_and_width(size)
         check_resize(resize)
         self.resize: Resize = resize
-        if not self.folder.is_dir():
-            raise ValueError(f"there is no folder {shown(folder)}")
+        if not os.path.isdir(folder):
+            what = "is no folder" if os.path.exists(folder) else "does not exist"
+            raise ValueError(f"{printable(folder)} {what}")
         self.files, self.left_out = list[Path](), Counter[str]()
         for file, regular in sorted(_files_below(self.folder)):
             ending = file.suffix.lower() if regular else "special"
@@ -125,7 +124,7 @@ class FolderImages:
                 self.left_out[ending] += 1
         if not self.files:
             endings = ", ".join(sorted(ENDINGS))
-            raise ValueError(f"{shown(folder)} holds no image ({endings})")
+            raise ValueError(f"{printable(folder)} holds no image ({endings})")
         depth, own = len(self.folder.parts), self.folder.resolve().name or "images"
         names = [
             _class_name(file.parts[depth] if len(file.parts) > depth + 1 else own)
@@ -151,7 +150,9 @@ class FolderImages:
         image = read_image(file, self.size, self.resize)
         size = (image.shape[2], image.shape[1])
         if self.size is None and size != self._whole_size:
-            sizes = f"{shown(file)} has {size}, {shown(self.files[0].name)} {self._whole_size}"
+            sizes = (
+                f"{printable(file)} has {size}, {printable(self.files[0].name)} {self._whole_size}"
+            )
             raise ValueError(f"whole images must be of one (width, height): {sizes}")
         return image
 
@@ -188,7 +189,9 @@ def _files_below(folder: Path) -> Iterator[tuple[Path, bool]]:
         try:
             state, entries = os.stat(here), list(os.scandir(here))
         except OSError as error:
-            raise ValueError(f"cannot read the folder {shown(here)}: {error.strerror}") from error
+            raise ValueError(
+                f"cannot read the folder {printable(here)}: {error.strerror}"
+            ) from error
         if (state.st_dev, state.st_ino) in above:
             continue
         for entry in entries:
@@ -213,9 +216,9 @@ def _class_name(folder: str) -> str:
 
     One name can be spelt with letters and accents joined or apart, which nobody sees: they are one.
     """
-    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in folder):
+    if not is_text(folder):
         raise ValueError(
-            f"the folder '{shown(folder)}' cannot be the name of a class: "
+            f"the folder '{printable(folder)}' cannot be the name of a class: "
             "it holds bytes that are no text, or control characters"
         )
     return unicodedata.normalize("NFC", folder)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from setar.data.files import open_regular, shown
+from setar.files import open_regular
+from setar.registry import one_line, printable
 
 HEADER = 2**14
 """Bytes in which an array's header ends; numpy allows it 10,000 letters."""
@@ -127,10 +128,10 @@ class Archive:
 def open_archive(file: Path) -> Iterator[Archive]:
     """An .npz file to read from; whatever is wrong with it, also inside, becomes one ValueError."""
     if not os.path.lexists(file):
-        raise ValueError(f"there is no file {shown(file)}")
+        raise ValueError(f"{printable(file)} does not exist")
     try:
         with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
             yield Archive(file, archive)
     except Exception as error:  # of zipfile, zlib and numpy's parser, of any class
-        cause = shown(" ".join(str(error).split())[:300]) or type(error).__name__
-        raise ValueError(f"cannot read {shown(file)} as .npz: {cause}") from error
+        cause = one_line(error)[:300] or type(error).__name__
+        raise ValueError(f"cannot read {printable(file)} as .npz: {cause}") from error

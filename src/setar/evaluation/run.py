@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from setar.durable import replacing
 from setar.evaluation.metrics import GENERAL, METRICS, Evidence, measure, settings_of
 from setar.evaluation.sources import (
     NpzImages,
@@ -98,14 +99,11 @@ def _reference(request: Request, target: Target) -> Pictures:
 @contextmanager
 def _whole(file: Path) -> Iterator[Path]:
     """A draft beside a file, which takes its place once it is complete; OSError of a full disk."""
-    draft = file.with_name(f".setar-{os.getpid()}{file.suffix}")
     try:
-        yield draft
-        os.replace(draft, file)
+        with replacing(file) as draft:
+            yield draft
     except OSError as error:
         raise OSError(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _sizes(pictures: Pictures, reference: Pictures, resize: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ reference may hold precomputed statistics: ``mu``, ``sigma`` of the pooled featu
 """
 
 import math
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +16,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize
-from setar.data.files import shown
 from setar.data.images import ChosenImages, Images, Size
 from setar.evaluation.archives import Archive, open_archive
 from setar.evaluation.distances import GaussianStatistics, check_covariance
 from setar.evaluation.summary import KEPT, FeatureSummary
 from setar.evaluation.workers import BATCH, Once
-from setar.run_folder import is_run
+from setar.registry import printable
+from setar.run_folder import is_model
 
 ADM_FEATURES = "Inception"
 """The features of statistics in files that do not name any: those of ADM's reference batches."""
@@ -111,7 +109,7 @@ def find_pictures(
         size: take centre crops of a folder's pictures and resize them to this side, or (height,
             width), in pixels; None takes them as they are.
         resize: how these crops are made: ``lanczos``, or ``adm`` as ADM and its followers do.
-        left_out: files of a folder that are left out, as in `setar.evaluation.origin.Origin`.
+        left_out: files of a folder that are left out, as in `setar.origin.Origin`.
 
     Raises:
         ValueError: there are no such pictures, or the folder is a model's. Opening them raises one
@@ -147,15 +145,10 @@ def open_images(
 
 def _kept(data: Dataset, left_out: frozenset[str]) -> list[int]:
     """Indices of the pictures whose paths are not left out; ValueError if there are none."""
-    kept = [index for index, path in enumerate(data.paths) if shown(path) not in left_out]
+    kept = [index for index, path in enumerate(data.paths) if printable(path) not in left_out]
     if not kept:
         raise ValueError("none of its pictures can be read")
     return kept
-
-
-def is_model(text: str) -> bool:
-    """Whether a folder is a model's or a run's rather than one of pictures."""
-    return os.path.isfile(Path(text) / CONFIG) or is_run(text)
 
 
 def load_statistics(file: Path, features: str) -> FeatureSummary | None:

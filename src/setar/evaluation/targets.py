@@ -12,7 +12,6 @@ from setar.config import table
 from setar.data.base import DATASETS
 from setar.data.crops import Resize
 from setar.data.images import Images
-from setar.evaluation.origin import Origin, origin_of
 from setar.evaluation.samples import (
     BalancedSampler,
     Reconstructor,
@@ -21,10 +20,12 @@ from setar.evaluation.samples import (
     reconstruct_all,
     sample,
 )
-from setar.evaluation.sources import EvenlySpaced, Pictures, find_pictures, is_model
+from setar.evaluation.sources import EvenlySpaced, Pictures, find_pictures
 from setar.evaluation.workers import Once
+from setar.origin import Origin, origin_of
 from setar.pipeline import Pipeline
-from setar.pretrained import load_tokenizer, locate, read_config, shipped
+from setar.pretrained import load_tokenizer, read_config, read_newest, shipped
+from setar.run_folder import is_model
 
 FEWEST, PER_CLASS = 800, 8
 """A generator makes this many pictures or more, and of each class so many, unless told."""
@@ -98,7 +99,7 @@ def find_target(request: Request) -> Target:
     of_pictures = os.path.isdir(source) and not is_model(source) and source not in shipped()
     if (split and name in DATASETS) or source.endswith(".npz") or of_pictures:
         return StoredPictures(request)
-    if "model" in read_config(locate(source)):
+    if "model" in read_newest(source, read_config):
         return GeneratorTarget(request)
     return TokenizerTarget(request)
 

@@ -32,6 +32,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from setar.features.base import FeatureExtractor, Features, check_images
+from setar.files import check_file
 
 SIZE = 299
 """Height and width that the network sees."""
@@ -284,8 +285,7 @@ def read_inception(file: Path) -> InceptionV3:
         ValueError: there is no such file, it is damaged or another one, or a tensor is missing,
             unknown, or of the wrong shape or kind.
     """
-    if not file.is_file():
-        raise ValueError(f"there is no file {file}")
+    check_file(file)
     theirs = {name: value for name, value in _read(file).items() if not name.endswith(COUNTER)}
     network = InceptionV3()
     ours = network.published()

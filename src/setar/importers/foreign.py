@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from setar.checkpoint import read_tensors
 from setar.device import float32_by_default
+from setar.files import check_file
 from setar.models.base import Generator
 from setar.pipeline import Pipeline
 from setar.registry import quoted
@@ -65,8 +66,7 @@ def read(path: Path, wrappers: Collection[str]) -> dict[str, Tensor]:
         ValueError: there is no such file, it is damaged, or it holds something else.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+    check_file(path)
     content = _content(path)
     for _ in range(MAX_WRAPPERS):
         if not isinstance(content, Mapping):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from setar.data.crops import centre_crop
 from setar.data.decoding import to_rgb
-from setar.data.files import shown
+from setar.registry import printable
 
 GREY, DARK = 225, 185
 """Levels of the stripes that `show_mask` draws."""
@@ -131,7 +131,7 @@ def _readable(image: Image.Image) -> Image.Image:
     try:
         return to_rgb(image)
     except Exception as error:  # a file that is decoded only now raises errors of any class
-        raise ValueError(f"cannot read the image: {shown(error)}") from error
+        raise ValueError(f"cannot read the image: {printable(error)}") from error
 
 
 def _white(where: np.ndarray) -> Image.Image:

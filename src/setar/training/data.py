@@ -8,13 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from setar.checkpoint import CONFIG
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize, check_resize
-from setar.data.files import shown
 from setar.data.images import Images, MirroredImages, Size, height_and_width
-from setar.registry import did_you_mean
-from setar.run_folder import is_run
+from setar.registry import did_you_mean, printable
+from setar.run_folder import is_model
 from setar.training.heldout import hold_out
 from setar.training.report import say
 from setar.training.survey import Survey, readable, survey
@@ -94,7 +92,9 @@ class DataConfig:
             )
         if self.of_a_folder and not os.path.isdir(self.source):
             hint = did_you_mean(self.source, DATASETS)
-            raise ValueError(f"there is no folder {shown(self.source)}, and of data sets: {hint}")
+            raise ValueError(
+                f"{printable(self.source)} does not exist: no folder, nor a data set; {hint}"
+            )
         return open_data(self.source, self.image_size or SIZE, self.resize)
 
     def size(self, data: Dataset | None = None) -> tuple[int, int]:
@@ -150,4 +150,4 @@ def _other_than_pictures(source: str) -> str:
         return "empty"
     if os.path.isfile(source):
         return "a file"
-    return "a model" if is_run(source) or os.path.isfile(Path(source) / CONFIG) else ""
+    return "a model" if is_model(source) else ""

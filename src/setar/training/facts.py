@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from setar.data.base import Dataset
-from setar.data.files import shown
 from setar.numbers import counted
 from setar.recipes.recipe import Recipe
+from setar.registry import printable
 from setar.tokenizers.base import Tokenizer
 from setar.training.data import DataConfig
 from setar.training.report import say
@@ -44,7 +44,7 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
     each = counted(most, "image") if fewest == most else f"{fewest} to {most} images"
     classes = f"{len(data.classes)} classes, {each} each"
     if len(data.classes) == 1:
-        classes = f"one class, {shown(data.classes[0])}"
+        classes = f"one class, {printable(data.classes[0])}"
     flips = ", and their mirror images" if config.flips else ""
     key = " (data.image_size)" if config.of_a_folder else ""
     facts = [("images", f"{len(data)}{flips}; {classes}; {height}x{width} pixels{key}")]
@@ -54,7 +54,7 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
         facts += [("note", text) for text in _oddities(found, f"{height}x{width}")]
     loose = [index for index, path in enumerate(data.paths) if "/" not in path]
     if loose and len(data.classes) > 1:
-        own = shown(data.classes[int(data.labels[loose[0]])])
+        own = printable(data.classes[int(data.labels[loose[0]])])
         facts.append(("note", f"images beside the folders of the classes are a class, {own}"))
     return facts
 
@@ -92,7 +92,7 @@ def _left_out(data: Dataset, found: Survey | None) -> list[str]:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
-    return ", ".join(map(shown, names[:SHOWN])) + more
+    return ", ".join(map(printable, names[:SHOWN])) + more
 
 
 def _oddities(found: Survey, size: str) -> list[str]:

@@ -20,6 +20,7 @@ from setar.config import build, table
 from setar.data.base import Dataset
 from setar.models.base import FAMILIES, Generator, GeneratorConfig
 from setar.models.condition import CONDITIONS
+from setar.origin import trained_size
 from setar.pictures.sheets import labelled_rows, tile, to_pil
 from setar.pipeline import Pipeline
 from setar.pretrained import IMAGE_SIZE, load_tokenizer
@@ -35,7 +36,6 @@ from setar.training.heldout import HeldOutCodes, measured
 from setar.training.loop import Exported, LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
 from setar.training.report import say
-from setar.training.sizes import trained_size
 
 SHOWN = 64
 """Pictures in a sheet of samples."""

@@ -30,7 +30,7 @@ def check_identity(run: Path, before: Mapping[str, Any], now: Mapping[str, Any])
     """Raise AnotherRun, naming the difference, unless two ``config.json`` are of one run."""
     _check_classes(run, before.get("classes"), now.get("classes"))
     for name, kinds in MODULES.items():
-        was, is_ = (_flat(_complete(config.get(name), kinds), name) for config in (before, now))
+        was, is_ = (flat(_complete(config.get(name), kinds), name) for config in (before, now))
         for key in [*was, *is_]:
             if was.get(key) != is_.get(key):
                 raise AnotherRun(different(run, key, was.get(key), is_.get(key)))
@@ -74,11 +74,11 @@ def _complete(entry: Any, kinds: Table[Any]) -> Any:
         return entry
 
 
-def _flat(values: Any, prefix: str) -> dict[str, Any]:
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested tables as one, with keys such as ``model.width``."""
     if not isinstance(values, Mapping):
         return {prefix: values}
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat
+        found |= flat(value, f"{prefix}.{key}" if prefix else key)
+    return found

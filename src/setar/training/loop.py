@@ -19,6 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from setar import checkpoint, durable
 from setar.data.batches import ShuffledBatches
 from setar.device import find_device
+from setar.numbers import whole
+from setar.registry import one_line
 from setar.run_folder import (
     CHECKPOINTS,
     SAMPLES,
@@ -49,7 +51,6 @@ from setar.training.saved import (
     Saved,
     check_like,
     not_finite,
-    read_config,
     read_part,
 )
 from setar.training.stopping import StopRequest
@@ -122,12 +123,13 @@ class Objective:
 
 
 BOUNDS = {
-    "steps": (1, 10**9, ": at a thousand a second these take eleven days"),
-    "batch_size": (1, 2**20, ", the images of nearly a whole ImageNet"),
-    "log_every": (1, 10**9, ", the most steps of a run"),
-    "sample_every": (0, 10**9, ", the most steps of a run"),
-    "checkpoint_every": (1, 10**9, ", the most steps of a run"),
-    "keep": (1, 10**6, ": more folders than that no file system likes"),
+    "steps": (1, 10**9, "at a thousand a second these take eleven days"),
+    "batch_size": (1, 2**20, "these are the images of nearly a whole ImageNet"),
+    "log_every": (1, 10**9, "no run has more steps"),
+    "sample_every": (0, 10**9, "no run has more steps"),
+    "checkpoint_every": (1, 10**9, "no run has more steps"),
+    "keep": (1, 10**6, "more folders than that no file system likes"),
+    "seed": (0, 2**32 - 1, "a step's own seed follows from it"),
 }
 """Of the numbers of `LoopConfig`: the least, the most, and why."""
 
@@ -155,14 +157,8 @@ class LoopConfig:
     """Fuse a generator's operations with torch.compile; takes a C++ compiler and a minute."""
 
     def __post_init__(self) -> None:
-        for name, (least, most, reason) in BOUNDS.items():
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(
-                    f"`{name}` (={getattr(self, name)}) must be at least {least} and at most "
-                    f"{most}{reason}"
-                )
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` (={self.seed}) must be a whole number from 0 to 2**32 - 1")
+        for name, bounds in BOUNDS.items():
+            whole(name, getattr(self, name), *bounds)
 
     def resolve_device(self) -> torch.device:
         """The device to train on; ValueError if this machine cannot use it.
@@ -348,7 +344,7 @@ class Trainer:
         found = checkpoints(self.folder)
         left = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         kind = next(kind for kind in KINDS if isinstance(error, kind))
-        return kind(f"{' '.join(str(error).split())}; {left}")
+        return kind(f"{one_line(error)}; {left}")
 
     def _step(self, step: int) -> Metrics:
         """One update of every network; the same whatever happened before in this process."""
@@ -436,7 +432,7 @@ class Trainer:
             with durable.replacing(file) as beside:
                 Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(beside)
         except (ValueError, RuntimeError, ArithmeticError, OSError, MemoryError) as error:
-            warn(f"no picture of step {self.step}: {' '.join(str(error).split())}")
+            warn(f"no picture of step {self.step}: {one_line(error)}")
 
     def save(self) -> Path:
         """Write a checkpoint of this step, then delete those that are too many.
@@ -498,7 +494,7 @@ class Trainer:
 
     def _read(self, folder: Path) -> Saved:
         """A checkpoint of this run, read whole before anything of it is used."""
-        config = read_config(folder)
+        config = checkpoint.verify(folder)
         weights = self._averaged()
         config_now, exported = self.export(weights)
         check_identity(self.folder, config, config_now)

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from setar import durable
+from setar.registry import one_line
 from setar.run_folder import METRICS
 
 SHOWN = ("loss", "psnr", "usage", "heldout_loss", "heldout_psnr")
@@ -115,7 +116,7 @@ class Curves:
 
     def _end(self, error: Exception) -> None:
         self.board = None
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         warn(f"no curves in TensorBoard from here on: {reason}")
 
     def close(self) -> None:

@@ -10,11 +10,11 @@ import torch
 
 from setar.config import build, read_toml, table
 from setar.durable import write_text
-from setar.registry import did_you_mean, load_plugins, quoted, require_plugins
+from setar.registry import did_you_mean, load_plugins, one_line, quoted, require_plugins
 from setar.run_folder import SETTINGS, checkpoint_folder, read_settings, step_folders, sweep
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
-from setar.training.identity import different
+from setar.training.identity import different, flat
 from setar.training.lock import locked
 from setar.training.loop import Trainer
 from setar.training.report import say
@@ -185,7 +185,7 @@ def _read_settings(file: Path) -> Run:
     try:
         values = read_settings(file.parent)
     except ValueError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(
             f"{file} is damaged ({reason}): delete it, and --resume goes on with the settings that "
             "are given now"
@@ -202,15 +202,6 @@ def _remember(run: Run, folder: Path) -> None:
 
 def _settings(run: Run) -> dict[str, Any]:
     """The settings of a run by keys such as ``loop.steps``."""
-    settings = _flat(table(run))
+    settings = flat(table(run))
     # A plugin is known by its file's name, wherever that lies.
     return settings | {"plugins": [Path(name).name for name in settings["plugins"]]}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with keys such as ``loop.steps``."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat |= {f"{prefix}{key}": value} if inner is None else inner
-    return flat

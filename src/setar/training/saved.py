@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,20 +62,8 @@ class Saved:
     parts: Parts
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a checkpoint, all of whose files are as they were written.
-
-    Raises:
-        ValueError: one is damaged or missing.
-    """
-    try:
-        return checkpoint.verify(folder)
-    except OSError as error:
-        raise ValueError(f"cannot read {folder}: {error.strerror}") from error
-
-
 def read_part(folder: Path, part: str) -> dict[str, Tensor]:
-    """A part of such a checkpoint; ValueError if it is missing or not finite."""
+    """A part of a checkpoint that was verified; ValueError if it is missing or not finite."""
     file = f"{part}.safetensors"
     if file not in checkpoint.read_json(folder / MANIFEST)["sha256"]:
         raise ValueError(f"{folder / MANIFEST} does not list {file}")

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from setar.data.base import Dataset
 from setar.data.decoding import opened
-from setar.data.files import shown
 from setar.data.images import ChosenImages, Images
 from setar.durable import write_text
+from setar.registry import printable
 from setar.run_folder import LEFT_OUT, checkpoints, left_out
 from setar.training.report import say
 
@@ -137,11 +137,11 @@ def list_left_out(broken: Mapping[str, str], run: Path) -> None:
     if not broken:
         (run / LEFT_OUT).unlink(missing_ok=True)
         return
-    lines = [f"{shown(path)}\t{shown(cause)}\n" for path, cause in broken.items()]
+    lines = [f"{printable(path)}\t{printable(cause)}\n" for path, cause in broken.items()]
     write_text(run / LEFT_OUT, "".join(lines))
 
 
 def left_out_before(run: Path, paths: Sequence[str]) -> dict[str, str]:
     """What ``left-out.txt`` of a run says of these files; nothing if there is none."""
     causes = left_out(run)
-    return {path: causes[shown(path)] for path in paths if shown(path) in causes}
+    return {path: causes[printable(path)] for path in paths if printable(path) in causes}

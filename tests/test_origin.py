@@ -1,4 +1,4 @@
-"""The size that a tokenizer was trained at."""
+"""What a model was trained on: a help, and never a reason to stop."""
 
 import json
 
@@ -7,15 +7,59 @@ import pytest
 import setar
 import tiny_runs
 from random_weights import random_fmt
+from setar.origin import Origin, origin_of, trained_size
 from setar.pipeline import Pipeline
 from setar.pretrained import IMAGE_SIZE, describe_tokenizer, read_config, save_tokenizer
 from setar.run_folder import checkpoints
 from setar.tokenizers.multiscale import PRESETS as MULTISCALE
 from setar.tokenizers.multiscale import MultiScaleVQ
 from setar.tokenizers.vqgan import PRESETS, VQGAN
-from setar.training.sizes import trained_size
 
 SMALL = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "latent_channels": 8}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Writes a checkpoint's config and the settings of its run; gives the run."""
+
+    def write(config, settings=None):
+        checkpoint = tmp_path / "run" / "checkpoints" / "step-00000001"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        (checkpoint / "config.json").write_text(json.dumps(config))
+        (checkpoint / "manifest.json").write_text("{}")
+        (tmp_path / "run" / "settings.json").write_text(json.dumps(settings))
+        return str(tmp_path / "run")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "origin"),
+    [
+        ({"data": "photos"}, None, Origin("photos")),
+        ({}, {"data": {"source": "photos", "image_size": 16}}, Origin("photos", (16, 16))),
+        ({}, {"data": {"source": "photos", "image_size": [8, 16]}}, Origin("photos", (8, 16))),
+        ({"data": "digits"}, {"data": {"source": "photos"}}, Origin("digits")),
+        ({"data": 3}, {"data": {"image_size": ["a", 0]}}, Origin()),
+        ({"data": None}, {"data": {"source": 4, "image_size": [8, 8, 8]}}, Origin()),
+        ({}, {"data": {"source": "photos", "image_size": True}}, Origin("photos")),
+        ({}, {"data": {"source": "photos", "image_size": -4}}, Origin("photos")),
+        ({}, [], Origin()),
+        ({}, {"data": [1]}, Origin()),
+    ],
+)
+def test_config_and_settings_are_asked(folder, config, settings, origin):
+    assert origin_of(folder(config, settings)) == origin
+
+
+def test_a_broken_file_says_nothing(folder, tmp_path):
+    run = folder({"data": "photos"})
+    (tmp_path / "run" / "settings.json").write_text("{")
+    assert origin_of(run) == Origin("photos")
+
+
+def test_a_shipped_model_knows_its_data():
+    assert origin_of("emoji").data == "emoji"
 
 
 @pytest.fixture
@@ -86,7 +130,7 @@ def test_a_model_folder(tmp_path):
 
 
 def test_a_tokenizer_that_is_not_there():
-    with pytest.raises(ValueError, match="no model 'nothing'"):
+    with pytest.raises(ValueError, match="'nothing' does not exist"):
         trained_size("nothing")
 
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from setar.data.files import open_regular, shown
+from setar.files import check_file, open_regular
+from setar.registry import printable
 
 
 def test_a_file_and_a_link_to_one_are_opened(tmp_path):
@@ -43,5 +44,21 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path):
     [("a b.png", "a b.png"), ("a\nb", r"a\nb"), ("\udcff", r"\udcff"), ("猫\x1b[0m", r"猫\x1b[0m")],
 )
 def test_any_name_is_one_line_that_can_be_printed(name, expected):
-    assert shown(name) == expected
-    shown(name).encode()
+    assert printable(name) == expected
+    printable(name).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none", "none does not exist"), (".", "is a folder"), ("a" * 300, "does not exist")],
+    ids=["missing", "a folder", "too long"],
+)
+def test_files_that_are_to_be_read(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message):
+        check_file(tmp_path / name)
+
+
+def test_only_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is not a file"):
+        check_file(tmp_path / "pipe")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setar.cli.classes import class_id, class_ids
+from setar.classes import Classes
 
 NAMES = ("tench, Tinca tinca", "猫", "dog", "42", "a, b", "b, c", "a", "sky & sea", "caf\u00e9")
 
@@ -24,7 +24,7 @@ NAMES = ("tench, Tinca tinca", "猫", "dog", "42", "a, b", "b, c", "a", "sky & s
     ],
 )
 def test_texts_are_read(text, names):
-    assert [NAMES[index] for index in class_ids(text, NAMES)] == names
+    assert [NAMES[index] for index in Classes(NAMES).ids(text)] == names
 
 
 @pytest.mark.parametrize(
@@ -42,23 +42,23 @@ def test_texts_are_read(text, names):
 )
 def test_unknown_classes(text, message):
     with pytest.raises(ValueError, match=message):
-        class_ids(text, NAMES)
+        Classes(NAMES).ids(text)
 
 
 def test_one_class_is_taken_whole():
-    assert class_id("tench, Tinca tinca", NAMES) == 0
-    assert class_id("42", NAMES) == 3
-    assert class_id(" 2 ", NAMES) == 2
+    assert Classes(NAMES).id("tench, Tinca tinca") == 0
+    assert Classes(NAMES).id("42") == 3
+    assert Classes(NAMES).id(" 2 ") == 2
     with pytest.raises(ValueError, match="unknown class 'a,b'"):
-        class_id("a,b", NAMES)
+        Classes(NAMES).id("a,b")
 
 
 def test_names_that_several_classes_have():
     names = ["cat", "caf\u00e9", "cafe\u0301", "dog"]
-    for read in (class_id, class_ids):
+    for read in (Classes(names).id, Classes(names).ids):
         with pytest.raises(ValueError, match="several classes are called 'café': give an id, 1, 2"):
-            read("caf\u00e9", names)
-    assert class_ids("1,dog", names) == [1, 3]
+            read("caf\u00e9")
+    assert Classes(names).ids("1,dog") == [1, 3]
 
 
 def ways(pieces, names):
@@ -79,7 +79,7 @@ def test_what_can_be_read_in_one_way_comes_back(data):
     names = data.draw(st.lists(words, min_size=1, max_size=6, unique=True))
     chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=4))
     text = ",".join(chosen)
-    read = [names[index] for index in class_ids(text, names)]
+    read = [names[index] for index in Classes(names).ids(text)]
     only = ways(text.split(","), names) == 1 and not any(not p.strip() for p in text.split(","))
     assert read == chosen or not only
 
@@ -87,7 +87,7 @@ def test_what_can_be_read_in_one_way_comes_back(data):
 @given(st.lists(st.text(max_size=8), max_size=5, unique=True), st.text(max_size=30))
 def test_any_text_is_read_or_refused(names, text):
     try:
-        found = class_ids(text, names)
+        found = Classes(names).ids(text)
     except ValueError:
         return
     assert found
@@ -96,4 +96,4 @@ def test_any_text_is_read_or_refused(names, text):
 
 def test_a_thousand_classes_are_read_at_once():
     names = [f"n{i:08d}, synonym {i}" for i in range(1000)]
-    assert class_ids(", ".join(names), names) == list(range(1000))
+    assert Classes(names).ids(", ".join(names)) == list(range(1000))

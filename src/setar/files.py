@@ -1,0 +1,43 @@
+"""Files and names that users give: only regular files are opened, and names are text."""
+
+import os
+import stat
+import unicodedata
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_regular(file: Path) -> BinaryIO:
+    """A file opened for reading, or what a link to one leads to.
+
+    Raises:
+        ValueError: why not, as the end of a sentence about the file: it does not exist, cannot be
+            read, or is a folder, a pipe, a socket or a device, any of which could block forever.
+    """
+    try:
+        kind = os.stat(file).st_mode
+        if not stat.S_ISREG(kind):
+            raise ValueError("it is a folder" if stat.S_ISDIR(kind) else "it is no regular file")
+        return open(file, "rb")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError("it does not exist") from error
+    except OSError as error:
+        raise ValueError((error.strerror or str(error)).lower()) from error
+
+
+def check_file(file: Path) -> None:
+    """ValueError unless this is a file that can be read."""
+    # os.path answers False where pathlib raises: names too long, folders one may not enter.
+    if os.path.isdir(file):
+        raise ValueError(f"{file} is a folder, not a file")
+    if not os.path.exists(file):
+        raise ValueError(f"{file} does not exist")
+    if not os.path.isfile(file):
+        raise ValueError(f"{file} is not a file")
+    if not os.access(file, os.R_OK):
+        raise ValueError(f"{file} may not be read")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is of letters alone: no controls, halves of characters or line ends."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
