@@ -1,7 +1,10 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from setar.device import find_device
+from setar.device import Unfilled, find_device
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "cuda:-1", "nonsense", "", "meta", "vulkan", "hpu"])
@@ -31,3 +34,23 @@ def test_auto_is_a_gpu_if_there_is_one(monkeypatch, there, expected):
     monkeypatch.setattr(torch, "zeros", lambda n, device: asked.append(device.type) or zeros(n))
     assert find_device("auto").type == expected
     assert asked == [expected], "it is tried before it is named"
+
+
+def test_modules_without_weights_are_not_initialised():
+    with torch.device("meta"), Unfilled():
+        layer = torch.nn.Linear(3, 4)
+        assert layer.weight.is_meta
+        filled = torch.zeros(3, device="cpu").fill_(2)
+    assert filled.tolist() == [2, 2, 2]
+
+
+def test_loading_a_model_does_not_load_an_algebra_system():
+    code = """
+import sys
+from setar import Pipeline
+for name in ("emoji", "emoji-var"):
+    Pipeline.from_pretrained(name)
+print("sympy" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from setar import durable
 from setar.config import build, table
-from setar.device import float32_by_default
+from setar.device import Unfilled, float32_by_default
 from setar.registry import Table, one_line, quoted
 
 MANIFEST = "manifest.json"
@@ -67,7 +67,7 @@ def create(
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     config = build(kind.Config, values, source)
-    with float32_by_default(), torch.device(device):
+    with float32_by_default(), torch.device(device), Unfilled():
         try:
             return kind(config)
         except ValueError as error:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from setar.registry import quoted
 
@@ -34,3 +36,22 @@ def float32_by_default() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+class Unfilled(TorchFunctionMode):
+    """Modules made on the device ``meta`` are not initialised: there is nothing to fill.
+
+    To work out what filling such tensors would do, torch loads a computer algebra system, which
+    takes a second.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Leave out what changes a tensor in place, as ``normal_`` does."""
+        target = args[0] if args else (kwargs or {}).get("tensor")
+        name = getattr(function, "__name__", "")
+        in_place = name.endswith("_") and not name.endswith("__")
+        if in_place and isinstance(target, Tensor) and target.is_meta:
+            return target
+        return function(*args, **(kwargs or {}))

@@ -61,7 +61,7 @@ def test_a_shipped_config_trains_anywhere(run, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     code, shown, err = run("train", name, *(word for text in TINY for word in ("--set", text)))
     assert (code, err) == (0, "")
-    assert shown.startswith("digits: 0.0")
+    assert shown.startswith("training digits into runs/digits\n")
     assert shown.splitlines()[-1].endswith("-> runs/digits/checkpoints/step-00000002")
     assert [step.name for step in checkpoints("runs/digits")] == ["step-00000002"]
     settings = json.loads(Path("runs/digits/settings.json").read_text())

@@ -88,7 +88,7 @@ def test_nothing_to_train_on(tmp_path):
 
 
 def test_a_file_is_no_folder(tmp_path):
-    with pytest.raises(ValueError, match="does not exist"):
+    with pytest.raises(ValueError, match=r"a\.png is no folder"):
         FolderImages(save(tmp_path / "a.png"), 8)
 
 

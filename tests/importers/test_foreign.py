@@ -85,7 +85,7 @@ def test_missing_file_and_folder(tmp_path, name):
     with pytest.raises(ValueError, match=f".*{name} does not exist"):
         read(tmp_path / name)
     (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match=f".*{name} does not exist"):
+    with pytest.raises(ValueError, match=f".*{name} is a folder, not a file"):
         read(tmp_path / name)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from setar.checkpoint import read_tensors
-from setar.device import float32_by_default
+from setar.device import Unfilled, float32_by_default
 from setar.files import check_file
 from setar.models.base import Generator
 from setar.pipeline import Pipeline
@@ -159,7 +159,7 @@ def load(
         ValueError: names a tensor that is missing, unknown, of the wrong shape or kind, or that
             holds what is no number.
     """
-    with float32_by_default(), torch.device("meta"):
+    with float32_by_default(), torch.device("meta"), Unfilled():
         model = family(config)
     names = {ours: foreign_name(ours) for ours in model.state_dict()}
     for ours, empty in model.state_dict().items():

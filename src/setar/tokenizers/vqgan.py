@@ -49,7 +49,8 @@ class Codebook(nn.Embedding, Quantizer):
     def reset_parameters(self) -> None:
         """Start from random directions."""
         super().reset_parameters()
-        self.weight.data = F.normalize(self.weight.data, dim=-1)
+        if not self.weight.is_meta:  # which has no directions
+            self.weight.data = F.normalize(self.weight.data, dim=-1)
 
     def nearest(self, features: Tensor) -> Tensor:
         """Unit features ``[..., D]`` to the codes ``[...]`` of largest cosine, in float32."""
