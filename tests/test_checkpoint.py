@@ -158,6 +158,16 @@ class TestVerify:
         with pytest.raises(ValueError, match=r"cannot read .*vq/config\.json: No such file"):
             checkpoint.verify(folder)
 
+    def test_weights_that_vanish_in_the_middle(self, folder, monkeypatch):
+        """Torch calls that a RuntimeError."""
+
+        def lost(file):
+            raise RuntimeError(f"unable to open file <{file}> in read-only mode")
+
+        monkeypatch.setattr(checkpoint, "load_file", lost)
+        with pytest.raises(ValueError, match=r"tokenizer\.safetensors cannot be read: unable to"):
+            checkpoint.load_tensors(folder, "tokenizer")
+
     @pytest.mark.parametrize("there", [True, False])
     def test_no_model_folder(self, tmp_path, there):
         if there:

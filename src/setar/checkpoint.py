@@ -322,7 +322,7 @@ def _reading(file: Path, problem: str) -> Iterator[int]:
         if length > MAX_HEADER:
             raise ValueError(f"{file} {problem}: its header has {length} bytes")
         yield length
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch's word for a lost file
         raise ValueError(f"{file} {problem}: {one_line(error)}") from error
 
 

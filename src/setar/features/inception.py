@@ -326,7 +326,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
         try:
             return load_file(file)
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, RuntimeError) as error:
             message = f"cannot read {file}: not a safetensors file, or damaged"
             raise ValueError(message) from error
     with file.open("rb") as content:
