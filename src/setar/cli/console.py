@@ -26,7 +26,8 @@ def prepare_console() -> None:
         if stream is None:  # closed by whoever started the program
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="setar-look-alike")
+            with suppress(OSError, ValueError):  # one that cannot be flushed now
+                stream.reconfigure(errors="setar-look-alike")
 
 
 def _look_alike(error: UnicodeError) -> tuple[str | bytes, int]:
