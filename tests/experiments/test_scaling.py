@@ -108,7 +108,7 @@ def test_the_learning_rate_falls_with_the_root_of_the_width(tiny):
 @pytest.mark.slow
 def test_all_models_are_trained_once_and_shown(tiny, lab, capsys):
     page = tiny.section().markdown()
-    assert capsys.readouterr().out.count("training ") == 6
+    assert capsys.readouterr().out.count(", seed 0\n") == 6
     assert len(re.findall(r"^\| (?:VAR|FMT) \d+ x \d ", page, re.MULTILINE)) == 6
     assert page.count("| 12 | ") == 2
     assert (lab.PICTURES / "scaling.png").stat().st_size > 1000
