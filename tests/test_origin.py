@@ -44,6 +44,8 @@ def folder(tmp_path):
         ({"data": None}, {"data": {"source": 4, "image_size": [8, 8, 8]}}, Origin()),
         ({}, {"data": {"source": "photos", "image_size": True}}, Origin("photos")),
         ({}, {"data": {"source": "photos", "image_size": -4}}, Origin("photos")),
+        ({}, {"data": {"source": "photos", "resize": "adm"}}, Origin("photos", resize="adm")),
+        ({}, {"data": {"source": "photos", "resize": ["adm"]}}, Origin("photos")),
         ({}, [], Origin()),
         ({}, {"data": [1]}, Origin()),
     ],

@@ -11,6 +11,7 @@ import torch
 
 from setar.checkpoint import CONFIG, read_json
 from setar.data.base import DATASETS
+from setar.data.crops import RESIZES, Resize
 from setar.data.images import height_and_width
 from setar.pretrained import IMAGE_SIZE, load_tokenizer, read_config, read_newest
 from setar.run_folder import CHECKPOINTS, left_out, read_settings
@@ -25,6 +26,8 @@ class Origin:
     """A data set by name or a folder; empty if that is not known."""
     size: tuple[int, int] | None = None
     """(height, width) in pixels at which a folder's pictures were taken, if that is known."""
+    resize: Resize = "lanczos"
+    """How these were resized."""
     left_out: frozenset[str] = frozenset()
     """Paths below that folder, as ``left-out.txt`` has them, of files that could not be read."""
 
@@ -77,7 +80,8 @@ def _origin(folder: Path) -> Origin:
     if data.partition(":")[0] not in DATASETS:  # those have their own, whatever the settings say
         size = size or _size(settings.get("image_size"))
     skipped = frozenset(left_out(run)) if settings.get("skip_broken") else frozenset()
-    return Origin(data, size, skipped)
+    resize = settings.get("resize")
+    return Origin(data, size, resize if resize in [*RESIZES] else "lanczos", skipped)
 
 
 def _size(value: Any) -> tuple[int, int] | None:

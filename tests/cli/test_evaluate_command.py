@@ -135,6 +135,9 @@ def test_folders_of_mixed_sizes_are_cropped(run, refused, pictures):
     run(*words[:-1], pictures / "adm.json", "--size", "8x16", "--resize", "adm")
     settings = json.loads((pictures / "adm.json").read_text())["settings"]
     assert "ADM" in settings["resizing"]
+    run(*words[:-1], pictures / "own.json", "--size", "8x16")
+    settings = json.loads((pictures / "own.json").read_text())["settings"]
+    assert "Lanczos" in settings["resizing"]  # pictures that no model was trained on
     assert "`resize` (=admm) must be lanczos or adm" in refused(*words, "--resize", "admm")
     said = refused("evaluate", pictures / "made.npz", "--reference", "digits", "--size", "8")
     assert "`size` is for folders of pictures" in said

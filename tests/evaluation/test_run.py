@@ -20,6 +20,7 @@ from setar.evaluation.run import run
 from setar.evaluation.sources import NpzImages, save_pictures
 from setar.evaluation.targets import Request
 from setar.features.digits import DigitFeatures
+from setar.origin import Origin
 from setar.pipeline import Pipeline
 from setar.pretrained import save_tokenizer
 from setar.sampling.guidance import Guidance
@@ -386,3 +387,13 @@ def test_several_processes_give_the_same_figures(ask, monkeypatch, tmp_path, sou
     assert there["settings"] == here["settings"]
     pictures = [NpzImages(tmp_path / name)[torch.arange(80)] for name in ("here.npz", "there.npz")]
     assert (pictures[0] == pictures[1]).double().mean() > 0.99
+
+
+def test_a_reference_is_cropped_as_the_model_was_trained(tmp_path, monkeypatch):
+    origin = Origin("photos", (8, 8), resize="adm")
+    monkeypatch.setattr(targets.Target, "origin", origin)
+    target, request = targets.Target(), Request("runs/gen")
+    assert target.resize(request) == "adm"
+    assert target.resize(dataclasses.replace(request, resize="lanczos")) == "lanczos"
+    monkeypatch.setattr(targets.Target, "origin", Origin())
+    assert target.resize(request) == "lanczos"

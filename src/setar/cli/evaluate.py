@@ -55,10 +55,11 @@ def evaluate(
     resize: Annotated[
         str,
         typer.Option(
-            help="How these are resized: lanczos, or adm as ADM's own reference batches.",
-            callback=options.must(lambda name: name in ("lanczos", "adm"), "lanczos or adm"),
+            help="How these are resized: lanczos, or adm as ADM's own reference batches; default: "
+            "as those that a model was trained on.",
+            callback=options.must(lambda name: name in ("", "lanczos", "adm"), "lanczos or adm"),
         ),
-    ] = "lanczos",
+    ] = "",
     seed: Annotated[
         int, typer.Option(help="Image i uses seed + i.", callback=options.whole_seed)
     ] = 0,
@@ -104,7 +105,7 @@ def evaluate(
             reference=reference,
             features=features,
             size=wanted,
-            resize=cast(Any, resize),
+            resize=cast(Any, resize or None),
             images=images,
             count=count,
             seed=seed,

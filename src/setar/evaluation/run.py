@@ -71,7 +71,7 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
         **target.settings(),
         "reference": reference.name,
         "reference N": real.images,
-        **_sizes(pictures, reference, request.resize if target.size else ""),
+        **_sizes(pictures, reference, target.resize(request) if target.size else ""),
         "features": extractor.described,
         **settings_of(evidence),
     }
@@ -86,7 +86,7 @@ def _reference(request: Request, target: Target) -> Pictures:
     if request.size and not (os.path.isdir(request.source) or os.path.isdir(text)):
         raise ValueError(f"`size` is for folders of pictures; {text} has a size of its own")
     try:
-        return find_pictures(text, target.size, request.resize, target.left_out(text))
+        return find_pictures(text, target.size, target.resize(request), target.left_out(text))
     except ValueError as error:
         if request.reference:
             raise

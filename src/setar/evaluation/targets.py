@@ -55,8 +55,9 @@ class Request:
     """Changes of a generator's defaults, see `SamplingDefaults.changed`."""
     metrics: tuple[str, ...] = ()
     """Names of `METRICS`, beside the general ones and those of the reference."""
-    resize: Resize = "lanczos"
-    """How centre crops of a folder's pictures are made, of `setar.data.crops.RESIZES`."""
+    resize: Resize | None = None
+    """How centre crops of a folder's pictures are made, of `setar.data.crops.RESIZES`; None: as a
+    model's own pictures were, or ``lanczos``."""
     device: str = "cpu"
     processes: int = 1
     save_samples: Path | None = None
@@ -74,6 +75,10 @@ class Target:
     size: tuple[int, int] | None
     """Height and width in pixels of its pictures, to which those of a reference are cropped and
     resized; None if it takes any."""
+
+    def resize(self, request: Request) -> Resize:
+        """How the pictures of folders are resized."""
+        return request.resize or self.origin.resize
 
     def left_out(self, reference: str) -> frozenset[str]:
         """Files of a reference that could not be read when it was trained on."""
@@ -109,7 +114,7 @@ class StoredPictures(Target):
 
     def __init__(self, request: Request) -> None:
         _refuse_sampling(request, "pictures")
-        found = find_pictures(request.source, request.size, request.resize)
+        found = find_pictures(request.source, request.size, self.resize(request))
         self.pictures = _some(found, request.images)
         self.size = request.size or picture_size(self.pictures.images)
 
