@@ -19,6 +19,16 @@ from setar.training.stopping import StopRequest
 DIGITS = tomllib.loads(tiny_runs.DIGITS)
 
 
+@pytest.fixture(autouse=True)
+def asked_to_stop():
+    """Whoever runs the tests in the background may have Ctrl-C ignored, which is inherited."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def run(steps):
     return {**DIGITS, "loop": {**DIGITS["loop"], "steps": steps, "checkpoint_every": 100}}
 
@@ -111,7 +121,10 @@ def test_the_command_saves_and_says_how_to_go_on(tmp_path, number, code):
             if line.startswith("step 3 "):
                 break
         process.send_signal(number)
-        said, err = process.communicate(timeout=60)
+        try:
+            said, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert "Traceback" not in err
     [saved] = checkpoints(tmp_path / "run")
