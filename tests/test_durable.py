@@ -53,12 +53,16 @@ def test_what_lies_beside_is_never_written_through(tmp_path):
 
 @pytest.mark.parametrize("call", ["open", "fsync"])
 def test_a_file_system_that_cannot_flush_is_no_error(tmp_path, monkeypatch, call):
-    def refuse(*_, **__):
+    asked = []
+
+    def refuse(*arguments, **__):
+        asked.append(arguments)
         raise OSError(errno.EINVAL, "Invalid argument")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, refuse)
         flush(tmp_path)
+    assert len(asked) == 1
 
 
 def test_a_disk_that_fails_is_one(tmp_path, monkeypatch):

@@ -77,6 +77,7 @@ def test_streams_that_were_closed_are_nowhere(monkeypatch):
     console.prepare_console()
     console.say("nobody reads this")
     console.say_mistake("nor this")
+    assert (sys.stdout.name, sys.stderr.name) == (os.devnull, os.devnull)
 
 
 def test_recipes_are_drawn_on_a_console_of_windows():

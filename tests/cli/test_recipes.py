@@ -34,7 +34,8 @@ TABLES = (orders.ORDERS, schedules.SCHEDULES)
 def test_what_recipes_read_is_let_through(text, monkeypatch):
     monkeypatch.setattr(registry, "_files", {})
     check_recipe(text)
-    Recipe.parse(text)
+    read = Recipe.parse(text)
+    assert Recipe.parse(str(read)) == read
 
 
 @pytest.mark.parametrize(
@@ -61,8 +62,13 @@ def test_what_does_not_exist_is_refused(text, message, monkeypatch):
 def test_the_rest_is_left_to_recipes(text, monkeypatch):
     monkeypatch.setattr(registry, "_files", {})
     check_recipe(text)
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z"):
+        Recipe.parse(text)
 
 
 def test_a_plugin_may_have_brought_a_name(monkeypatch):
+    monkeypatch.setattr(registry, "_files", {})
+    with pytest.raises(ValueError, match="unknown order 'snake'"):
+        check_recipe("snake-4-halves")
     monkeypatch.setattr(registry, "_files", {"mine.py": "mine.py"})
     check_recipe("snake-4-halves")

@@ -37,12 +37,15 @@ def test_the_lock_of_another_process_vanishes_with_it(tmp_path):
 
 
 def test_a_file_system_without_locks_is_no_error(tmp_path, monkeypatch):
-    def refuse(*_):
+    asked = []
+
+    def refuse(*arguments):
+        asked.append(arguments)
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(lock.fcntl, "flock", refuse)
     with locked(tmp_path):
-        pass
+        assert asked
     monkeypatch.setattr(lock, "fcntl", None)
     with locked(tmp_path / "not there"):
         pass
