@@ -14,7 +14,7 @@ from setar.config import build, table
 from setar.data.images import Images
 from setar.features.efficientnet import EfficientNetLite0
 from setar.pictures.reconstructions import reconstruction_rows
-from setar.pretrained import describe_tokenizer
+from setar.pretrained import describe_tokenizer, load_tokenizer
 from setar.registry import quoted
 from setar.tokenizers.autoencoder import psnr
 from setar.tokenizers.base import BATCH, TOKENIZERS, Tokenizer, to_float
@@ -33,6 +33,7 @@ from setar.training.distributed import ALONE, Processes
 from setar.training.heldout import measured
 from setar.training.loop import Exported, LoopConfig, Metrics, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
+from setar.training.start import begin_with
 
 SHOWN = 64
 """Pictures whose reconstructions are shown."""
@@ -122,6 +123,9 @@ class TokenizerRun:
     tokenizer: TokenizerConfig = field(
         default_factory=lambda: TokenizerConfig.from_table({}, "tokenizer")
     )
+    init: str = ""
+    """A shipped name, a model folder or a run whose tokenizer, of the same shape, is trained on;
+    empty: it begins with random weights."""
     loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -141,7 +145,7 @@ class TokenizerRun:
             raise ValueError("`loop.compile` is for generators; leave it out for a tokenizer")
         data, device = self.data.open(), self.loop.resolve_device()
         size = self.data.size(data)
-        model = self.tokenizer.create().to(device)
+        model = self._initial().to(device)
         grid = self._grid(model, size)
         side, smallest = min(size), 3 * 2**self.loss.critic_layers
         if self.loss.adversarial and side < smallest:
@@ -170,6 +174,18 @@ class TokenizerRun:
             facts.of_model(model, f"{self.tokenizer.family} tokenizer"),
         ]
         return trainer
+
+    def _initial(self) -> Tokenizer:
+        """The tokenizer as the training begins; ValueError if that of `init` has another shape."""
+        model = self.tokenizer.create()
+        if self.init:
+            fresh = begin_with(model, load_tokenizer(self.init).state_dict())
+            if fresh:
+                raise ValueError(
+                    f"`init` = {self.init!r} is a tokenizer of another shape: it has no weights "
+                    f"that fit {fresh[0]} and {len(fresh) - 1} more"
+                )
+        return model
 
     def _grid(self, model: Tokenizer, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of an image's tokens; ValueError, saying what to do, if it has none."""

@@ -1,0 +1,3 @@
+"""Captioned image folders."""
+
+METADATA = "metadata.jsonl"
