@@ -120,7 +120,9 @@ class Pipeline:
     ) -> None:
         self.reads = model.condition.reads
         if (self.reads == "text") != (text is not None):
-            raise ValueError("a model that reads texts needs `text`, which encoder; others have none")
+            raise ValueError(
+                "a model that reads texts needs `text`, which encoder; others have none"
+            )
         if text is None:
             check_names(classes)
             if len(classes) != model.config.classes:
@@ -495,9 +497,7 @@ class Pipeline:
         self._check_codes("codes", codes, grid)
         return decode_codes(self.tokenizer, codes, grid)
 
-    def _check_codes(
-        self, name: str, codes: Tensor, grid: tuple[int, int], least: int = 0
-    ) -> None:
+    def _check_codes(self, name: str, codes: Tensor, grid: tuple[int, int], least: int = 0) -> None:
         """ValueError unless these are codes ``[B, N]`` from ``least`` on, or soft ones."""
         tokens, vocabulary = math.prod(grid), self.tokenizer.vocabulary
         if not isinstance(codes, Tensor):

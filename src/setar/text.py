@@ -298,7 +298,7 @@ def check_text(text: str) -> None:
         )
     for letter in text:
         if unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\t\n\r":
-            raise ValueError(f"a text must not hold the character {ascii(letter)}: {quoted(text)}")
+            raise ValueError(f"a text must not hold the character {letter!a}: {quoted(text)}")
 
 
 class CachedTexts:

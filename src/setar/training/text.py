@@ -10,10 +10,11 @@ on different grids, which are padded to the longest; scenes of a batch are on on
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from setar.data.base import Dataset
 from setar.data.batches import Batches, ShuffledBatches
@@ -21,7 +22,6 @@ from setar.data.images import Images
 from setar.data.scenes import LAYOUTS, Scenes
 from setar.models.base import Generator
 from setar.models.text_condition import padded_to
-from setar.numbers import whole
 from setar.recipes.padding import join_codes, join_plans
 from setar.recipes.recipe import Recipe, SetPlan
 from setar.text import CachedTexts
@@ -31,6 +31,12 @@ from setar.training.loop import Objective, Step
 TRIMMED_TO = 16
 """Texts of a batch are padded to a multiple of so many tokens: few shapes, so that a compiled
 model is compiled a few times only."""
+
+MEASURED = 512
+"""Held-out images whose loss is measured, at most."""
+
+BATCH = 64
+"""Of them at once."""
 
 Grid = tuple[int, int]
 
@@ -299,8 +305,6 @@ def text_loss(
     model: Generator, batch: TextBatch, texts: CachedTexts, device: torch.device
 ) -> Tensor:
     """Float32 mean of the cross-entropy of all supervised tokens; an empty caption is none."""
-    from setar.training.generator import token_loss
-
     plan, codes = batch.plan.to(device), batch.codes.to(device)
     condition = conditions(model, texts, batch.captions).to(device)
     logits = model(codes, condition, plan)
@@ -316,3 +320,41 @@ def conditions(model: Generator, texts: CachedTexts, captions: Sequence[str]) ->
     return torch.where(empty[:, None, None], model.null(states), states)
 
 
+def token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
+    """Float32 cross-entropy ``[B, N, V]`` against ``[B, N]``, mean over supervised tokens."""
+    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    counted = supervised.flatten().float()
+    return (losses * counted).sum() / counted.sum().clamp_min(1)
+
+
+class HeldOutTexts:
+    """The loss on held-out images with captions, always measured in the same way.
+
+    Args:
+        data: the held-out images.
+        tokenizer: of the codes.
+        recipe: of the training.
+        texts: states of captions.
+    """
+
+    def __init__(
+        self, data: Dataset, tokenizer: Tokenizer, recipe: Recipe, texts: CachedTexts
+    ) -> None:
+        kept = [item for item, own in enumerate(data.captions) if own][:MEASURED]
+        images = data.images[torch.tensor(kept)]
+        self.grid = tokenizer.grid(images.shape[-2], images.shape[-1])
+        self.codes = encode_images(tokenizer, images).cpu()
+        self.captions = [data.captions[item][0] for item in kept]
+        self.recipe, self.texts = recipe, texts
+
+    @torch.no_grad()
+    def __call__(self, model: Generator) -> Mapping[str, float]:
+        """Mean negative log-likelihood in nats per token, ``heldout_loss``."""
+        generator, device = torch.Generator().manual_seed(0), next(model.parameters()).device
+        total = 0.0
+        for start in range(0, len(self.codes), BATCH):
+            codes = self.codes[start : start + BATCH]
+            plan = self.recipe.plan(self.grid, len(codes), generator)
+            batch = TextBatch(codes, self.captions[start : start + BATCH], plan)
+            total += len(codes) * text_loss(model, batch, self.texts, device).item()
+        return {"heldout_loss": total / len(self.codes)}
