@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from setar.cli import configs, edit, evaluate, importing, recipe, reconstruct, sample, train
+from setar.cli import configs, data, edit, evaluate, importing, recipe, reconstruct, sample, train
 from setar.cli.console import let_go, prepare_console, say_mistake
 from setar.cli.options import with_plugins
 
@@ -42,6 +42,11 @@ importers = typer.Typer(
 for command in (importing.llamagen_vq, importing.llamagen_gpt, importing.var_vqvae, importing.var):
     importers.command()(with_plugins(command))
 app.add_typer(importers, name="import")
+builders = typer.Typer(
+    no_args_is_help=True, help="Build a data set that does not ship with the package."
+)
+builders.command()(with_plugins(data.styles))
+app.add_typer(builders, name="data")
 
 
 def main() -> None:
