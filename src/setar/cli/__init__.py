@@ -10,7 +10,17 @@ from typing import Any
 
 import typer
 
-from setar.cli import configs, edit, evaluate, importing, recipe, reconstruct, sample, train
+from setar.cli import (
+    configs,
+    edit,
+    evaluate,
+    export,
+    importing,
+    recipe,
+    reconstruct,
+    sample,
+    train,
+)
 from setar.cli.console import let_go, prepare_console, say_mistake
 from setar.cli.options import with_plugins
 
@@ -42,6 +52,12 @@ importers = typer.Typer(
 for command in (importing.llamagen_vq, importing.llamagen_gpt, importing.var_vqvae, importing.var):
     importers.command()(with_plugins(command))
 app.add_typer(importers, name="import")
+exporters = typer.Typer(
+    no_args_is_help=True, help="Samples for other people's benchmarks of text models."
+)
+for command in (export.geneval, export.dpg):
+    exporters.command()(with_plugins(command))
+app.add_typer(exporters, name="export")
 
 
 def main() -> None:
