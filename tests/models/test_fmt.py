@@ -76,6 +76,11 @@ def test_start_picks_the_decoding():
         assert type(full) is FullDecoding
 
 
+def asked_at(model, plan):
+    """Queries of a plan, and their rotations."""
+    return model.queries(plan.order), model.rotation(plan.order)
+
+
 def test_mar_training_opens_the_decoder_and_still_hides_what_is_masked():
     model, codes, labels = random_fmt(), random_codes(4, (4, 4)), torch.arange(4)
     plan = Recipe.parse("mar").plan((4, 4), 4, seeded(3))
@@ -84,11 +89,11 @@ def test_mar_training_opens_the_decoder_and_still_hides_what_is_masked():
     first = ~plan.supervised
     assert first.sum() > 4
     assert differ(open_logits[first], closed[first])
-    everywhere = model.prefixed(model.rotation(plan.order))
+    everywhere = model.prefixed(model.rotation(plan.order), 1)
     encoder_mask, cross_mask, _ = (mask[:, None] for mask in dense_masks(plan))
     known = model.embed(labels, codes.gather(1, plan.order))
     memory = model.encode(known, everywhere, encoder_mask)
-    unmasked = model.decode(plan.order, memory, everywhere, None, cross_mask)
+    unmasked = model.decode(*asked_at(model, plan), memory, everywhere, None, cross_mask)
     torch.testing.assert_close(open_logits, unmasked, **CLOSE)
 
     masked = torch.zeros_like(plan.supervised).scatter(1, plan.order, plan.supervised)
@@ -104,7 +109,7 @@ def test_full_attention_has_one_clock_and_asks_at_all_unknown_positions():
     found = fed(model.start(labels, 16, attention="full"), codes, plan)
     assert differ(found, model(codes, labels, plan))
     x = model.embed(labels, codes.gather(1, plan.order))
-    everywhere = model.prefixed(model.rotation(plan.order))
+    everywhere = model.prefixed(model.rotation(plan.order), 1)
     for start, stop in plan.slices():
         # All 17 keys and all 16 queries are there. Tokens see the condition and all known tokens,
         # the condition itself alone; queries of unknown tokens see each other and what is known.
@@ -112,7 +117,7 @@ def test_full_attention_has_one_clock_and_asks_at_all_unknown_positions():
         encoder = torch.where(torch.arange(17)[:, None] > 0, known, torch.arange(17) == 0)
         asked = (torch.arange(16) >= start).expand(16, 16) | torch.eye(16).bool()
         memory = model.encode(x, everywhere, (encoder | torch.eye(17).bool())[None, None])
-        logits = model.decode(plan.order, memory, everywhere, asked, known.expand(16, 17))
+        logits = model.decode(*asked_at(model, plan), memory, everywhere, asked, known.expand(16, 17))
         torch.testing.assert_close(found[:, start:stop], logits[:, start:stop], **CLOSE)
 
 

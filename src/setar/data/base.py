@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from setar.data.crops import Resize
-from setar.data.images import FolderImages, Images, Size
+from setar.data.images import Images, Size
 from setar.registry import Table
 
 Split = Literal["train", "heldout", "all"]
@@ -36,7 +36,11 @@ class Dataset:
     names: Sequence[str] = ()
     """What each picture is called, such as its file; empty: they have numbers only."""
     captions: Sequence[Sequence[str]] = ()
-    """Texts about each picture, one or several; empty if there are none."""
+    """Texts about each picture, one or several; empty if there are none. Those of a picture in
+    `uncaptioned` are an empty sequence."""
+    meta: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What else is known of each picture, by what it is, such as ``style``: a text each, empty
+    where it is not known."""
     heldout: Images | None = None
     """Pictures that are never trained on; None if there are none."""
     features: str = "efflite0"
@@ -47,6 +51,12 @@ class Dataset:
     """The config entry of a tokenizer without weights that suits it; None: one must be trained."""
     heldout_labels: Tensor | None = None
     """int64 ``[m]``, the class of each held-out picture; None if that is not known."""
+    heldout_captions: Sequence[Sequence[str]] = ()
+    """Texts about each held-out picture, as `captions`; empty if there are none."""
+    heldout_meta: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What else is known of each held-out picture, as `meta`."""
+    heldout_paths: Sequence[str] = ()
+    """The file of each held-out picture, as `paths`."""
     paths: Sequence[str] = ()
     """The file of each picture, below the folder that the source names; empty: they are in
     memory."""
@@ -54,12 +64,20 @@ class Dataset:
     """How many files there are no pictures, by what their names end in."""
     empty: Sequence[str] = ()
     """Folders at the place of a class that hold no picture."""
+    uncaptioned: Sequence[str] = ()
+    """Paths of pictures, held out or not, without a caption, if others have one."""
+    absent: Sequence[str] = ()
+    """Paths of pictures that have captions and do not exist."""
 
     def __post_init__(self) -> None:
-        for name in ("names", "paths", "captions"):
-            values = getattr(self, name)
-            if values and len(values) != len(self):
-                raise ValueError(f"{len(self)} pictures have {len(values)} `{name}`")
+        held = 0 if self.heldout is None else len(self.heldout)
+        for prefix, whose, count in (("", "", len(self)), ("heldout_", "held-out ", held)):
+            columns = {n: getattr(self, prefix + n, ()) for n in ("names", "paths", "captions")}
+            columns |= {f"meta.{name}": v for name, v in getattr(self, f"{prefix}meta").items()}
+            for name, values in columns.items():
+                if values and len(values) != count:
+                    message = f"{count} {whose}pictures have {len(values)} `{prefix}{name}`"
+                    raise ValueError(message)
         object.__setattr__(self, "classes", tuple(self.classes))
         self._check_labels("labels", self.labels, len(self))
         if self.heldout is not None and self.heldout_labels is not None:
@@ -129,19 +147,12 @@ def open_data(source: str, size: Size | None = None, resize: Resize = "lanczos")
     Raises:
         ValueError: there is no such data set, split or folder.
     """
+    from setar.data.captions import load
+
     name, _, split = source.partition(":")
     if name in DATASETS:
         return DATASETS.find(name)(split or "train")
-    images = FolderImages(Path(source), size, resize)
-    return Dataset(
-        images,
-        images.labels,
-        images.classes,
-        [file.stem for file in images.files],
-        paths=[file.relative_to(images.folder).as_posix() for file in images.files],
-        left_out=images.left_out,
-        empty=images.empty,
-    )
+    return load(Path(source), size, resize)
 
 
 def check_split(split: str) -> None:

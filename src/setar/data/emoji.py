@@ -56,6 +56,7 @@ def load(split: Split = "train") -> EmojiSet:
         captions=tuple((name,) for name in names),
         heldout=other.images if other else None,
         heldout_labels=other.labels if other else None,
+        heldout_captions=other.captions if other else (),
         report=("emoji-tokenizer", "emoji-samples"),
         groups=tuple(columns["group"][rows].tolist()),
         skin_tone=torch.from_numpy(columns["skin_tone"][rows]),

@@ -21,6 +21,9 @@ from setar.files import is_text
 from setar.numbers import as_whole
 from setar.registry import printable
 
+TEXTS = {".txt", ".jsonl"}
+"""What the names of files with captions end in."""
+
 
 class Images(Protocol):
     """Pictures to train on, whether they lie in one tensor or in files."""
@@ -101,6 +104,7 @@ class FolderImages:
             one.
         left_out: how many files are no images, by what their names end in, in lower case; those
             that are no regular files at all stand under ``special``.
+        texts: paths, below the folder, of those that may hold captions.
         empty: names of subfolders without any image, which are no classes.
 
     Raises:
@@ -115,13 +119,15 @@ class FolderImages:
         if not os.path.isdir(folder):
             what = "is no folder" if os.path.exists(folder) else "does not exist"
             raise ValueError(f"{printable(folder)} {what}")
-        self.files, self.left_out = list[Path](), Counter[str]()
+        self.files, self.texts, self.left_out = list[Path](), list[str](), Counter[str]()
         for file, regular in sorted(_files_below(self.folder)):
             ending = file.suffix.lower() if regular else "special"
             if ending in ENDINGS:
                 self.files.append(file)
             else:
                 self.left_out[ending] += 1
+            if ending in TEXTS:
+                self.texts.append(file.relative_to(self.folder).as_posix())
         if not self.files:
             endings = ", ".join(sorted(ENDINGS))
             raise ValueError(f"{printable(folder)} holds no image ({endings})")

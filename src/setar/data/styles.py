@@ -328,7 +328,11 @@ def with_article(name: str) -> str:
     first, last = name.split(",")[0].split()[0], name.split(",")[0].split()[-1]
     if name.startswith("flag of"):
         return f"the {name}"
-    if first in ("a", "an") or (last.endswith("s") and not last.endswith(("ss", "us", "is"))) or first[0].isdigit():
+    if (
+        first in ("a", "an")
+        or (last.endswith("s") and not last.endswith(("ss", "us", "is")))
+        or first[0].isdigit()
+    ):
         return name
     return f"{'an' if first[0] in 'aeiou' else 'a'} {name}"
 

@@ -29,6 +29,32 @@ def rotation(rows: Tensor, columns: Tensor, head_dim: int, base: float = 10000.0
     return torch.polar(torch.ones_like(angles), angles)[:, None]
 
 
+def sine_positions(rows: Tensor, columns: Tensor, width: int, base: float = 10000.0) -> Tensor:
+    """Fixed embeddings of the positions ``rows``, ``columns``, both integer ``[B or 1, L]``.
+
+    The first half of the numbers follows the row, the second the column; of each half one half are
+    sines and the other cosines, of frequencies as in `rotation` (SAR, appendix A.3). They are made
+    as small as learned embeddings begin, of which normal(0.02) is the custom.
+
+    Returns:
+        float32 ``[B or 1, L, width]``.
+
+    Raises:
+        ValueError: ``width`` is not a multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"the width (={width}) must be a multiple of 4 for 2-D sine positions")
+    count = width // 4
+    frequencies = base ** (-torch.arange(count, device=rows.device, dtype=torch.float32) / count)
+    down, across = rows[..., None] * frequencies, columns[..., None] * frequencies
+    waves = torch.cat([down.sin(), down.cos(), across.sin(), across.cos()], -1)
+    return SINE_SCALE * waves
+
+
+SINE_SCALE = 0.02 * 2**0.5
+"""Sines and cosines have a mean square of 1/2."""
+
+
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Rotate queries or keys ``[B, heads, L, head_dim]``, each by its own position, in float32."""
     assert rotation.shape[-2] == x.shape[-2], (

@@ -76,7 +76,12 @@ class GeneratorConfig:
     condition: str = "class"
     """A name of `setar.models.condition.CONDITIONS`: what the images are conditioned on."""
     condition_length: int = 1
-    """Tokens of the condition, before those of the image."""
+    """Tokens of the condition, before those of the image; of texts, the most."""
+    condition_dim: int = 0
+    """Numbers of a token of the text encoder; 0 where there is none."""
+    condition_projection: Literal["linear", "mlp"] = "linear"
+    """What makes tokens of the model of those of the text encoder: a norm and one matrix, or two
+    with a GELU between them, as in LlamaGen."""
     width: int = 768
     """Of the tokens inside the model."""
     heads: int = 12
@@ -90,6 +95,10 @@ class GeneratorConfig:
         check_sizes(self, "classes", most=MAX_CLASSES)
         check_sizes(self, "grid", most=MAX_TOKENS)
         check_sizes(self, "condition_length", most=MAX_PREFIX)
+        whole("condition_dim", self.condition_dim, 0, MAX_WIDTH, "no text encoder is that wide")
+        if self.condition_projection not in ("linear", "mlp"):
+            given = quoted(self.condition_projection)
+            raise ValueError(f"`condition_projection` must be 'linear' or 'mlp', not {given}")
         check_sizes(self, "width", "heads", most=MAX_WIDTH)
         share = as_real(self.class_dropout)
         if share is None or not 0 <= share <= 1:
@@ -224,7 +233,12 @@ class Generator(nn.Module, Generic[ConfigKind]):
         raise NotImplementedError
 
     def start(
-        self, condition: Tensor, tokens: int, attention: str = "causal", cache: bool = True
+        self,
+        condition: Tensor,
+        tokens: int,
+        attention: str = "causal",
+        cache: bool = True,
+        grid: tuple[int, int] | None = None,
     ) -> Decoding:
         """Begin to generate ``tokens`` tokens for each condition.
 
@@ -233,9 +247,10 @@ class Generator(nn.Module, Generic[ConfigKind]):
             tokens: most tokens that will be absorbed; caches are allocated for them once.
             attention: one of `attentions`.
             cache: False computes everything anew at each step, to compare with.
+            grid: rows and columns of tokens; None is that of the config, others need `any_grid`.
 
         Raises:
-            ValueError: it cannot be sampled with this attention.
+            ValueError: it cannot be sampled with this attention or on this grid.
         """
         raise NotImplementedError
 
@@ -243,10 +258,23 @@ class Generator(nn.Module, Generic[ConfigKind]):
         """What stands for no condition, in the shape of ``condition``."""
         return self.condition.null(condition)
 
+    @property
+    def any_grid(self) -> bool:
+        """Whether it makes images on other grids than its config's too."""
+        return False
+
     def check(self, plan: SetPlan) -> None:
-        """Raise ValueError if it cannot follow a plan; by default, if that has another grid."""
-        if tuple(plan.grid) != tuple(self.config.grid):
-            raise ValueError(f"the plan is for a grid of {plan.grid}, not {self.config.grid}")
+        """Raise ValueError if it cannot follow a plan; by default, if it has not that grid."""
+        self.check_grid(plan.grid)
+
+    def check_grid(self, grid: tuple[int, int] | None) -> tuple[int, int]:
+        """A grid to generate, its own if None; ValueError if it has not that one."""
+        own = (self.config.grid[0], self.config.grid[1])
+        if grid is None or tuple(grid) == own:
+            return own
+        if not self.any_grid:
+            raise ValueError(f"the plan is for a grid of {tuple(grid)}, not {own}")
+        return grid[0], grid[1]
 
     def check_attention(self, attention: str) -> None:
         """Raise ValueError unless it can be sampled with this attention."""
@@ -331,9 +359,14 @@ class GridGenerator(Generator[GridKind]):
             x = torch.cat([self.condition.embed(condition), x], 1)
         return self.dropout(x)
 
-    def rotation(self, positions: Tensor) -> Tensor:
-        """Rotations of raster positions ``[B or 1, n]``."""
-        config, columns = self.config, self.config.grid[1]
+    def rotation(self, positions: Tensor, columns: Tensor | int = 0) -> Tensor:
+        """Rotations of raster positions ``[B or 1, n]`` on a grid of so many columns.
+
+        ``columns`` may be those of each image, ``[B, 1]``; 0 are those of the config.
+        """
+        config = self.config
+        if isinstance(columns, int):
+            columns = positions.new_tensor([[columns or config.grid[1]]])
         head_dim = config.width // config.heads
         return rotation(positions // columns, positions % columns, head_dim, config.rope_base)
 

@@ -3,11 +3,12 @@
 A new kind of condition is a subclass of `Condition` and a line in `CONDITIONS`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from setar.recipes.clocks import prefix_clock
 from setar.registry import Table
 
 if TYPE_CHECKING:
@@ -33,9 +34,16 @@ class Condition(nn.Module):
         """Fields of a generator's config that follow from a data set (`setar.data.base`)."""
         return {"classes": len(data.classes)}
 
+    reads: ClassVar[str] = "class"
+    """What people say to it: the name of a ``class``, or a ``text``."""
+
     def example(self, count: int) -> Tensor:
         """Conditions ``[count, ...]`` to try it with, most of them different."""
         raise NotImplementedError
+
+    def clock(self, condition: Tensor) -> Tensor:
+        """When its tokens are known, int64 ``[B or 1, T]``: -T+1 .. 0, or `PADDING` of padding."""
+        return prefix_clock(self.length, condition.device)[None]
 
     def embed(self, condition: Tensor) -> Tensor:
         """Conditions ``[B, ...]`` to tokens ``[B, length, width]``; drops some while training."""
@@ -84,7 +92,11 @@ class ClassEmbedding(Condition):
 
 
 CONDITIONS: Table[type[Condition]] = Table(
-    "condition", {"class": "setar.models.condition:ClassEmbedding"}
+    "condition",
+    {
+        "class": "setar.models.condition:ClassEmbedding",
+        "text": "setar.models.text_condition:TextCondition",
+    },
 )
 """Kinds of conditions by the name that a generator's config uses."""
 

@@ -118,10 +118,16 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
         return self.head(self.norm(x)).float()
 
     def start(
-        self, condition: Tensor, tokens: int, attention: str = "causal", cache: bool = True
+        self,
+        condition: Tensor,
+        tokens: int,
+        attention: str = "causal",
+        cache: bool = True,
+        grid: tuple[int, int] | None = None,
     ) -> "CachedDecoding | RecomputedDecoding":
         """Begin to generate; arguments and errors are those of `Generator.start`."""
         self.check_attention(attention)
+        self.check_grid(grid)
         kind = CachedDecoding if cache else RecomputedDecoding
         return kind(self, condition, tokens)
 

@@ -18,15 +18,19 @@ get the dropout that LlamaGen gives to token embeddings, in whose place they are
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import DecoderBlock, EncoderBlock, rms_norm
+from setar.layers.rope import sine_positions
 from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
-from setar.recipes.clocks import CONDITION, dense_masks, prefix_clock, visible
+from setar.recipes.clocks import CONDITION, PADDING, dense_masks, visible
 from setar.recipes.recipe import SetPlan
+from setar.registry import quoted
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,16 @@ class FMTConfig(GridConfig):
 
     encoder_layers: int = 6
     decoder_layers: int = 6
+    positions: Literal["learned", "sine"] = "learned"
+    """What the decoder reads: ``learned`` embeddings of the positions of one grid, or ``sine``
+    waves, which any grid has (appendix A.3)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self, "encoder_layers", "decoder_layers", most=MAX_LAYERS)
+        if self.positions not in ("learned", "sine"):
+            given = quoted(self.positions)
+            raise ValueError(f"`positions` must be 'learned' or 'sine', not {given}")
 
     @property
     def recipe(self) -> str:
@@ -86,7 +96,8 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
     def __init__(self, config: FMTConfig) -> None:
         super().__init__(config)
         width, heads, dropout = config.width, config.heads, config.dropout
-        self.positions = nn.Embedding(config.grid[0] * config.grid[1], width)
+        if config.positions == "learned":
+            self.positions = nn.Embedding(config.grid[0] * config.grid[1], width)
         self.encoder = nn.ModuleList(
             EncoderBlock(width, heads, dropout) for _ in range(config.encoder_layers)
         )
@@ -106,11 +117,14 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         Arguments and result are those of `Generator.forward`.
         """
         known = codes.gather(1, plan.order)
-        masks = dense_masks(plan, self.condition.length)
+        clock = self.condition.clock(condition)
+        masks = dense_masks(plan, clock)
         encoder_mask, cross_mask, decoder_mask = (mask[:, None] for mask in masks)
-        rotation = self.prefixed(self.rotation(plan.order))
+        tokens = self.rotation(plan.order, plan.columns)
+        rotation = self.prefixed(tokens, clock.shape[1])
         memory = self.encode(self.embed(condition, known), rotation, encoder_mask)
-        return self.decode(plan.order, memory, rotation, decoder_mask, cross_mask)
+        asked = self.dropout(self.queries(plan.order, plan.columns))
+        return self.decode(asked, tokens, memory, rotation, decoder_mask, cross_mask)
 
     def encode(
         self,
@@ -124,16 +138,27 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
             x = block(x, rotation, mask, caches[index] if caches else None)
         return self.encoder_norm(x)
 
+    def queries(self, positions: Tensor, columns: Tensor | int = 0) -> Tensor:
+        """What asks for raster ``positions`` ``[B or 1, n]``, ``[B or 1, n, width]``.
+
+        ``columns`` are those of `rotation`.
+        """
+        if self.config.positions == "learned":
+            return self.positions(positions)
+        columns = columns if isinstance(columns, Tensor) else columns or self.config.grid[1]
+        waves = sine_positions(positions // columns, positions % columns, self.config.width)
+        return waves.to(self.head.weight.dtype)
+
     def decode(
         self,
-        positions: Tensor,
+        x: Tensor,
+        rotation: Tensor,
         memory: Tensor,
         memory_rotation: Tensor,
         self_mask: Tensor | None = None,
         cross_mask: Tensor | None = None,
     ) -> Tensor:
-        """Ask for the tokens at raster ``positions`` ``[B, n]``: float32 logits ``[B, n, V]``."""
-        x, rotation = self.dropout(self.positions(positions)), self.rotation(positions)
+        """Ask with `queries` ``[B or 1, n, width]`` and their rotations: logits ``[B, n, V]``."""
         for block in self.decoder:
             assert isinstance(block, DecoderBlock)
             keys_values = block.cross_attention.remember(memory, memory_rotation)
@@ -141,37 +166,55 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         return self.head(self.norm(x)).float()
 
     def start(
-        self, condition: Tensor, tokens: int, attention: str = "causal", cache: bool = True
+        self,
+        condition: Tensor,
+        tokens: int,
+        attention: str = "causal",
+        cache: bool = True,
+        grid: tuple[int, int] | None = None,
     ) -> "CachedDecoding | RecomputedDecoding":
         """Begin to generate; with ``attention="full"`` as MAR is sampled, see `FullDecoding`.
 
         Arguments and errors are those of `Generator.start`.
         """
         self.check_attention(attention)
+        grid = self.check_grid(grid)
         if attention == "full":
-            return FullDecoding(self, condition)
-        return (
-            CachedDecoding(self, condition, tokens)
-            if cache
-            else RecomputedDecoding(self, condition)
-        )
+            return FullDecoding(self, condition, grid)
+        if not cache:
+            return RecomputedDecoding(self, condition, grid)
+        return CachedDecoding(self, condition, tokens, grid)
 
-    def prefixed(self, rotation: Tensor) -> Tensor:
-        """Rotations of the condition, which stays as it is, and then of tokens."""
-        origin = rotation.new_ones(len(rotation), 1, self.condition.length, rotation.shape[-1])
+    @property
+    def any_grid(self) -> bool:
+        """Sine waves know every position."""
+        return self.config.positions == "sine"
+
+    def prefixed(self, rotation: Tensor, prefix: int) -> Tensor:
+        """Rotations of a condition of ``prefix`` tokens, which stay as they are, and of tokens."""
+        origin = rotation.new_ones(len(rotation), 1, prefix, rotation.shape[-1])
         return torch.cat([origin, rotation], 2)
 
 
 class CachedDecoding:
     """Generation with caches in all three attentions; nothing is computed twice.
 
-    Clocks never decrease, so everything cached is visible to everything that comes later and no
-    mask is needed after the condition.
+    Clocks never decrease, so everything cached is visible to everything that comes later, but for
+    the padding of texts, and without that no mask is needed after the condition.
     """
 
-    def __init__(self, model: FullyMaskedTransformer, condition: Tensor, tokens: int) -> None:
-        self.model = model
-        batch, config, prefix = len(condition), model.config, model.condition.length
+    def __init__(
+        self,
+        model: FullyMaskedTransformer,
+        condition: Tensor,
+        tokens: int,
+        grid: tuple[int, int],
+    ) -> None:
+        self.model, self.columns = model, grid[1]
+        clock = model.condition.clock(condition)
+        batch, config, prefix = len(condition), model.config, clock.shape[1]
+        self.prefix, padding = prefix, clock == PADDING
+        self.padding = padding[:, None, None] if padding.any() else None
         heads, head_dim = config.heads, config.width // config.heads
 
         def caches(layers: int, length: int) -> list[KVCache]:
@@ -183,17 +226,17 @@ class CachedDecoding:
         self.decoder_caches = caches(config.decoder_layers, tokens)
         self.asked = 0
         nothing = torch.empty(batch, 0, dtype=torch.int64, device=condition.device)
-        clock = prefix_clock(prefix, condition.device)
-        x, origin = model.embed(condition, nothing), model.prefixed(model.rotation(nothing))
-        self._remember(x, origin, visible(clock, clock) if prefix > 1 else None)
+        x, origin = model.embed(condition, nothing), model.prefixed(model.rotation(nothing), prefix)
+        self._remember(x, origin, visible(clock, clock)[:, None] if prefix > 1 else None)
 
     def predict(self, positions: Tensor) -> Tensor:
         """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
         model = self.model
-        x, rotation = model.positions(positions), model.rotation(positions)
+        x, rotation = model.queries(positions, self.columns), self._rotation(positions)
+        mask = self._mask(0)
         for index, block in enumerate(model.decoder):
-            keys_values = self.cross_caches[index].view()
-            x = block(x, rotation, keys_values, cache=self.decoder_caches[index])
+            keys_values, cache = self.cross_caches[index].view(), self.decoder_caches[index]
+            x = block(x, rotation, keys_values, cross_mask=mask, cache=cache)
         self.asked += positions.shape[1]
         return model.head(model.norm(x)).float()
 
@@ -203,9 +246,20 @@ class CachedDecoding:
         A set that was not asked for (its guidance was skipped) is asked for first, since later
         queries attend to its queries.
         """
-        if self.encoder_caches[0].length - self.model.condition.length == self.asked:
+        if self.encoder_caches[0].length - self.prefix == self.asked:
             self.predict(positions)
-        self._remember(self.model.embed(None, codes), self.model.rotation(positions))
+        mask = self._mask(positions.shape[1])
+        self._remember(self.model.embed(None, codes), self._rotation(positions), mask)
+
+    def _rotation(self, positions: Tensor) -> Tensor:
+        return self.model.rotation(positions, self.columns)
+
+    def _mask(self, more: int) -> Tensor | None:
+        """Which keys are no padding, those cached and ``more``; None if all are visible."""
+        if self.padding is None:
+            return None
+        tokens = self.encoder_caches[0].length - self.prefix + more
+        return F.pad(~self.padding, (0, tokens), value=True)
 
     def _remember(self, x: Tensor, rotation: Tensor, mask: Tensor | None = None) -> None:
         memory = self.model.encode(x, rotation, mask, self.encoder_caches)
@@ -217,36 +271,40 @@ class CachedDecoding:
 class RecomputedDecoding:
     """Generation that computes everything anew at each step."""
 
-    def __init__(self, model: FullyMaskedTransformer, condition: Tensor) -> None:
-        self.model, self.condition = model, condition
+    def __init__(
+        self, model: FullyMaskedTransformer, condition: Tensor, grid: tuple[int, int]
+    ) -> None:
+        self.model, self.condition, self.grid = model, condition, grid
         self.codes = torch.empty(len(condition), 0, dtype=torch.int64, device=condition.device)
         self.positions = self.codes
-        self.known = prefix_clock(model.condition.length, condition.device)
+        self.known = model.condition.clock(condition)  # [B or 1, T + tokens]
+        self.prefix = self.known.shape[1]
 
     def predict(self, positions: Tensor) -> Tensor:
         """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
-        count, before = positions.shape[1], self.known[self.model.condition.length :] - 1
-        asks = torch.cat([before, self.known[-1].expand(count)])
+        count, before = positions.shape[1], self.known[:, self.prefix :] - 1
+        asks = torch.cat([before, self.known[:, -1:].expand(-1, count)], 1)
         return self.ask(torch.cat([self.positions, positions], 1), asks)[:, -count:]
 
     def ask(self, positions: Tensor, asks: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` at ``positions`` ``[B, n]``, asking at clocks ``[n]``."""
-        model = self.model
-        rotation = model.prefixed(model.rotation(self.positions))
+        """Float32 logits ``[B, n, V]`` at ``positions`` ``[B, n]``, asking at clocks ``[B, n]``."""
+        model, columns = self.model, self.grid[1]
+        rotation = model.prefixed(model.rotation(self.positions, columns), self.prefix)
         x = model.embed(self.condition, self.codes)
-        memory = model.encode(x, rotation, visible(self.known, self.known))
-        masks = visible(asks, asks), visible(self.known, asks)
-        return model.decode(positions, memory, rotation, *masks)
+        memory = model.encode(x, rotation, visible(self.known, self.known)[:, None])
+        masks = visible(asks, asks)[:, None], visible(self.known, asks)[:, None]
+        asked = model.queries(positions, columns), model.rotation(positions, columns)
+        return model.decode(*asked, memory, rotation, *masks)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, n]`` at ``positions`` ``[B, n]`` known."""
         self.codes = torch.cat([self.codes, codes], 1)
         self.positions = torch.cat([self.positions, positions], 1)
-        self.known = torch.cat([self.known, self.clock().expand(codes.shape[1])])
+        self.known = torch.cat([self.known, self.clock().expand(-1, codes.shape[1])], 1)
 
     def clock(self) -> Tensor:
-        """The clock at which the next set becomes known."""
-        return self.known[-1] + 1
+        """The clock ``[B or 1, 1]`` at which the next set becomes known."""
+        return self.known[:, -1:] + 1
 
 
 class FullDecoding(RecomputedDecoding):
@@ -267,14 +325,14 @@ class FullDecoding(RecomputedDecoding):
 
     def predict(self, positions: Tensor) -> Tensor:
         """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
-        rows, columns = self.model.config.grid
+        rows, columns = self.grid
         free = positions.new_ones(len(positions), rows * columns, dtype=torch.bool)
         free.scatter_(1, self.positions, False)
         unknown = free.nonzero()[:, 1].view(len(positions), -1)  # in raster order
-        logits = self.ask(unknown, self.clock().expand(unknown.shape[1]))
+        logits = self.ask(unknown, self.clock().expand(-1, unknown.shape[1]))
         place = torch.searchsorted(unknown, positions.contiguous())
         return logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
 
     def clock(self) -> Tensor:
         """The clock of all tokens and of all queries, just after the condition's."""
-        return torch.full_like(self.known[-1], CONDITION + 1)
+        return torch.full_like(self.known[:, -1:], CONDITION + 1)

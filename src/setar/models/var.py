@@ -341,10 +341,16 @@ class VARTransformer(Generator[VARConfig]):
         return self.head(modulated_norm(x, scale, shift)).float()
 
     def start(
-        self, condition: Tensor, tokens: int, attention: str = "causal", cache: bool = True
+        self,
+        condition: Tensor,
+        tokens: int,
+        attention: str = "causal",
+        cache: bool = True,
+        grid: tuple[int, int] | None = None,
     ) -> CachedDecoding | RecomputedDecoding:
         """Begin to generate, a scale at a time; arguments and errors are `Generator.start`'s."""
         self.check_attention(attention)
+        self.check_grid(grid)
         kind = CachedDecoding if cache else RecomputedDecoding
         return kind(self, condition, tokens)
 

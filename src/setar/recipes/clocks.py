@@ -69,15 +69,20 @@ def prefix_clock(length: int, device: torch.device | str | None = None) -> Tenso
     return torch.arange(CONDITION - length + 1, CONDITION + 1, device=device)
 
 
-def attention_clocks(plan: SetPlan, prefix: int = 1) -> AttentionClocks:
-    """Return the clocks of `plan` after a condition of `prefix` tokens."""
-    start = prefix_clock(prefix, plan.known.device).expand(len(plan.known), prefix)
+def attention_clocks(plan: SetPlan, prefix: int | Tensor = 1) -> AttentionClocks:
+    """Return the clocks of `plan` after a condition of `prefix` tokens, or of these clocks.
+
+    Such clocks are int64 [B or 1, P], `PADDING` where a text is shorter than others.
+    """
+    if isinstance(prefix, int):
+        prefix = prefix_clock(prefix, plan.known.device)
+    start = prefix.expand(len(plan.known), prefix.shape[-1])
     known = torch.cat([start, plan.known], dim=1)
     decoder = plan.asks if plan.decoder_causal else torch.full_like(plan.asks, _ALL_TOKENS)
     return AttentionClocks(known, plan.asks, decoder)
 
 
-def dense_masks(plan: SetPlan, prefix: int = 1) -> AttentionMasks:
-    """Return the three masks of `plan` after a condition of `prefix` tokens."""
+def dense_masks(plan: SetPlan, prefix: int | Tensor = 1) -> AttentionMasks:
+    """Return the three masks of `plan` after a condition, as in `attention_clocks`."""
     known, asks, decoder = attention_clocks(plan, prefix)
     return AttentionMasks(visible(known, known), visible(known, asks), visible(asks, decoder))

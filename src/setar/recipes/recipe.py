@@ -46,11 +46,21 @@ class SetPlan:
     """bool [B, N]: whether the loss of the j-th output counts."""
     decoder_causal: bool = True
     """False: the decoder's self-attention is unmasked (MAR training, section 4.4)."""
+    grids: Tensor | None = None
+    """int64 [B, 2]: (height, width) of each image, where they differ (`setar.recipes.padding`);
+    None: all are `grid`."""
 
     def __post_init__(self) -> None:
         height, width = self.grid
         assert self.order.shape[1:] == (height * width,)
         assert self.order.shape == self.known.shape == self.supervised.shape
+
+    @property
+    def columns(self) -> Tensor:
+        """int64 [B or 1, 1]: the width of each image in tokens."""
+        if self.grids is not None:
+            return self.grids[:, 1:]
+        return torch.tensor([[self.grid[1]]], device=self.order.device)
 
     @property
     def asks(self) -> Tensor:
@@ -80,8 +90,10 @@ class SetPlan:
 
     def to(self, device: torch.device | str) -> "SetPlan":
         """Return the plan with its tensors on `device`."""
-        order, known = self.order.to(device), self.known.to(device)
-        return replace(self, order=order, known=known, supervised=self.supervised.to(device))
+        tensors = {"order": self.order, "known": self.known, "supervised": self.supervised}
+        if self.grids is not None:
+            tensors["grids"] = self.grids
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True)

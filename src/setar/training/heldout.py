@@ -39,8 +39,15 @@ def hold_out(data: Dataset, share: float) -> Dataset:
     if not held.any():
         return data
     away = held.nonzero().flatten()
-    kept = chosen(data, (~held).nonzero().flatten())
-    return replace(kept, heldout=ChosenImages(data.images, away), heldout_labels=data.labels[away])
+    out = chosen(data, away)
+    return replace(
+        chosen(data, (~held).nonzero().flatten()),
+        heldout=out.images,
+        **{
+            f"heldout_{name}": getattr(out, name)
+            for name in ("labels", "captions", "meta", "paths")
+        },
+    )
 
 
 def _place(key: str) -> float:

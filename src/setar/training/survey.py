@@ -127,6 +127,7 @@ def chosen(data: Dataset, items: Tensor) -> Dataset:
         "images": ChosenImages(data.images, items),
         "labels": data.labels[items],
         **{name: some(getattr(data, name)) for name in ("names", "captions", "paths")},
+        "meta": {name: some(values) for name, values in data.meta.items()},
     }
     kept = {field.name: getattr(data, field.name) for field in fields(Dataset)}
     return Dataset(**{**kept, **changed})
