@@ -5,7 +5,7 @@ and returns a `Dataset`, and a line in `DATASETS` (or ``@DATASETS.register("name
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from setar.data.crops import Resize
-from setar.data.images import Images, Size
+from setar.data.images import ChosenImages, Images, Size
 from setar.registry import Table
 
 Split = Literal["train", "heldout", "all"]
@@ -104,6 +104,22 @@ class Dataset:
         if labels is None:
             labels = torch.zeros(len(images), dtype=torch.int64)
         return images[spread(labels, count)]
+
+
+def chosen(data: Dataset, items: Tensor) -> Dataset:
+    """Some of a data set: what has the indices ``items`` ``[n]``, in this order."""
+
+    def some(values: Sequence) -> Sequence:
+        return [values[item] for item in items.tolist()] if values else values
+
+    changed = {
+        "images": ChosenImages(data.images, items),
+        "labels": data.labels[items],
+        **{name: some(getattr(data, name)) for name in ("names", "captions", "paths")},
+        "meta": {name: some(values) for name, values in data.meta.items()},
+    }
+    kept = {field.name: getattr(data, field.name) for field in fields(Dataset)}
+    return Dataset(**{**kept, **changed})
 
 
 def spread(labels: Tensor, count: int) -> Tensor:

@@ -6,16 +6,16 @@ decoding finds those that were cut off, so a picture costs as much here as in a 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from setar.data.base import Dataset
+from setar.data.base import Dataset, chosen
 from setar.data.decoding import opened
-from setar.data.images import ChosenImages, Images
+from setar.data.images import Images
 from setar.durable import write_text
 from setar.registry import printable
 from setar.run_folder import LEFT_OUT, checkpoints, left_out
@@ -115,22 +115,6 @@ def readable(data: Dataset, found: Survey, skip: bool, run: Path, speak: bool = 
         if not count:
             raise ValueError(f"no picture of the class {name!r} can be read: remove its folder")
     return chosen(data, kept)
-
-
-def chosen(data: Dataset, items: Tensor) -> Dataset:
-    """Some of a data set: what has the indices ``items`` ``[n]``, in this order."""
-
-    def some(values: Sequence) -> Sequence:
-        return [values[item] for item in items.tolist()] if values else values
-
-    changed = {
-        "images": ChosenImages(data.images, items),
-        "labels": data.labels[items],
-        **{name: some(getattr(data, name)) for name in ("names", "captions", "paths")},
-        "meta": {name: some(values) for name, values in data.meta.items()},
-    }
-    kept = {field.name: getattr(data, field.name) for field in fields(Dataset)}
-    return Dataset(**{**kept, **changed})
 
 
 def list_left_out(broken: Mapping[str, str], run: Path) -> None:
