@@ -11,6 +11,7 @@ from torch import Tensor
 from setar.data.base import DATASETS, Dataset, open_data
 from setar.data.crops import Resize, check_resize
 from setar.data.images import Images, MirroredImages, Size, height_and_width
+from setar.data.scenes import Scenes, ScenesConfig
 from setar.registry import did_you_mean, printable
 from setar.run_folder import is_model
 from setar.training.heldout import hold_out
@@ -50,6 +51,9 @@ class DataConfig:
     """Share of the images, 0 to 0.5, that are never trained on: what the model makes of them is
     measured at every checkpoint. A hash of a file's name decides, so images that are added later
     do not change it. The built-in sets have held-out images of their own."""
+    scenes: ScenesConfig | None = None
+    """Of captioned square drawings: how often one, two and four of them are shown as one picture.
+    ``balance`` then is over the variants of a name, such as skin tones."""
     skip_broken: bool = False
     """Leave out files that cannot be read, and list them in ``left-out.txt`` in the folder of the
     run, instead of refusing to start."""
@@ -132,6 +136,10 @@ class DataConfig:
     def images(self, data: Dataset) -> Images:
         """The training images, with their mirror images after them if these are wanted."""
         return MirroredImages(data.images) if self.flips else data.images
+
+    def as_scenes(self, data: Dataset, seed: int) -> Scenes | None:
+        """Scenes of the training images; None if there are to be none."""
+        return None if self.scenes is None else Scenes(data, self.scenes, self.balance, seed)
 
     def labels(self, data: Dataset) -> Tensor:
         """The label of each of `images`, int64 ``[n]``."""
