@@ -44,7 +44,6 @@ from setar.moved import moved
 from setar.pipeline import Pipeline
 from setar.registry import Table
 
-
 Scorer = Callable[[Tensor, Sequence[str]], Tensor]
 """Takes pictures uint8 ``[n, 3, H, W]`` and a text of each; gives a number ``[n]``, -1 to 1."""
 

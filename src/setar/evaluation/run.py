@@ -91,7 +91,9 @@ def _reference(request: Request, target: Target) -> Pictures:
             raise
         hint = "name those or other pictures with --reference"
         if Path(text).name == "styles" and not os.path.exists(text):
-            hint = f"setar data styles --out {text} makes them; or say with --reference where they are"
+            hint = (
+                f"setar data styles --out {text} makes them; or say with --reference where they are"
+            )
         raise ValueError(
             f"{request.source} was trained on {text}, which is not here ({error}): {hint}"
         ) from error

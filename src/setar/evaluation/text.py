@@ -37,7 +37,6 @@ from setar.evaluation.samples import Prompt
 from setar.features.base import extract_features
 from setar.pictures.masks import box_mask, outpaint
 from setar.pictures.sheets import to_pil
-from setar.pipeline import Pipeline
 from setar.tokenizers.base import decode_codes, encode_images
 
 STYLE_SEEDS, STYLE_PROMPTS = 8, 100
@@ -78,8 +77,8 @@ def _pairs(evidence: Evidence, counts: Callable[[Prompt, int], bool]) -> dict[st
     found = find(real.gallery, made[rows], asked.repeat_interleave(each))
     rebuilt = find(real.gallery, real.seen(real.rebuilt[asked]), asked)
     others = find_others(real.gallery, asked)
+    copies, ceiling = real.rebuilt[: real.known], share(rebuilt.drawing)
     pictures = real.pipeline.decode(samples.codes[rows])
-    ceiling = share(rebuilt.drawing)
     return {
         "prompts": len(kept),
         f"drawing within {RANK}": share(found.drawing),
@@ -93,7 +92,8 @@ def _pairs(evidence: Evidence, counts: Callable[[Prompt, int], bool]) -> dict[st
         f"name within {RANK}, any of {each}": share_of_prompts(found.name, each),
         f"name within {RANK}, reconstructed": share(rebuilt.name),
         f"name within {RANK} others, real": share(others.name),
-        "near copies": near_copies(pictures, real.rebuilt[: real.known], real.threshold),
+        "near copies": near_copies(pictures, copies, real.threshold),
+        "near copies, reconstructed": near_copies(real.rebuilt[asked], copies, real.threshold),
         "near copies, threshold": real.threshold,
     }
 
@@ -179,8 +179,10 @@ def edit_figures(evidence: Evidence) -> dict[str, float]:
         for picture in pipe.edit(image, right, prompt.text, seed=evidence.seed + index)
     )
     kept = truth[..., : width // 2]
-    others = shuffled(real.known)[: len(chosen)]
-    pasted = torch.cat([kept, real.images(torch.tensor(others))[..., width // 2 :]], dim=3)
+    others = torch.tensor(
+        [real.other(prompt.drawing, index) for index, prompt in enumerate(chosen)]
+    )
+    pasted = torch.cat([kept, real.images(others)[..., width // 2 :]], dim=3)
     rebuilt = torch.cat([kept, real.reconstructed(truth)[..., width // 2 :]], dim=3)
     facts = real.seen(truth), real.seen(pasted)
 
@@ -295,6 +297,12 @@ class Drawings:
         """`near_copy_threshold` of the training drawings without variants in skin tone."""
         plain = [i for i in range(self.known) if "skin tone" not in self.names[i]]
         return near_copy_threshold(self.images(torch.tensor(plain)))
+
+    def other(self, drawing: int, index: int) -> int:
+        """The ``index``-th of the training drawings in a random order, but not ``drawing``."""
+        order = shuffled(self.known)[::-1]
+        found = order[index % self.known]
+        return order[(index + 1) % self.known] if found == drawing else found
 
     def pairs_of_a_style(self, count: int) -> list[tuple[int, int]]:
         """Random pairs of training drawings of one style and two names."""
