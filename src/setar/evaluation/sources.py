@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from setar.data.base import DATASETS, Dataset, chosen, open_data
+from setar.data.base import DATASETS, Dataset, chosen, holding, open_data
 from setar.data.crops import Resize
 from setar.data.images import ChosenImages, Images, Size
 from setar.evaluation.archives import Archive, open_archive
@@ -122,8 +122,11 @@ def find_pictures(
         if is_model(text):
             raise ValueError(f"{text} is a model, not pictures")
         data = open_data(text, size, resize)
+        held = data.held_out()
         if left_out:
             data = chosen(data, torch.tensor(_kept(data, left_out)))
+        if left_out and held is not None and held.paths:
+            data = holding(data, chosen(held, torch.tensor(_kept(held, left_out))))
         opener = Once(open_images, text, size, resize, left_out)
         return Pictures(text, opener, None, data, True, data.names)
     source = f"{name}:{split or 'train'}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from setar.data.base import DATASETS, Dataset, open_data
+from setar.data.base import DATASETS, Dataset, kind_of_source, open_data
 from setar.data.crops import Resize, check_resize
 from setar.data.images import Images, MirroredImages, Size, height_and_width
 from setar.data.scenes import Scenes, ScenesConfig
@@ -33,8 +33,9 @@ class DataConfig:
     """What is trained on."""
 
     source: str
-    """A data set by name (``emoji`` and ``digits`` come with the package), or a folder with one
-    subfolder of images per class."""
+    """A data set by name (``emoji`` and ``digits`` come with the package); a folder with one
+    subfolder of images per class, with or without captions; a parquet file or WebDataset tar, or a
+    folder of these."""
     image_size: Size | None = None
     """Of the centre crops from a folder, in pixels: the side of a square, or [height, width]. Left
     out, a generator takes the size that its tokenizer was trained at, and a tokenizer 256. The
@@ -74,7 +75,7 @@ class DataConfig:
 
     @property
     def of_a_folder(self) -> bool:
-        """Whether the images lie in a folder; a data set by name has its own size."""
+        """Whether the images are files of the user's; a data set by name has its own size."""
         return self.source.partition(":")[0] not in DATASETS
 
     def sized(self, default: Size | None = None) -> "DataConfig":
@@ -91,10 +92,11 @@ class DataConfig:
         """The data set; ValueError if there is none."""
         if self.of_a_folder and (kind := _other_than_pictures(self.source)):
             raise ValueError(
-                "`data.source` names a data set, or a folder with a subfolder of images per class; "
+                "`data.source` names a data set, a folder with a subfolder of images per class, a "
+                "parquet file or a tar; "
                 f"{self.source!r} is {kind}"
             )
-        if self.of_a_folder and not os.path.isdir(self.source):
+        if self.of_a_folder and not os.path.exists(self.source):
             hint = did_you_mean(self.source, DATASETS)
             raise ValueError(
                 f"{printable(self.source)} does not exist: no folder, nor a data set; {hint}"
@@ -127,7 +129,7 @@ class DataConfig:
         if self.of_a_folder and data.paths:
             if speak and len(data) > MANY:
                 say(f"reading {len(data)} images, to find those that cannot be read")
-            found = survey(data, Path(self.source), self.size(), speak and sys.stderr.isatty())
+            found = survey(data, self.size(), speak and sys.stderr.isatty())
             data = readable(data, found, self.skip_broken, folder, speak)
         if self.heldout and data.heldout is None:
             data = hold_out(data, self.heldout)
@@ -156,6 +158,6 @@ def _other_than_pictures(source: str) -> str:
     """What a text names that cannot be a folder of pictures; empty if it may be one."""
     if not source:
         return "empty"
-    if os.path.isfile(source):
+    if os.path.isfile(source) and kind_of_source(Path(source)) == "folder":
         return "a file"
     return "a model" if is_model(source) else ""
