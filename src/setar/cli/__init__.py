@@ -10,7 +10,18 @@ from typing import Any
 
 import typer
 
-from setar.cli import configs, data, edit, evaluate, importing, recipe, reconstruct, sample, train
+from setar.cli import (
+    configs,
+    data,
+    edit,
+    evaluate,
+    export,
+    importing,
+    recipe,
+    reconstruct,
+    sample,
+    train,
+)
 from setar.cli.console import let_go, prepare_console, say_mistake
 from setar.cli.options import with_plugins
 
@@ -47,6 +58,12 @@ builders = typer.Typer(
 )
 builders.command()(with_plugins(data.styles))
 app.add_typer(builders, name="data")
+exporters = typer.Typer(
+    no_args_is_help=True, help="Samples for other people's benchmarks of text models."
+)
+for command in (export.geneval, export.dpg):
+    exporters.command()(with_plugins(command))
+app.add_typer(exporters, name="export")
 
 
 def main() -> None:
