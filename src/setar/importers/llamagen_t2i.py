@@ -8,15 +8,18 @@ its tokens at the places that the text's own tokens have.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor
 
 from setar.importers import foreign, llamagen_gpt
-from setar.importers.llamagen_gpt import ANGLES, check_angles, infer_network
+from setar.importers.llamagen_gpt import ANGLES, WRAPPERS, check_angles, infer_network
 from setar.models.decoder_only import DecoderOnlyConfig, DecoderOnlyTransformer
+from setar.pretrained import load_tokenizer
 from setar.recipes.recipe import Recipe
 from setar.sampling.guidance import Guidance
 from setar.sampling.settings import SamplingDefaults, SamplingSettings
+from setar.text import TextConfig
 
 KIND = "a text-to-image GPT of LlamaGen"
 
@@ -33,6 +36,43 @@ ENCODER = "google/flan-t5-xl"
 
 DEFAULTS = SamplingDefaults(Recipe.parse("ar"), Guidance(7.5), SamplingSettings(top_k=1000))
 """How the published models are sampled."""
+
+
+def import_llamagen_t2i(
+    file: Path,
+    tokenizer: str | Path,
+    out: Path,
+    grid: tuple[int, int] = (16, 16),
+    heads: int | None = None,
+    encoder: str = ENCODER,
+) -> DecoderOnlyTransformer:
+    """Convert a checkpoint of LlamaGen's text-to-image GPT into the model folder ``out``.
+
+    Sampled as published by default: recipe ``ar``, constant guidance 7.5, of the 1000 likeliest
+    codes. The text encoder is not copied: the model folder says which one it is.
+
+    Args:
+        file: the checkpoint.
+        tokenizer: a model folder with the tokenizer of its codes (see `llamagen_vq`).
+        out: where to write.
+        grid: rows and columns of tokens: 16 x 16 at 256 pixels, 32 x 32 at 512.
+        heads: attention heads; None looks width and layers up in `llamagen_gpt.HEADS`.
+        encoder: hub id or folder of the text encoder that it was trained with.
+
+    Returns:
+        The generator, as `convert` makes it.
+
+    Raises:
+        ValueError: a file cannot be read, is no such model, or does not fit the tokenizer; nothing
+            is written then.
+    """
+    decoder = load_tokenizer(tokenizer)
+    state = foreign.read(file, WRAPPERS)
+    with foreign.blame(file):
+        model = convert(state, grid, heads)
+        text = TextConfig(encoder, layer=-1, length=model.config.condition_length)
+        foreign.save(model, decoder, DEFAULTS, out, text)
+    return model
 
 
 def convert(
