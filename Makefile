@@ -33,7 +33,7 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet -e ".[train,eval]"
+	$(BIN)/pip install --quiet -e ".[train,eval,text]"
 	touch $@
 
 $(VENV)/developing: $(VENV)/installed

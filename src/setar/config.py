@@ -154,6 +154,10 @@ def _read(hint: Any, value: Any, source: str, path: str) -> Any:
     """A value of a field of the type ``hint``: a table of its own, or plain JSON."""
     parts: tuple[Any, ...] = (hint, *typing.get_args(hint))
     kinds: list[Any] = [part for part in parts if dataclasses.is_dataclass(part)]
+    if kinds and typing.get_origin(hint) is tuple:  # of any number of tables
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{source}: {path}: Input should be a list of tables")
+        return tuple(build(kinds[0], v, source, f"{path}.{i}") for i, v in enumerate(value))
     if kinds and value is not None:
         return build(kinds[0], value, source, path)
     _refuse_unbounded(value, f"{source}: {path}")

@@ -24,7 +24,7 @@ from setar.numbers import as_whole, whole
 from setar.pictures.masks import Task, hide, prepare
 from setar.pictures.sheets import to_pil
 from setar.pretrained import plugins_of, read_config, read_newest
-from setar.recipes.orders import ORDERS
+from setar.recipes.orders import ORDERS, check_grid
 from setar.recipes.recipe import Recipe
 from setar.recipes.schedules import RESERVED, SCHEDULES
 from setar.registry import quoted, require_plugins
@@ -32,6 +32,7 @@ from setar.sampling.edit import check_continuation, free_cells
 from setar.sampling.generate import SetDone, check_smoothing, generate, noise_and_plan
 from setar.sampling.guidance import GUIDANCE, Guidance
 from setar.sampling.settings import SamplingDefaults
+from setar.text import TextConfig, load_text_encoder
 from setar.tokenizers.base import TOKENIZERS, Tokenizer, decode_codes, encode_images, to_uint8
 
 MAX_IMAGES = 2**20
@@ -42,6 +43,10 @@ MAX_BATCH = 2**16
 
 MAX_NAME = 255
 """The most characters of a class name: as many as a folder's may have."""
+
+
+RULES = {"class": "a class is a name or a whole number", "text": "a prompt is text"}
+"""What a model is asked with, by what it reads."""
 
 
 class PartialImages:
@@ -56,9 +61,11 @@ class PartialImages:
 
     finish: Callable[[Image.Image], Image.Image] = staticmethod(lambda picture: picture)
 
-    def __init__(self, pipeline: "Pipeline", done: SetDone, first: int) -> None:
+    def __init__(
+        self, pipeline: "Pipeline", done: SetDone, first: int, grid: tuple[int, int] | None = None
+    ) -> None:
         self.step, self.steps, self.first = done.step, done.steps, first
-        self._pipeline, self._codes = pipeline, done.codes
+        self._pipeline, self._codes, self._grid = pipeline, done.codes, grid or pipeline.grid
 
     @torch.inference_mode()
     def images(self) -> list[Image.Image]:
@@ -66,12 +73,12 @@ class PartialImages:
 
         Of a tokenizer of several scales, the pictures that the scales known so far make.
         """
-        tokenizer, grid = self._pipeline.tokenizer, self._pipeline.grid
+        tokenizer, grid = self._pipeline.tokenizer, self._grid
         codes = self._codes.clamp_min(0)
         if tokenizer.scales is not None:
             stage = next(tokenizer.stages(codes, grid, self.step))
             return [self.finish(picture) for picture in to_pil(to_uint8(stage).cpu())]
-        pixels = self._pipeline.decode(codes)
+        pixels = self._pipeline.decode(codes, grid)
         known = (self._codes >= 0).unflatten(1, grid).cpu()
         height, width = pixels.shape[-2] // grid[0], pixels.shape[-1] // grid[1]
         shown = known.repeat_interleave(height, 1).repeat_interleave(width, 2)[:, None]
@@ -80,10 +87,12 @@ class PartialImages:
 
 
 class Pipeline:
-    """Generates images of named classes.
+    """Generates images of named classes, or of what a text says.
 
     >>> pipe = Pipeline.from_pretrained("emoji")
     >>> images = pipe("cat-face", recipe="random-8-cosine", seed=7, count=4)
+    >>> pipe = Pipeline.from_pretrained("emoji-text")
+    >>> images = pipe("a red apple next to a dog face, Twemoji style", size=(32, 64))
 
     Args:
         model: the generator, in evaluation mode.
@@ -91,6 +100,10 @@ class Pipeline:
         classes: name of each class id.
         defaults: sampling settings.
         data: the data set that it was trained on, a name or a folder; empty if that is not known.
+        text: the text encoder of a model that reads texts, which has no classes.
+
+    Attributes:
+        reads: what it is asked with: ``class`` or ``text``.
 
     Raises:
         ValueError: these do not fit each other.
@@ -100,13 +113,22 @@ class Pipeline:
         self,
         model: Generator[Any],
         tokenizer: Tokenizer[Any],
-        classes: Sequence[str],
+        classes: Sequence[str] = (),
         defaults: SamplingDefaults | None = None,
         data: str = "",
+        text: TextConfig | None = None,
     ) -> None:
-        check_names(classes)
-        if len(classes) != model.config.classes:
-            raise ValueError(f"{len(classes)} class names for {model.config.classes} classes")
+        self.reads = model.condition.reads
+        if (self.reads == "text") != (text is not None):
+            raise ValueError(
+                "a model that reads texts needs `text`, which encoder; others have none"
+            )
+        if text is None:
+            check_names(classes)
+            if len(classes) != model.config.classes:
+                raise ValueError(f"{len(classes)} class names for {model.config.classes} classes")
+        elif classes:
+            raise ValueError("a model that reads texts has no classes")
         if tokenizer.vocabulary != model.config.vocabulary:
             raise ValueError(
                 f"the tokenizer has {tokenizer.vocabulary} codes, "
@@ -114,7 +136,7 @@ class Pipeline:
             )
         model.attach(tokenizer)
         self.model, self.tokenizer, self.classes = model, tokenizer, tuple(classes)
-        self.defaults, self.data = defaults or SamplingDefaults(), data
+        self.defaults, self.data, self.text = defaults or SamplingDefaults(), data, text
         check_smoothing(model, self.defaults.settings)
 
     @classmethod
@@ -155,15 +177,18 @@ class Pipeline:
         require_plugins(config["plugins"], folder)
         defaults = build(SamplingDefaults, config.get("sampling", {}), str(folder), "sampling")
         names, data = config["classes"], config.get("data") or ""
+        text = config.get("text")
+        text = None if text is None else build(TextConfig, text, str(folder), "text")
         if not isinstance(data, str):
             raise ValueError(f"{folder}: `data` of config.json must be a name, not {quoted(data)}")
         try:
-            check_names(names)
+            if text is None:
+                check_names(names)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
         model = checkpoint.load_module(folder, "model", config["model"], FAMILIES)
         tokenizer = checkpoint.load_module(folder, "tokenizer", config["tokenizer"], TOKENIZERS)
-        return cls(model, tokenizer, names, defaults, data)
+        return cls(model, tokenizer, names, defaults, data, text)
 
     def describe(self) -> dict[str, Any]:
         """The content of ``config.json``."""
@@ -183,6 +208,7 @@ class Pipeline:
             "tokenizer": tokenizer,
             "classes": list(self.classes),
             "data": self.data,
+            **({} if self.text is None else {"text": table(self.text)}),
             "sampling": table(self.defaults),
             "plugins": plugins_of(*used),
         }
@@ -214,6 +240,45 @@ class Pipeline:
         """Rows and columns of tokens; a VAR has the tokens of all its scales in one row."""
         return self.model.config.grid
 
+    def grid_of(self, size: Sequence[SupportsIndex] | None) -> tuple[int, int]:
+        """Rows and columns of the tokens of a picture of ``size`` (height, width) in pixels.
+
+        None is the model's own size.
+
+        Raises:
+            ValueError: the model makes no pictures of this size.
+        """
+        if size is None:
+            return self.grid
+        sides = [as_whole(side) or 0 for side in _listed(size, "a size is (height, width)")]
+        if len(sides) != 2 or min(sides) < 1:
+            raise ValueError(f"`size` (={quoted(size)}) must be (height, width) in pixels")
+        width, height = self.size
+        if (sides[0], sides[1]) == (height, width):
+            return self.grid
+        if not self.model.any_grid:
+            raise ValueError(
+                f"`size` (={sides[0]}x{sides[1]}) must be {height}x{width}: this model makes no "
+                "pictures of another size"
+            )
+        return check_grid(self.tokenizer.grid(sides[0], sides[1]))
+
+    def condition_of(self, asked: Any) -> Tensor:
+        """What the model reads of class names or ids, or of texts: a row for each of them.
+
+        Raises:
+            ValueError: there is no such class, or a text is none.
+        """
+        if self.text is None:
+            return torch.tensor([self.class_id(name) for name in asked], device=self.device)
+        encoder = load_text_encoder(self.text, self.device)
+        return encoder.encode(asked).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
     @cached_property
     def size(self) -> tuple[int, int]:
         """Width and height of its pictures, in pixels."""
@@ -243,21 +308,23 @@ class Pipeline:
     def __call__(
         self, classes: str | SupportsIndex | Iterable[str | SupportsIndex], **options: Any
     ) -> list[Image.Image]:
-        """Generate images; class by class, as PIL images.
+        """Generate images; class by class or text by text, as PIL images.
 
         Args:
-            classes: a class name or id, or several.
-            options: those of `sample_codes`: recipe, guidance, seed, count, on_set, ...
+            classes: a class name or id, or a text if the model `reads` texts; or several.
+            options: those of `sample_codes`: size, recipe, guidance, seed, count, on_set, ...
 
         Raises:
             ValueError: an argument is wrong.
         """
-        return to_pil(self.decode(self.sample_codes(classes, **options)))
+        grid = self.grid_of(options.get("size"))
+        return to_pil(self.decode(self.sample_codes(classes, **options), grid))
 
     def sample_codes(
         self,
         classes: str | SupportsIndex | Iterable[str | SupportsIndex],
         *,
+        size: Sequence[SupportsIndex] | None = None,
         recipe: str | Recipe | None = None,
         guidance: float | Guidance | None = None,
         seed: SupportsIndex | Iterable[SupportsIndex] = 0,
@@ -265,13 +332,15 @@ class Pipeline:
         on_set: Callable[[PartialImages], None] | None = None,
         batch_size: int = 64,
         given: Tensor | None = None,
+        negative_prompt: str | None = None,
         **settings: Any,
     ) -> Tensor:
-        """Generate ``count`` images of each class, class by class, as codes.
+        """Generate ``count`` images of each class or text, one after the other, as codes.
 
         Args:
-            classes: a class name or id, or several. Whole numbers here and below may be numpy's
-                or torch's, and lists of them arrays.
+            classes: a class name or id, or a text if the model `reads` texts; or several. Whole
+                numbers here and below may be numpy's or torch's, and lists of them arrays.
+            size: (height, width) in pixels; None is the model's own.
             recipe: any sampling recipe, whatever the model was trained with.
             guidance: a scale, which changes as the model's own guidance does; or a `Guidance`.
             seed: image i uses seed + i; or one seed for each image. A seed gives the same image in
@@ -283,6 +352,7 @@ class Pipeline:
             batch_size: images generated at once.
             given: codes that are kept, int64 ``[images or 1, N]``; where they are -1, in all
                 images, codes are made.
+            negative_prompt: what guidance leads away from, in the place of no text.
             settings: fields of `SamplingSettings`: temperature, top_k, top_p, min_p, attention,
                 cache, smoothing.
 
@@ -292,33 +362,43 @@ class Pipeline:
         Raises:
             ValueError: an argument is wrong.
         """
-        names = _listed(classes, "a class is a name or a whole number")
+        names = _listed(classes, RULES[self.reads])
         if not names:
-            raise ValueError("there must be a class")
+            raise ValueError(f"there must be a {self.reads}")
         most = max(1, MAX_IMAGES // len(names))
         why = f"a call makes at most {MAX_IMAGES} images, all held in memory"
         count = whole("count", count, 1, most, why)
         batch_size = whole("batch_size", batch_size, 1, MAX_BATCH, "images of a batch are one step")
-        ids = [class_id for class_id in map(self.class_id, names) for _ in range(count)]
-        seeds = _seeds(seed, len(ids))
+        images, grid = count * len(names), self.grid_of(size)
+        seeds = _seeds(seed, images)
         if on_set is not None and not callable(on_set):
             raise ValueError(f"`on_set` must be a function, not {quoted(on_set)}")
         chosen = self.defaults.changed({"recipe": recipe, "guidance": guidance, **settings})
         self.check_sampling(chosen)
-        free = None if given is None else self._planned(given, len(ids))
-        device = next(self.model.parameters()).device
-        own_precision = torch.autocast(device.type, enabled=False)  # whatever the caller has set
+        free = None if given is None else self._planned(given, images, grid)
+        own_precision = torch.autocast(self.device.type, enabled=False)  # whatever is set outside
+        condition, null = self._conditions(names, negative_prompt)
         made = []
-        for first in range(0, len(ids), batch_size):
+        for first in range(0, images, batch_size):
             batch = slice(first, first + batch_size)
-            noise, plan = noise_and_plan(chosen.recipe, self.grid, seeds[batch], seeds[0], free)
+            noise, plan = noise_and_plan(chosen.recipe, grid, seeds[batch], seeds[0], free)
             self.model.check(plan)
-            asked = torch.tensor(ids[batch], device=device)
-            how = (chosen.guidance, chosen.settings, self._teller(on_set, first))
-            kept = None if given is None else given.expand(len(ids), -1)[batch]
+            rows = torch.arange(images)[batch] // count
+            how = (chosen.guidance, chosen.settings, self._teller(on_set, first, grid))
+            kept = None if given is None else given.expand(images, -1)[batch]
+            away = None if null is None else null.expand(len(rows), *null.shape[1:])
             with own_precision:
-                made.append(generate(self.model, asked, plan, noise, *how, kept))
+                made.append(generate(self.model, condition[rows], plan, noise, *how, kept, away))
         return torch.cat(made)
+
+    def _conditions(self, asked: list[Any], negative: str | None) -> tuple[Tensor, Tensor | None]:
+        """What the model reads, a row of each, and what guidance leads away from if it is said."""
+        condition = self.condition_of(asked)
+        if negative is None:
+            return condition, None
+        if self.text is None:
+            raise ValueError("`negative_prompt` is for models that read texts")
+        return self.model.condition.alike(condition, self.condition_of([negative]))
 
     def check_sampling(self, chosen: SamplingDefaults) -> None:
         """Raise ValueError if the model cannot be sampled with these settings."""
@@ -346,7 +426,7 @@ class Pipeline:
                 is cropped in the middle and resized to it, and the mask with it.
             mask: a PIL image of the same size, white where the image is made anew; or bool
                 ``[height, width]``.
-            class_: name or id of the class.
+            class_: name or id of the class, or a text if the model `reads` texts.
             options: those of `redraw`.
 
         Returns:
@@ -373,8 +453,8 @@ class Pipeline:
         it, so there is a second round, in which each first result is the filling of its own.
 
         Args:
-            task: picture and mask of the model's `size`.
-            class_: name or id of the class.
+            task: picture and mask of the model's `size`, or of any that it makes.
+            class_: name or id of the class, or a text if the model `reads` texts.
             rounds: 1 is twice as fast, and rougher.
             on_set: as in a call, in the last round.
             options: those of `sample_codes`. The kept tokens are one set more before those of the
@@ -384,10 +464,11 @@ class Pipeline:
         rounds = whole("rounds", rounds, 1, 100, "two are enough")
         if not isinstance(task, Task):
             raise ValueError(f"a task is a picture and a mask, prepared, not {type(task).__name__}")
-        class_id = self.class_id(class_)
         pixels = torch.from_numpy(np.asarray(task.image).copy()).permute(2, 0, 1)
         hidden = torch.from_numpy(np.asarray(task.mask) > 0)
-        free = free_cells(hidden, self.tokenizer.scales or (self.grid,))
+        size = (task.image.height, task.image.width)
+        grid = self.grid_of(size)
+        free = free_cells(hidden, self.tokenizer.scales or (grid,))
 
         def tell(partial: PartialImages) -> None:
             if on_set is not None:
@@ -399,23 +480,26 @@ class Pipeline:
             kept = encode_images(self.tokenizer, pictures).masked_fill(free, -1)
             last = on_set is not None and not remaining
             codes = self.sample_codes(
-                class_id, given=kept, on_set=tell if last else None, **options
+                class_, size=size, given=kept, on_set=tell if last else None, **options
             )
-            pictures = torch.where(hidden, self.decode(codes), pixels)
+            pictures = torch.where(hidden, self.decode(codes, grid), pixels)
         return to_pil(pictures)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """Codes ``[B, N]``, or soft ones, to pictures uint8 ``[B, 3, H, W]`` on the CPU.
+
+        ``grid`` is (rows, columns), by default the model's own.
 
         Raises:
             ValueError: these are no codes of this model.
         """
-        self._check_codes("codes", codes)
-        return decode_codes(self.tokenizer, codes, self.grid)
+        grid = grid or self.grid
+        self._check_codes("codes", codes, grid)
+        return decode_codes(self.tokenizer, codes, grid)
 
-    def _check_codes(self, name: str, codes: Tensor, least: int = 0) -> None:
+    def _check_codes(self, name: str, codes: Tensor, grid: tuple[int, int], least: int = 0) -> None:
         """ValueError unless these are codes ``[B, N]`` from ``least`` on, or soft ones."""
-        tokens, vocabulary = math.prod(self.grid), self.tokenizer.vocabulary
+        tokens, vocabulary = math.prod(grid), self.tokenizer.vocabulary
         if not isinstance(codes, Tensor):
             raise ValueError(f"`{name}` must be a tensor, not {type(codes).__name__}")
         soft = codes.is_floating_point()
@@ -431,17 +515,17 @@ class Pipeline:
                 )
 
     def _teller(
-        self, on_set: Callable[[PartialImages], None] | None, first: int
+        self, on_set: Callable[[PartialImages], None] | None, first: int, grid: tuple[int, int]
     ) -> Callable[[SetDone], None] | None:
         """What the sampling loop tells of a batch, told to the user."""
         if on_set is None:
             return None
-        return lambda done: on_set(PartialImages(self, done, first))
+        return lambda done: on_set(PartialImages(self, done, first, grid))
 
-    def _planned(self, given: Tensor, images: int) -> Tensor | None:
+    def _planned(self, given: Tensor, images: int, grid: tuple[int, int]) -> Tensor | None:
         """Which tokens ``[N]`` to plan around those given; None if the model plans all of them."""
-        self._check_codes("given", given, -1)
-        tokens = math.prod(self.grid)
+        self._check_codes("given", given, grid, -1)
+        tokens = math.prod(grid)
         if given.shape not in ((1, tokens), (images, tokens)):
             raise ValueError(
                 f"`given` (of shape {list(given.shape)}) must be [{images} or 1, {tokens}]"

@@ -117,7 +117,9 @@ def test_full_attention_has_one_clock_and_asks_at_all_unknown_positions():
         encoder = torch.where(torch.arange(17)[:, None] > 0, known, torch.arange(17) == 0)
         asked = (torch.arange(16) >= start).expand(16, 16) | torch.eye(16).bool()
         memory = model.encode(x, everywhere, (encoder | torch.eye(17).bool())[None, None])
-        logits = model.decode(*asked_at(model, plan), memory, everywhere, asked, known.expand(16, 17))
+        logits = model.decode(
+            *asked_at(model, plan), memory, everywhere, asked, known.expand(16, 17)
+        )
         torch.testing.assert_close(found[:, start:stop], logits[:, start:stop], **CLOSE)
 
 

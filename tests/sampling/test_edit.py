@@ -269,7 +269,7 @@ class Asked:
     def __init__(self):
         self.asked, self.told = [], []
 
-    def start(self, labels, tokens, attention="causal", cache=True):
+    def start(self, labels, tokens, attention="causal", cache=True, grid=None):
         return self
 
     def null(self, labels):

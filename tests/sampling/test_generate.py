@@ -33,7 +33,7 @@ class FakeModel:
     def __init__(self):
         self.started, self.predicted, self.absorbed = [], [], []
 
-    def start(self, labels, tokens, attention="causal", cache=True):
+    def start(self, labels, tokens, attention="causal", cache=True, grid=None):
         self.started.append((labels.tolist(), tokens, attention, cache))
         return FakeDecoding(self, labels)
 
@@ -302,7 +302,7 @@ def test_without_context_the_recipe_does_not_matter():
     class Flat(FakeModel):
         """Every code is as likely as any other, whatever is known."""
 
-        def start(self, labels, tokens, attention="causal", cache=True):
+        def start(self, labels, tokens, attention="causal", cache=True, grid=None):
             decoding = super().start(labels, tokens)
             decoding.predict = lambda positions: torch.zeros(*positions.shape, 8)
             return decoding
@@ -320,7 +320,7 @@ def test_samples_follow_the_models_distribution():
     class Markov:
         """Two tokens: whichever comes second depends on the first."""
 
-        def start(self, labels, tokens, attention="causal", cache=True):
+        def start(self, labels, tokens, attention="causal", cache=True, grid=None):
             self.chances = first.expand(len(labels), 3)
             return self
 

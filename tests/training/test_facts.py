@@ -1,5 +1,7 @@
 """What a training says of itself before its first step."""
 
+import json
+
 import pytest
 import torch
 from PIL import Image
@@ -28,7 +30,7 @@ RUN = {
 def of(folder, **changes):
     config = DataConfig(str(folder), **{"image_size": 16, **changes})
     data = open_data(str(folder), config.image_size)
-    return facts.of_data(config, data, survey(data, folder, config.size()))
+    return facts.of_data(config, data, survey(data, config.size()))
 
 
 def test_a_folder(tmp_path):
@@ -146,3 +148,15 @@ def test_tokens_and_sets(family):
 def test_scales():
     text = "30 (4 scales, 1x1 to 4x4) of 32 codes"
     assert facts.of_tokens(MultiScaleVQ(PRESETS["tiny"]), (1, 30)) == ("tokens", text)
+
+
+def test_captions_are_counted_and_those_that_are_missing_are_named(tmp_path):
+    pictures = tiny_runs.save_pictures(tmp_path / "pictures", 3, ["cats"])
+    assert "captions" not in dict(of(pictures))
+    rows = [("00", ["a cat", "a pet"]), ("01", []), ("09", ["gone"])]
+    lines = [json.dumps({"file_name": f"cats/{name}.png", "text": text}) for name, text in rows]
+    (pictures / "metadata.jsonl").write_text("\n".join(lines))
+    assert dict(of(pictures))["captions"] == (
+        "2 captions; 2 images without one (cats/01.png, cats/02.png); "
+        "1 captioned file not there (cats/09.png)"
+    )

@@ -42,7 +42,7 @@ def cut_off(*files):
 
 
 def look(folder, size=16):
-    return survey(open_data(str(folder), size), folder, (size, size))
+    return survey(open_data(str(folder), size), (size, size))
 
 
 def test_pictures_that_can_be_read(pictures):

@@ -4,6 +4,7 @@ A new data set is one file with a function that takes a split (``train``, ``held
 and returns a `Dataset`, and a line in `DATASETS` (or ``@DATASETS.register("name")`` in a plugin).
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor
 
 from setar.data.crops import Resize
+from setar.data.decoding import ENDINGS
 from setar.data.images import Images, Size
-from setar.registry import Table
+from setar.registry import Table, printable
 
 Split = Literal["train", "heldout", "all"]
 
@@ -93,17 +95,32 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def held_out(self) -> "Dataset | None":
+        """The held-out pictures as a data set; None if there are none.
+
+        Their labels mean nothing, and are all 0, unless there are `heldout_labels`.
+        """
+        if self.heldout is None:
+            return None
+        labels = self.heldout_labels
+        if labels is None:
+            labels = torch.zeros(len(self.heldout), dtype=torch.int64)
+        return Dataset(
+            self.heldout,
+            labels,
+            self.classes,
+            captions=self.heldout_captions,
+            meta=self.heldout_meta,
+            paths=self.heldout_paths,
+        )
+
     def shown(self, count: int) -> Tensor:
         """Up to ``count`` pictures to show, uint8 ``[n, 3, H, W]``: held-out ones if there are.
 
         They are of as many classes as possible, each as often as the others if it has so many.
         """
-        images, labels = self.images, self.labels
-        if self.heldout is not None:
-            images, labels = self.heldout, self.heldout_labels
-        if labels is None:
-            labels = torch.zeros(len(images), dtype=torch.int64)
-        return images[spread(labels, count)]
+        data = self.held_out() or self
+        return data.images[spread(data.labels, count)]
 
 
 def spread(labels: Tensor, count: int) -> Tensor:
@@ -134,25 +151,62 @@ DATASETS: Table[Callable[[Any], Dataset]] = Table(
 """Data sets by name: functions of a split."""
 
 
+SOURCES: Table[Callable[[Path, Any, Any], Dataset]] = Table(
+    "source of pictures",
+    {
+        "folder": "setar.data.captions:load",
+        "parquet": "setar.data.parquet:load",
+        "tar": "setar.data.tars:load",
+    },
+)
+"""Where pictures of the user's own lie: functions of a path, a size and a resize. Other names than
+``folder`` are what the names of files end in."""
+
+
+def kind_of_source(path: Path) -> str:
+    """The name in `SOURCES` of a file or a folder; a folder of such files alone is of their kind.
+
+    What is none of these is said to be a folder, whose reader tells what is wrong.
+    """
+    if not os.path.isdir(path):
+        ending = path.suffix.lower().removeprefix(".")
+        return ending if ending in SOURCES else "folder"
+    kinds = set()
+    for entry in os.scandir(path):
+        ending = Path(entry.name).suffix.lower()
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir() or ending in ENDINGS:
+            return "folder"
+        kinds |= {ending.removeprefix(".")} & {*SOURCES}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{printable(path)} holds several kinds of files: {', '.join(sorted(kinds))}"
+        )
+    return kinds.pop() if kinds else "folder"
+
+
 def open_data(source: str, size: Size | None = None, resize: Resize = "lanczos") -> Dataset:
     """The data set that a text names.
 
     Args:
-        source: a name of `DATASETS`, with ``:train`` (the default), ``:heldout`` or ``:all``; or a
-            folder with one subfolder of images per class.
-        size: of the centre crops from a folder in pixels, the side or (height, width); None takes
-            its pictures as they are.
+        source: a name of `DATASETS`, with ``:train`` (the default), ``:heldout`` or ``:all``; a
+            folder of images, with a subfolder per class, which may have captions
+            (`setar.data.captions`); or a parquet file (`setar.data.parquet`), a WebDataset tar
+            (`setar.data.tars`), or a folder of these.
+        size: of the centre crops from files in pixels, the side or (height, width); None takes
+            the pictures as they are.
         resize: how these crops are made: ``lanczos``, or ``adm`` as ADM and its followers do.
 
     Raises:
-        ValueError: there is no such data set, split or folder.
+        ValueError: there is no such data set, split, folder or file, or its metadata are malformed.
+        ImportError: a reader of such files is not installed.
     """
-    from setar.data.captions import load
-
     name, _, split = source.partition(":")
     if name in DATASETS:
         return DATASETS.find(name)(split or "train")
-    return load(Path(source), size, resize)
+    path = Path(source)
+    return SOURCES.find(kind_of_source(path))(path, size, resize)
 
 
 def check_split(split: str) -> None:

@@ -1,7 +1,17 @@
 """The order in which training sees its samples: a function of seed and step, nothing else."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
+
+
+class Batches(Protocol):
+    """What a training sees at each step."""
+
+    def indices(self, step: int) -> Tensor:
+        """The items of batch ``step`` (from 0), int64; a function of the step alone."""
+        ...
 
 
 class ShuffledBatches:

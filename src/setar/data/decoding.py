@@ -14,10 +14,10 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -84,7 +84,7 @@ def check_image(file: Path) -> None:
     their first and last bytes. Damage in the middle is only found by `open_image`.
     """
     with opened(file) as image:
-        if not _is_whole(file):
+        if not _is_whole(partial(open_regular, file)):
             image.load()
 
 
@@ -98,15 +98,25 @@ def max_pixels() -> int:
     return int(text)
 
 
+def opened(file: Path) -> AbstractContextManager[Image.Image]:
+    """A picture in a file: `opened_as` of it."""
+    return opened_as(printable(file), partial(open_regular, file))
+
+
 @contextmanager
-def opened(file: Path) -> Iterator[Image.Image]:
+def opened_as(name: str, start: Callable[[], BinaryIO]) -> Iterator[Image.Image]:
     """A picture whose header is read and whose size is allowed, to be decoded inside.
 
     Whatever decoding raises inside becomes one line. Threads wait here, so that together they
     never decode more than `max_pixels`.
+
+    Args:
+        name: what messages call it.
+        start: opens its bytes, anew each time; raises ValueError, the end of a sentence, if it
+            cannot.
     """
     try:
-        with open_regular(file) as stream:
+        with start() as stream:
             _silence_pillow()
             _check_size(*_webp_size(stream.read(30)), "WEBP")
             stream.seek(0)
@@ -119,9 +129,7 @@ def opened(file: Path) -> Iterator[Image.Image]:
                     if pixels > LARGE:
                         _free_memory()(0)  # before the next picture takes some
     except Exception as error:  # decoders raise errors of any class
-        raise ValueError(
-            f"cannot read the image {printable(file)}: {_cause(error, file)}"
-        ) from error
+        raise ValueError(f"cannot read the image {name}: {_cause(error, start)}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -307,7 +315,7 @@ def _free_memory() -> Callable[[int], object]:
 # After it failed.
 
 
-def _cause(error: Exception, file: Path) -> str:
+def _cause(error: Exception, start: Callable[[], BinaryIO]) -> str:
     """Why a picture cannot be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):
         cause = f"it is empty, damaged, or none of {', '.join(FORMATS)}"
@@ -317,14 +325,14 @@ def _cause(error: Exception, file: Path) -> str:
         cause = "there is not enough memory"
     else:
         cause = one_line(error)[:300] or type(error).__name__
-    cut = "truncated" not in cause.lower() and _is_whole(file) is False
+    cut = "truncated" not in cause.lower() and _is_whole(start) is False
     return f"{cause}; the file is truncated" if cut else cause
 
 
-def _is_whole(file: Path) -> bool | None:
+def _is_whole(start: Callable[[], BinaryIO]) -> bool | None:
     """Whether a file ends as its format does; False if it was cut off, None if that is unknown."""
     try:
-        stream = open_regular(file)
+        stream = start()
     except ValueError:
         return None
     with stream:

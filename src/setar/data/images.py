@@ -1,23 +1,26 @@
-"""A folder of images: one subfolder per class, decoded when a batch asks for them."""
+"""Images that are decoded when a batch asks for them; a folder of them, a subfolder per class."""
 
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from contextlib import AbstractContextManager
+from copy import copy
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol, Self
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from setar.data.crops import RESIZES, Resize, check_resize
-from setar.data.decoding import ENDINGS, MAX_PIXELS, opened, to_rgb
+from setar.data.decoding import ENDINGS, MAX_PIXELS, opened, opened_as, to_rgb
 from setar.data.decoding import check_image as check_image  # also found here
 from setar.data.decoding import open_image as open_image
-from setar.files import is_text
+from setar.files import is_text, open_regular
 from setar.numbers import as_whole
 from setar.registry import printable
 
@@ -84,8 +87,85 @@ class ChosenImages:
         """The pictures with these indices ``[B]``: uint8 ``[B, 3, H, W]``."""
         return self.images[self.items[items]]
 
+    def at(self, size: Size) -> "ChosenImages":
+        """The same as centre crops of another size, of images that can be cropped anew."""
+        return ChosenImages(self.images.at(size), self.items)  # type: ignore[attr-defined]
 
-class FolderImages:
+    def header(self, item: int) -> tuple[int, int, str]:
+        """Width and height in pixels and Pillow's mode of an image that has a header."""
+        return self.images.header(int(self.items[item]))  # type: ignore[attr-defined]
+
+
+class EncodedImages:
+    """Images that are decoded when a batch asks for them, as centre crops or whole.
+
+    A kind of them says how many there are, what each is called, and what its bytes are.
+
+    Args:
+        size: side of square crops in pixels, or their (height, width); None leaves the images
+            whole, which must then be of one size.
+        resize: how crops are made: a name of `setar.data.crops.RESIZES`.
+
+    Raises:
+        ValueError: the size is below 1, or there is no such resize.
+    """
+
+    def __init__(self, size: Size | None, resize: Resize) -> None:
+        self.size = None if size is None else height_and_width(size)
+        check_resize(resize)
+        self.resize: Resize = resize
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def at(self, size: Size) -> Self:
+        """The same as centre crops of another size."""
+        other = copy(self)
+        other.size = height_and_width(size)
+        return other
+
+    def title(self, item: int) -> str:
+        """What messages call an image."""
+        raise NotImplementedError
+
+    def start(self, item: int) -> BinaryIO:
+        """The bytes of an image; ValueError, the end of a sentence, if they cannot be read."""
+        raise NotImplementedError
+
+    def header(self, item: int) -> tuple[int, int, str]:
+        """Width and height in pixels and Pillow's mode of an image; ValueError as of a batch."""
+        with self._opened(item) as image:
+            return *image.size, image.mode
+
+    def __getitem__(self, items: Tensor) -> Tensor:
+        """The images with these indices ``[B]``: uint8 ``[B, 3, height, width]``.
+
+        Raises:
+            ValueError: one of them cannot be read, see `setar.data.decoding.open_image`.
+        """
+        with ThreadPoolExecutor() as pool:
+            return torch.stack(list(pool.map(self._read, items.tolist())))
+
+    def _opened(self, item: int) -> AbstractContextManager[Image.Image]:
+        return opened_as(self.title(item), partial(self.start, item))
+
+    def _read(self, item: int) -> Tensor:
+        with self._opened(item) as encoded:
+            image = _as_tensor(encoded, self.size, self.resize)
+        size = (image.shape[2], image.shape[1])
+        if self.size is None and size != self._whole_size:
+            sizes = f"{self.title(item)} has {size}, {self.title(0)} {self._whole_size}"
+            raise ValueError(f"whole images must be of one (width, height): {sizes}")
+        return image
+
+    @cached_property
+    def _whole_size(self) -> tuple[int, int]:
+        with self._opened(0) as encoded:
+            _, height, width = _as_tensor(encoded, None, self.resize).shape
+        return width, height
+
+
+class FolderImages(EncodedImages):
     """The images below a folder, as centre crops or whole, transparent ones on white.
 
     Hidden files and folders, whose names begin with a dot, are left out. Links are followed, but
@@ -113,9 +193,8 @@ class FolderImages:
     """
 
     def __init__(self, folder: Path, size: Size | None, resize: Resize = "lanczos") -> None:
-        self.folder, self.size = Path(folder), None if size is None else height_and_width(size)
-        check_resize(resize)
-        self.resize: Resize = resize
+        super().__init__(size, resize)
+        self.folder = Path(folder)
         if not os.path.isdir(folder):
             what = "is no folder" if os.path.exists(folder) else "does not exist"
             raise ValueError(f"{printable(folder)} {what}")
@@ -132,13 +211,9 @@ class FolderImages:
             endings = ", ".join(sorted(ENDINGS))
             raise ValueError(f"{printable(folder)} holds no image ({endings})")
         depth, own = len(self.folder.parts), self.folder.resolve().name or "images"
-        names = [
-            _class_name(file.parts[depth] if len(file.parts) > depth + 1 else own)
-            for file in self.files
-        ]
-        self.classes = tuple(sorted(set(names)))
-        ids = {name: index for index, name in enumerate(self.classes)}
-        self.labels = torch.tensor([ids[name] for name in names])
+        self.classes, self.labels = classes_of(
+            file.parts[depth] if len(file.parts) > depth + 1 else own for file in self.files
+        )
         folders = {name for name in os.listdir(folder) if os.path.isdir(self.folder / name)}
         filled = {file.parts[depth] for file in self.files}
         self.empty = tuple(sorted(name for name in folders - filled if name[0] != "."))
@@ -146,26 +221,13 @@ class FolderImages:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, items: Tensor) -> Tensor:
-        """The images with these indices ``[B]``: uint8 ``[B, 3, height, width]``."""
-        files = [self.files[item] for item in items.tolist()]
-        with ThreadPoolExecutor() as pool:
-            return torch.stack(list(pool.map(self._read, files)))
+    def title(self, item: int) -> str:
+        """The image's file, printable."""
+        return printable(self.files[item])
 
-    def _read(self, file: Path) -> Tensor:
-        image = read_image(file, self.size, self.resize)
-        size = (image.shape[2], image.shape[1])
-        if self.size is None and size != self._whole_size:
-            sizes = (
-                f"{printable(file)} has {size}, {printable(self.files[0].name)} {self._whole_size}"
-            )
-            raise ValueError(f"whole images must be of one (width, height): {sizes}")
-        return image
-
-    @cached_property
-    def _whole_size(self) -> tuple[int, int]:
-        _, height, width = read_image(self.files[0]).shape
-        return width, height
+    def start(self, item: int) -> BinaryIO:
+        """The image's file, opened."""
+        return open_regular(self.files[item])
 
 
 def read_image(
@@ -178,9 +240,14 @@ def read_image(
     """
     check_resize(resize)
     with opened(file) as encoded:
-        image = to_rgb(encoded)
-        if size is not None:
-            image = RESIZES[resize](image, *size)
+        return _as_tensor(encoded, size, resize)
+
+
+def _as_tensor(encoded: Image.Image, size: tuple[int, int] | None, resize: Resize) -> Tensor:
+    """An opened picture as uint8 ``[3, H, W]``."""
+    image = to_rgb(encoded)
+    if size is not None:
+        image = RESIZES[resize](image, *size)
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
 
 
@@ -217,6 +284,19 @@ def _holds(asked: Callable[[], bool]) -> bool:
         return False
 
 
+def classes_of(folders: Iterable[str]) -> tuple[tuple[str, ...], Tensor]:
+    """The classes of pictures in these folders, sorted, and the label of each, int64 ``[n]``.
+
+    Raises:
+        ValueError: a name cannot be printed.
+    """
+    names = [_class_name(folder) for folder in folders]
+    classes = tuple(sorted(set(names)))
+    ids = {name: index for index, name in enumerate(classes)}
+    return classes, torch.tensor([ids[name] for name in names])
+
+
+@lru_cache
 def _class_name(folder: str) -> str:
     """The name of a class whose images lie in a folder of this name.
 

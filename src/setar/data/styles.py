@@ -275,7 +275,10 @@ def words(slug: str) -> str:
     The packages write flags in three ways and skin tones in the middle or at the end; here a flag
     is "flag of japan" and a skin tone stands at the end, after a comma.
     """
-    text = re.sub(r"^flag-(for-)?(flag-)?(?!in-)(?=[a-z])", "flag-of-", slug)
+    place = re.fullmatch(r"flag-(?:for-)?(?:flag-)?(?!in-)([a-z].*)", slug)
+    text = slug
+    if place:  # the one of a place, or one such as the "black flag"
+        text = place[1] if re.search("flags?$", place[1]) else f"flag-of-{place[1]}"
     tones = re.findall(rf"(?:^|-)((?:{'|'.join(TONES[::-1])})-skin-tone)", text)
     if tones and not text.startswith(tones[0]):
         for tone in tones:

@@ -53,6 +53,10 @@ class Condition(nn.Module):
         """What stands for no condition, in the shape of ``condition``."""
         raise NotImplementedError
 
+    def alike(self, condition: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """Two conditions in one shape, so that they can be one batch."""
+        return condition, other
+
     def dropped(self, condition: Tensor) -> Tensor:
         """The same; in training, no condition in the place of some (Ho and Salimans 2022)."""
         if not (self.training and self.drop > 0):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from setar.layers.blocks import rms_norm
 from setar.models.condition import Condition
@@ -33,6 +34,11 @@ def pack(states: Tensor, mask: Tensor) -> Tensor:
     """States ``[B, T, D]`` and a mask ``[B, T]``, 0 at padding, as a condition."""
     mask = mask.to(states)[..., None]
     return torch.cat([states * mask, mask], -1)
+
+
+def padded_to(condition: Tensor, length: int) -> Tensor:
+    """The same of so many tokens, at least those it has: padding on the left."""
+    return F.pad(condition, (0, 0, length - condition.shape[1], 0))
 
 
 class TextCondition(Condition):
@@ -88,6 +94,11 @@ class TextCondition(Condition):
         """int64 ``[B, T]``: -T+1 .. 0, and `PADDING` of padding."""
         clock = prefix_clock(condition.shape[1], condition.device)
         return torch.where(condition[..., -1] == PAD, PADDING, clock)
+
+    def alike(self, condition: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """Both padded on the left to the length of the longer one."""
+        length = max(condition.shape[1], other.shape[1])
+        return padded_to(condition, length), padded_to(other, length)
 
     def check(self, condition: Tensor) -> None:
         """Raise ValueError unless these are states of its encoder, of a bearable length."""

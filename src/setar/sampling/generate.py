@@ -63,6 +63,7 @@ def generate(
     settings: SamplingSettings | None = None,
     on_set: Callable[[SetDone], None] | None = None,
     given: Tensor | None = None,
+    null: Tensor | None = None,
 ) -> Tensor:
     """Generate codes for a batch.
 
@@ -76,6 +77,7 @@ def generate(
         on_set: called after each set.
         given: int64 ``[B, N]`` in raster order, -1 where a code is to be made; any other stands in
             for what is drawn there. A set that is given whole is absorbed and not asked for.
+        null: what guidance leads away from, in the shape of ``condition``; None: no condition.
 
     Returns:
         int64 ``[B, N]`` in raster order; with smoothing, float32 ``[B, N, V]``.
@@ -88,7 +90,8 @@ def generate(
     total = plan.order.shape[1]
     device = condition.device
     plan, noise = plan.to(device), noise.to(device)
-    decoding = _GuidedDecoding(model, condition, total, guidance, settings)
+    null = model.null(condition) if null is None else null
+    decoding = _GuidedDecoding(model, condition, null, plan, guidance, settings)
     codes = torch.full_like(plan.order, -1)
     images = torch.arange(len(condition), device=device)[:, None]
     given = codes if given is None else given.to(device)
@@ -151,11 +154,13 @@ class _GuidedDecoding:
         self,
         model: Generator,
         condition: Tensor,
-        tokens: int,
+        null: Tensor,
+        plan: SetPlan,
         guidance: Guidance,
         settings: SamplingSettings,
     ) -> None:
-        null, options = model.null(condition), (tokens, settings.attention, settings.cache)
+        tokens = plan.order.shape[1]
+        options = (tokens, settings.attention, settings.cache, plan.grid)
         self.missed: list[tuple[Tensor, Tensor]] = []
         self.joint = not guidance.off and guidance.interval == (0.0, 1.0)
         asked = torch.cat([condition, null]) if self.joint else condition

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from setar.data.base import DATASETS, Dataset, open_data
+from setar.data.base import DATASETS, Dataset, kind_of_source, open_data
 from setar.data.crops import Resize, check_resize
 from setar.data.images import Images, MirroredImages, Size, height_and_width
+from setar.data.scenes import Scenes, ScenesConfig
 from setar.registry import did_you_mean, printable
 from setar.run_folder import is_model
 from setar.training.heldout import hold_out
@@ -32,8 +33,9 @@ class DataConfig:
     """What is trained on."""
 
     source: str
-    """A data set by name (``emoji`` and ``digits`` come with the package), or a folder with one
-    subfolder of images per class."""
+    """A data set by name (``emoji`` and ``digits`` come with the package); a folder with one
+    subfolder of images per class, with or without captions; a parquet file or WebDataset tar, or a
+    folder of these."""
     image_size: Size | None = None
     """Of the centre crops from a folder, in pixels: the side of a square, or [height, width]. Left
     out, a generator takes the size that its tokenizer was trained at, and a tokenizer 256. The
@@ -50,6 +52,9 @@ class DataConfig:
     """Share of the images, 0 to 0.5, that are never trained on: what the model makes of them is
     measured at every checkpoint. A hash of a file's name decides, so images that are added later
     do not change it. The built-in sets have held-out images of their own."""
+    scenes: ScenesConfig | None = None
+    """Of captioned square drawings: how often one, two and four of them are shown as one picture.
+    ``balance`` then is over the variants of a name, such as skin tones."""
     skip_broken: bool = False
     """Leave out files that cannot be read, and list them in ``left-out.txt`` in the folder of the
     run, instead of refusing to start."""
@@ -70,7 +75,7 @@ class DataConfig:
 
     @property
     def of_a_folder(self) -> bool:
-        """Whether the images lie in a folder; a data set by name has its own size."""
+        """Whether the images are files of the user's; a data set by name has its own size."""
         return self.source.partition(":")[0] not in DATASETS
 
     def sized(self, default: Size | None = None) -> "DataConfig":
@@ -87,10 +92,11 @@ class DataConfig:
         """The data set; ValueError if there is none."""
         if self.of_a_folder and (kind := _other_than_pictures(self.source)):
             raise ValueError(
-                "`data.source` names a data set, or a folder with a subfolder of images per class; "
+                "`data.source` names a data set, a folder with a subfolder of images per class, a "
+                "parquet file or a tar; "
                 f"{self.source!r} is {kind}"
             )
-        if self.of_a_folder and not os.path.isdir(self.source):
+        if self.of_a_folder and not os.path.exists(self.source):
             hint = did_you_mean(self.source, DATASETS)
             raise ValueError(
                 f"{printable(self.source)} does not exist: no folder, nor a data set; {hint}"
@@ -123,7 +129,7 @@ class DataConfig:
         if self.of_a_folder and data.paths:
             if speak and len(data) > MANY:
                 say(f"reading {len(data)} images, to find those that cannot be read")
-            found = survey(data, Path(self.source), self.size(), speak and sys.stderr.isatty())
+            found = survey(data, self.size(), speak and sys.stderr.isatty())
             data = readable(data, found, self.skip_broken, folder, speak)
         if self.heldout and data.heldout is None:
             data = hold_out(data, self.heldout)
@@ -132,6 +138,10 @@ class DataConfig:
     def images(self, data: Dataset) -> Images:
         """The training images, with their mirror images after them if these are wanted."""
         return MirroredImages(data.images) if self.flips else data.images
+
+    def as_scenes(self, data: Dataset, seed: int) -> Scenes | None:
+        """Scenes of the training images; None if there are to be none."""
+        return None if self.scenes is None else Scenes(data, self.scenes, self.balance, seed)
 
     def labels(self, data: Dataset) -> Tensor:
         """The label of each of `images`, int64 ``[n]``."""
@@ -148,6 +158,6 @@ def _other_than_pictures(source: str) -> str:
     """What a text names that cannot be a folder of pictures; empty if it may be one."""
     if not source:
         return "empty"
-    if os.path.isfile(source):
+    if os.path.isfile(source) and kind_of_source(Path(source)) == "folder":
         return "a file"
     return "a model" if is_model(source) else ""

@@ -49,6 +49,8 @@ def of_data(config: DataConfig, data: Dataset, found: Survey | None) -> list[Fac
     key = " (data.image_size)" if config.of_a_folder else ""
     facts = [("images", f"{len(data)}{flips}; {classes}; {height}x{width} pixels{key}")]
     facts.append(("held out", _held_out(config, data)))
+    if data.captions:
+        facts.append(("captions", _captions(data)))
     facts += [("left out", text) for text in _left_out(data, found)]
     if found is not None:
         facts += [("note", text) for text in _oddities(found, f"{height}x{width}")]
@@ -74,6 +76,18 @@ def _held_out(config: DataConfig, data: Dataset) -> str:
     if config.heldout:
         return f"none: a share of {config.heldout:g} of so few images came to nothing"
     return "none; data.heldout = 0.1 holds out a tenth, to measure on"
+
+
+def _captions(data: Dataset) -> str:
+    """How many captions there are, and which pictures have none."""
+    texts = [counted(sum(map(len, data.captions)), "caption")]
+    if data.uncaptioned:
+        count = counted(len(data.uncaptioned), "image")
+        texts.append(f"{count} without one ({_some(data.uncaptioned)})")
+    if data.absent:
+        count = counted(len(data.absent), "captioned file")
+        texts.append(f"{count} not there ({_some(data.absent)})")
+    return "; ".join(texts)
 
 
 def _left_out(data: Dataset, found: Survey | None) -> list[str]:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from setar import checkpoint
 from setar.config import build, table
@@ -28,6 +27,7 @@ from setar.recipes.recipe import Recipe
 from setar.registry import did_you_mean, quoted
 from setar.sampling.guidance import Guidance
 from setar.sampling.settings import SamplingDefaults, SamplingSettings
+from setar.text import CachedTexts, TextConfig, load_text_encoder
 from setar.tokenizers.base import TOKENIZERS, Tokenizer, device_of, encode_images, through
 from setar.training import facts
 from setar.training.data import MANY, DataConfig
@@ -36,6 +36,9 @@ from setar.training.heldout import HeldOutCodes, measured
 from setar.training.loop import Exported, LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
 from setar.training.report import say
+from setar.training.stages import StageConfig, make_stages
+from setar.training.start import begin_with
+from setar.training.text import HeldOutTexts, TextObjective, token_loss
 
 SHOWN = 64
 """Pictures in a sheet of samples."""
@@ -96,9 +99,19 @@ class ModelConfig:
         changes = {key: value for key, value in table(self.shape).items() if value != base[key]}
         return {"family": self.family, "preset": self.preset, **changes}
 
-    def create(self, tokenizer: Tokenizer, data: Dataset, grid: tuple[int, int]) -> Generator:
-        """A freshly initialised model for these codes; ValueError if the tokenizer does not fit."""
-        facts = CONDITIONS.find(self.shape.condition).facts(data)
+    def create(
+        self,
+        tokenizer: Tokenizer,
+        data: Dataset,
+        grid: tuple[int, int],
+        more: Mapping[str, Any] | None = None,
+    ) -> Generator:
+        """A freshly initialised model for these codes; ``more`` are further fields of its shape.
+
+        Raises:
+            ValueError: the tokenizer does not fit.
+        """
+        facts = {**CONDITIONS.find(self.shape.condition).facts(data), **(more or {})}
         shape = self.shape.fitted(tokenizer, facts, grid)
         return FAMILIES.find(self.family)(shape)
 
@@ -125,6 +138,14 @@ class GeneratorRun:
     tokenizer: str = "pixels"
     """A model folder, a run's folder or a shipped name with a tokenizer; ``pixels`` for digits."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig.from_table({}, "model"))
+    text: TextConfig | None = None
+    """What reads the captions, if ``model.condition`` is ``text``; left out, it is MiniLM."""
+    stages: tuple[StageConfig, ...] = ()
+    """Of a model that reads texts: parts of the training, each of its own resolution and recipe.
+    Left out, there is one. ``loop.steps`` is the sum of their steps and may be left out."""
+    init: str = ""
+    """A shipped name, a model folder or a run whose weights it begins with, as far as they have the
+    same names and shapes; empty: random ones."""
     self_correction: float = 0.0
     """Of a VAR: up to this share of an image's codes is wrong while training, and later scales
     learn to make up for it (0.3 is good); keeps the features of all images in memory."""
@@ -136,6 +157,7 @@ class GeneratorRun:
     """Python files with things of your own, beside the config or in the working directory."""
 
     def __post_init__(self) -> None:
+        self._check_texts()
         if not 0 <= self.self_correction <= 1:
             raise ValueError(f"`self_correction` (={self.self_correction}) must be from 0 to 1")
         if self.self_correction and not FAMILIES.find(self.model.family).self_correcting:
@@ -144,18 +166,49 @@ class GeneratorRun:
                 f"such as 'var'; those of {self.model.family!r} stay"
             )
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the model is asked with texts."""
+        return CONDITIONS.find(self.model.shape.condition).reads == "text"
+
+    def _check_texts(self) -> None:
+        """ValueError if there are settings for texts and no model that reads them, or others."""
+        if self.reads_texts:
+            if self.data.flips:
+                raise ValueError("`data.flips` would make captions with left and right wrong")
+            return
+        given = {"text": self.text, "stages": self.stages, "data.scenes": self.data.scenes}
+        for name, value in given.items():
+            if value:
+                raise ValueError(f"`{name}` is for models that read texts: model.condition='text'")
+
+    def _staged(self) -> "GeneratorRun":
+        """The same with the steps of its stages, and with a text encoder if it needs one."""
+        if not self.reads_texts:
+            return self
+        run = replace(self, text=self.text or TextConfig())
+        total = sum(stage.steps for stage in self.stages)
+        if not total or total == self.loop.steps:
+            return run
+        if self.loop.steps != LoopConfig().steps:
+            raise ValueError(
+                f"`loop.steps` (={self.loop.steps}) must be left out, or be the {total} steps of "
+                "the stages together"
+            )
+        return replace(run, loop=replace(self.loop, steps=total))
+
     def completed(self) -> "GeneratorRun":
         """The same with all that was left out: it follows from the tokenizer and its images.
 
         Raises:
             ValueError: tokenizer, data and family do not fit each other.
         """
-        run = replace(self, data=self.data.sized(self._size_of_tokenizer()))
+        run = replace(self._staged(), data=self.data.sized(self._size_of_tokenizer()))
         if self.recipe is not None and self.sampling.recipe is not None:
             return run
         tokenizer = run.load_tokenizer()
         grid = run.grid(tokenizer, run.data.size())
-        shape = self.model.shape.fitted(tokenizer, {}, grid)
+        shape = self.model.shape.fitted(tokenizer, run._of_text(), grid)
         sampling = self.sampling.recipe or Recipe.parse(shape.sampling_recipe)
         return replace(
             run,
@@ -172,15 +225,19 @@ class GeneratorRun:
         device, data = self.loop.resolve_device(), self.data.open()
         size, tokenizer = self.data.size(data), self.load_tokenizer().to(device)
         grid = self.grid(tokenizer, size)
-        model = self.model.create(tokenizer, data, grid).to(device)
+        model = self.model.create(tokenizer, data, grid, self._of_text()).to(device)
+        fresh = self._begin(model)
         defaults = SamplingDefaults(sampling.recipe, sampling.guidance, sampling.settings)
-        pipeline = Pipeline(model, tokenizer, data.classes, defaults, self.data.source)
+        classes = () if self.reads_texts else data.classes
+        pipeline = Pipeline(model, tokenizer, classes, defaults, self.data.source, self.text)
         check_recipes(model, recipe, sampling.recipe)
         pipeline.check_sampling(defaults)
         data, found = self.data.prepare(data, folder, processes.first)
         self._check_colours(tokenizer, data)
-        objective = self._objective(model, tokenizer, data, processes.first)
+        make = self._text_objective if self.reads_texts else self._objective
+        objective = make(model, tokenizer, data, processes.first)
         if self.loop.compile:
+            torch._dynamo.config.recompile_limit = 64  # of texts and grids of several lengths
             model.compile(dynamic=False)
 
         def export(weights: Mapping[str, Tensor]) -> Exported:
@@ -188,7 +245,9 @@ class GeneratorRun:
             return {**pipeline.describe(), IMAGE_SIZE: [*size]}, states
 
         def show(module: Generator, step: int) -> Tensor:
-            shown = Pipeline(module, tokenizer, data.classes, defaults)
+            shown = Pipeline(module, tokenizer, classes, defaults, text=self.text)
+            if self.reads_texts:
+                return shown_texts(shown, data)
             ids, columns = shown_classes(len(data.classes))
             pictures = shown.decode(shown.sample_codes(ids, seed=0))
             if len(set(ids)) == len(ids) > 1:
@@ -202,6 +261,7 @@ class GeneratorRun:
             *facts.of_balance(self.data, data),
             facts.of_tokens(tokenizer, pipeline.grid, recipe),
             facts.of_model(model, self.model.named()),
+            *fresh,
             *self._other_size(size),
         ]
         return trainer
@@ -224,6 +284,45 @@ class GeneratorRun:
             )
         codes = encode_images(tokenizer, images, bar)
         return GeneratorObjective(model, codes, labels, self.recipe, epoch, heldout)
+
+    def _of_text(self) -> dict[str, int]:
+        """Fields of the model's shape that follow from the text encoder."""
+        if self.text is None:
+            return {}
+        dim = load_text_encoder(self.text).dim
+        return {"condition_dim": dim, "condition_length": self.text.length}
+
+    def _begin(self, model: Generator) -> list[facts.Fact]:
+        """Give a model the weights of `init`, if that is said; what is told of it."""
+        if not self.init:
+            return []
+        fresh = begin_with(model, Pipeline.from_pretrained(self.init).model.state_dict())
+        count = len(model.state_dict())
+        if len(fresh) == count:
+            raise ValueError(f"`init` = {self.init!r} has no weights that fit this model")
+        new = f"; new: {', '.join(fresh)}" if fresh else ""
+        return [("begins", f"with {count - len(fresh)} of {count} tensors of {self.init}{new}")]
+
+    def _text_objective(
+        self, model: Generator, tokenizer: Tokenizer, data: Dataset, speak: bool
+    ) -> Objective:
+        """What is minimised, given captions."""
+        assert self.recipe is not None
+        assert self.text is not None
+        if not any(data.captions):
+            raise ValueError(
+                f"{self.data.source!r} has no captions: write a metadata.jsonl with `file_name` "
+                "and `text`, or a .txt beside each image"
+            )
+        texts = CachedTexts(load_text_encoder(self.text, device_of(tokenizer)))
+        whole = StageConfig(self.loop.steps)
+        stages = make_stages(
+            self.stages or (whole,), self.data, data, tokenizer, self.recipe, self.loop, speak
+        )
+        heldout = None
+        if (some := measured(data)) and any(some.captions):
+            heldout = HeldOutTexts(some, tokenizer, self.recipe, texts)
+        return TextObjective(model, stages, texts, len(data), heldout)
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer that is named, or the data set's own; ValueError if there is none."""
@@ -388,13 +487,6 @@ class SelfCorrectionObjective(Objective):
         return self.heldout.measure(self.model, self.device) if self.heldout else {}
 
 
-def token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
-    """Float32 cross-entropy ``[B, N, V]`` against ``[B, N]``, mean over supervised tokens."""
-    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    counted = supervised.flatten().float()
-    return (losses * counted).sum() / counted.sum().clamp_min(1)
-
-
 def named_rows(pictures: Tensor, names: Sequence[str]) -> Tensor:
     """Pictures uint8 ``[n, 3, h, w]``, those of a class in a row beside its name, as one."""
     rows: dict[str, list[Image.Image]] = {name: [] for name in names}
@@ -404,6 +496,17 @@ def named_rows(pictures: Tensor, names: Sequence[str]) -> Tensor:
     side = width * math.ceil(48 / width)  # as large as `tile` makes them
     sheet = labelled_rows([(name, "", row) for name, row in rows.items()], side=side)
     return torch.from_numpy(np.asarray(sheet).copy()).permute(2, 0, 1)
+
+
+def shown_texts(pipe: Pipeline, data: Dataset, count: int = 8) -> Tensor:
+    """Pictures of some captions, held-out ones if there are, each in a row beside its text."""
+    held = data.held_out()
+    source = data if held is None or not any(held.captions) else held
+    texts = [own[0] for own in source.captions if own]
+    texts = [texts[i * len(texts) // count] for i in range(min(count, len(texts)))]
+    texts = list(dict.fromkeys(texts))
+    pictures = pipe.decode(pipe.sample_codes(texts, seed=0, count=count))
+    return named_rows(pictures, [text for text in texts for _ in range(count)])
 
 
 def shown_classes(classes: int) -> tuple[list[int], int]:

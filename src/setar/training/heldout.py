@@ -3,17 +3,16 @@
 import hashlib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from setar.data.base import Dataset, spread
-from setar.data.images import ChosenImages
 from setar.models.base import Generator
 from setar.recipes.recipe import Recipe
-from setar.training.survey import chosen
+from setar.training.survey import chosen, holding
 
 MEASURED = 1024
 """Held-out pictures that are measured, at most; of more, some from all over the classes."""
@@ -39,15 +38,7 @@ def hold_out(data: Dataset, share: float) -> Dataset:
     if not held.any():
         return data
     away = held.nonzero().flatten()
-    out = chosen(data, away)
-    return replace(
-        chosen(data, (~held).nonzero().flatten()),
-        heldout=out.images,
-        **{
-            f"heldout_{name}": getattr(out, name)
-            for name in ("labels", "captions", "meta", "paths")
-        },
-    )
+    return holding(chosen(data, (~held).nonzero().flatten()), chosen(data, away))
 
 
 def _place(key: str) -> float:
@@ -65,13 +56,8 @@ def measured(data: Dataset) -> Dataset | None:
 
     Their labels mean nothing unless the data set has `heldout_labels`.
     """
-    if data.heldout is None:
-        return None
-    labels = data.heldout_labels
-    if labels is None:
-        labels = torch.zeros(len(data.heldout), dtype=torch.int64)
-    items = spread(labels, MEASURED)
-    return Dataset(ChosenImages(data.heldout, items), labels[items], data.classes)
+    held = data.held_out()
+    return held and chosen(held, spread(held.labels, MEASURED))
 
 
 @dataclass(eq=False)

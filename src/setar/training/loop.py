@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from setar import checkpoint, durable
-from setar.data.batches import ShuffledBatches
+from setar.data.batches import Batches, ShuffledBatches
 from setar.device import find_device
 from setar.numbers import whole
 from setar.registry import one_line
@@ -80,6 +80,11 @@ class Objective:
 
     def __init__(self, networks: dict[str, nn.Module], samples: int) -> None:
         self.networks, self.samples = networks, samples
+        self.batches: Callable[[int, int], Batches] = self.in_turn
+
+    def in_turn(self, batch_size: int, seed: int) -> Batches:
+        """All items in turn, each epoch in a fresh order; others may be set as `batches`."""
+        return ShuffledBatches(self.samples, batch_size, seed)
 
     @property
     def device(self) -> torch.device:
@@ -251,7 +256,7 @@ class Trainer:
             name: make_optimizers(module, optimizer) for name, module in objective.networks.items()
         }
         self.ema = AveragedWeights(self.result, optimizer.ema)
-        self.batches = ShuffledBatches(objective.samples, loop.batch_size, loop.seed)
+        self.batches = objective.batches(loop.batch_size, loop.seed)
 
     @property
     def result(self) -> nn.Module:

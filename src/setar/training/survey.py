@@ -6,7 +6,7 @@ decoding finds those that were cut off, so a picture costs as much here as in a 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from setar.data.base import Dataset
-from setar.data.decoding import opened
 from setar.data.images import ChosenImages, Images
 from setar.durable import write_text
 from setar.registry import printable
@@ -40,25 +39,28 @@ class Survey:
     """How many pictures are of each of Pillow's modes: ``RGB``, ``RGBA``, ``L`` and others."""
 
 
-def survey(data: Dataset, folder: Path, size: tuple[int, int], progress: bool = False) -> Survey:
-    """Read every file of a data set once.
+def survey(data: Dataset, size: tuple[int, int], progress: bool = False) -> Survey:
+    """Read every file of a data set once, also those of held-out pictures.
 
     Args:
-        data: with `paths` below ``folder``.
-        folder: that of the pictures.
+        data: with `paths`; its images have headers (`setar.data.images.EncodedImages`).
         size: height and width of the crops in pixels.
         progress: show a bar.
     """
     found = Survey()
-    with tqdm(total=len(data), desc="reading", unit="image", disable=not progress) as bar:
-        for items in torch.arange(len(data)).split(BATCH):
-            found.broken |= _broken(data.images, items.tolist(), data.paths)
-            bar.update(len(items))
-    for path in data.paths:
-        if path not in found.broken:
-            width, height, mode = _header(folder / path)
-            found.small += width < size[1] or height < size[0]
-            found.modes[mode] += 1
+    parts = [part for part in (data, data.held_out()) if part is not None and part.paths]
+    count = sum(map(len, parts))
+    with tqdm(total=count, desc="reading", unit="image", disable=not progress) as bar:
+        for part in parts:
+            for items in torch.arange(len(part)).split(BATCH):
+                found.broken |= _broken(part.images, items.tolist(), part.paths)
+                bar.update(len(items))
+    for part in parts:
+        for item, path in enumerate(part.paths):
+            if path not in found.broken:
+                width, height, mode = part.images.header(item)  # type: ignore[attr-defined]
+                found.small += width < size[1] or height < size[0]
+                found.modes[mode] += 1
     return found
 
 
@@ -72,12 +74,6 @@ def _broken(images: Images, items: list[int], paths: Sequence[str]) -> dict[str,
         parts = [_broken(images, [item], paths) for item in items]
         return {path: cause for part in parts for path, cause in part.items()}
     return {}
-
-
-def _header(file: Path) -> tuple[int, int, str]:
-    """Width, height and mode of a picture that can be read."""
-    with opened(file) as image:
-        return *image.size, image.mode
 
 
 def readable(data: Dataset, found: Survey, skip: bool, run: Path, speak: bool = True) -> Dataset:
@@ -97,24 +93,50 @@ def readable(data: Dataset, found: Survey, skip: bool, run: Path, speak: bool = 
         ValueError: there are such files and they are not to be skipped, or nothing is left of a
             class.
     """
+    held = data.held_out()
+    parts = [data] if held is None else [data, held]
     if found.broken and not skip:
         causes = list(found.broken.values())
         if speak and len(causes) > 1:
             say("\n".join([*causes[:LISTED], *["..."] * (len(causes) > LISTED)]))
+        count = sum(map(len, parts))
         raise ValueError(
-            f"{len(causes)} of {len(data)} pictures cannot be read (mend or remove them; "
+            f"{len(causes)} of {count} pictures cannot be read (mend or remove them; "
             f"data.skip_broken = true leaves them out): {causes[0]}"
         )
     if skip and checkpoints(run):
-        found.broken = {**left_out_before(run, data.paths), **found.broken}
+        paths = [path for part in parts for path in part.paths]
+        found.broken = {**left_out_before(run, paths), **found.broken}
     if not found.broken:
         return data
-    kept = torch.tensor([i for i, path in enumerate(data.paths) if path not in found.broken])
-    counts = torch.bincount(data.labels[kept.long()], minlength=len(data.classes)).tolist()
-    for name, count in zip(data.classes, counts, strict=True):
-        if not count:
+    kept = _whole(data, found.broken)
+    before, after = (
+        torch.bincount(labels, minlength=len(data.classes)).tolist()
+        for labels in (data.labels, data.labels[kept])
+    )
+    for name, had, has in zip(data.classes, before, after, strict=True):
+        if had and not has:
             raise ValueError(f"no picture of the class {name!r} can be read: remove its folder")
-    return chosen(data, kept)
+    if held is not None and held.paths:
+        whole = _whole(held, found.broken)
+        held = chosen(held, whole) if len(whole) else None
+    return holding(chosen(data, kept), held)
+
+
+def _whole(data: Dataset, broken: Mapping[str, str]) -> Tensor:
+    """Indices of the pictures that can be read, int64."""
+    kept = [item for item, path in enumerate(data.paths) if path not in broken]
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def holding(data: Dataset, out: Dataset | None) -> Dataset:
+    """The data set with these held-out pictures; None: without any."""
+    names = ("labels", "captions", "meta", "paths")
+    if out is None:
+        empty = dict(zip(names, (None, (), {}, ()), strict=True))
+        return replace(data, heldout=None, **{f"heldout_{name}": empty[name] for name in names})
+    columns = {f"heldout_{name}": getattr(out, name) for name in names}
+    return replace(data, heldout=out.images, **columns)
 
 
 def chosen(data: Dataset, items: Tensor) -> Dataset:

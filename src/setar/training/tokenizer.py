@@ -156,9 +156,13 @@ class TokenizerRun:
         maps = perceptual_maps(device) if self.loss.perceptual else None
         data, found = self.data.prepare(data, folder, processes.first)
         images, shown, some = self.data.images(data), data.shown(SHOWN), measured(data)
+        scenes = self.data.as_scenes(data, self.loop.seed)
+        images = images if scenes is None else scenes
         objective = TokenizerObjective(
             model, images, self.loss, maps, processes, some.images if some else None
         )
+        if scenes is not None:
+            objective.batches = scenes.batches
 
         def export(weights: Mapping[str, Tensor]) -> Exported:
             return describe_tokenizer(model, size), {"tokenizer": dict(weights)}

@@ -1,0 +1,360 @@
+"""Training on captioned images: stages, buckets of aspect ratios, and what is minimised.
+
+    stage 1   256 pixels, random-16-random    images of 16x16, 14x18, 18x14, ... tokens
+    stage 2   512 pixels, random-32-random    32x32, 28x36, ...
+
+Every stage goes on from the weights of the one before (SAR, section 4.5). A batch may hold images
+on different grids, which are padded to the longest; scenes of a batch are on one grid.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from setar.data.base import Dataset
+from setar.data.batches import Batches, ShuffledBatches
+from setar.data.images import Images
+from setar.data.scenes import LAYOUTS, Scenes
+from setar.models.base import Generator
+from setar.models.text_condition import padded_to
+from setar.recipes.padding import join_codes, join_plans
+from setar.recipes.recipe import Recipe, SetPlan
+from setar.text import CachedTexts
+from setar.tokenizers.base import Tokenizer, encode_images
+from setar.training.loop import Objective, Step
+
+TRIMMED_TO = 16
+"""Texts of a batch are padded to a multiple of so many tokens: few shapes, so that a compiled
+model is compiled a few times only."""
+
+MEASURED = 512
+"""Held-out images whose loss is measured, at most."""
+
+BATCH = 64
+"""Of them at once."""
+
+Grid = tuple[int, int]
+
+
+class Examples(Protocol):
+    """What a stage is trained on: codes and captions of numbered items."""
+
+    def batches(self, batch_size: int, seed: int) -> Batches:
+        """The items of every step."""
+        ...
+
+    def grids(self, items: Tensor) -> list[Grid]:
+        """Rows and columns of the tokens of each item."""
+        ...
+
+    def codes(self, items: Tensor, grid: Grid) -> Tensor:
+        """int64 ``[B, N]`` of items that are all on one grid."""
+        ...
+
+    def captions(self, items: Tensor, draw: random.Random) -> list[str]:
+        """A caption of each item, any one of those it has; empty if it has none."""
+        ...
+
+
+class SceneExamples:
+    """Scenes of captioned drawings, each encoded when it is first shown.
+
+    Args:
+        scenes: of the training images.
+        tokenizer: of the codes, on its device.
+    """
+
+    def __init__(self, scenes: Scenes, tokenizer: Tokenizer) -> None:
+        self.scenes, self.tokenizer = scenes, tokenizer
+        self._known: dict[int, Tensor] = {}
+
+    def batches(self, batch_size: int, seed: int) -> Batches:
+        """Scenes of one kind at each step."""
+        return self.scenes.batches(batch_size, seed)
+
+    def grids(self, items: Tensor) -> list[Grid]:
+        """Rows and columns of the tokens of each scene."""
+        sizes = [LAYOUTS[self.scenes.scene(item).kind] for item in items.tolist()]
+        side = self.scenes.side
+        return [self.tokenizer.grid(side * size.rows, side * size.columns) for size in sizes]
+
+    def codes(self, items: Tensor, grid: Grid) -> Tensor:
+        """int64 ``[B, N]`` of scenes of one kind."""
+        new = [item for item in dict.fromkeys(items.tolist()) if item not in self._known]
+        if new:
+            codes = encode_images(self.tokenizer, self.scenes[torch.tensor(new)]).to(torch.int32)
+            self._known |= dict(zip(new, codes.cpu(), strict=True))
+        return torch.stack([self._known[item] for item in items.tolist()]).long()
+
+    def captions(self, items: Tensor, draw: random.Random) -> list[str]:
+        """A caption of each scene."""
+        return self.scenes.captions(items.tolist(), draw)
+
+
+class BucketExamples:
+    """Images cropped to the size, of a few, that is nearest to their own shape.
+
+    All of them are encoded when this is made.
+
+    Args:
+        data: captioned images.
+        cropped: makes `Images` of a size (height, width) in pixels.
+        shapes: int64 ``[n, 2]``, height and width of each image before it is cropped.
+        buckets: sizes (height, width) in pixels.
+        tokenizer: of the codes, on its device.
+        progress: show a bar.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        cropped: Callable[[tuple[int, int]], Images],
+        shapes: Tensor,
+        buckets: Sequence[tuple[int, int]],
+        tokenizer: Tokenizer,
+        progress: bool = False,
+    ) -> None:
+        self.data = data
+        self.bucket = nearest_bucket(shapes, buckets)
+        self.grid_of_bucket = [tokenizer.grid(*size) for size in buckets]
+        self._codes: dict[int, Tensor] = {}
+        for index, size in enumerate(buckets):
+            members = (self.bucket == index).nonzero().flatten()
+            if len(members):
+                images = _Chosen(cropped(size), members)
+                codes = encode_images(tokenizer, images, progress).to(torch.int32).cpu()
+                self._codes |= dict(zip(members.tolist(), codes, strict=True))
+
+    def batches(self, batch_size: int, seed: int) -> Batches:
+        """All images in turn, whatever their shapes."""
+        return ShuffledBatches(len(self.data), batch_size, seed)
+
+    def grids(self, items: Tensor) -> list[Grid]:
+        """Rows and columns of the tokens of each image."""
+        return [self.grid_of_bucket[index] for index in self.bucket[items].tolist()]
+
+    def codes(self, items: Tensor, grid: Grid) -> Tensor:
+        """int64 ``[B, N]`` of images of one bucket."""
+        return torch.stack([self._codes[item] for item in items.tolist()]).long()
+
+    def captions(self, items: Tensor, draw: random.Random) -> list[str]:
+        """One of the captions of each image."""
+        own = [self.data.captions[item] for item in items.tolist()]
+        return [draw.choice(texts) if texts else "" for texts in own]
+
+
+class _Chosen:
+    def __init__(self, images: Images, items: Tensor) -> None:
+        self.images, self.items = images, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, items: Tensor) -> Tensor:
+        return self.images[self.items[items]]
+
+
+def aspect_buckets(side: int, stride: int, most: float) -> list[tuple[int, int]]:
+    """Sizes (height, width) of nearly equal areas, of all shapes up to a ratio of the sides.
+
+    Args:
+        side: of the square among them in pixels, a multiple of ``stride``.
+        stride: pixels of a token along each side.
+        most: the longer side over the shorter one, at least 1.
+
+    Returns:
+        The square first, then wider and wider ones, each followed by its upright twin.
+
+    >>> aspect_buckets(256, 16, 1.5)
+    [(256, 256), (240, 272), (272, 240), (224, 288), (288, 224), (208, 304), (304, 208)]
+    """
+    rows = side // stride
+    sizes = [(side, side)]
+    for short in range(rows - 1, 0, -1):
+        long = rows * rows // short
+        if long > most * short:
+            break
+        wide = (short * stride, long * stride)
+        sizes += [wide, wide[::-1]]
+    return sizes
+
+
+def nearest_bucket(shapes: Tensor, buckets: Sequence[tuple[int, int]]) -> Tensor:
+    """The bucket whose ratio of sides is nearest to that of each image, int64 ``[n]``."""
+    ratios = (shapes[:, 0] / shapes[:, 1]).log()
+    own = torch.tensor([height / width for height, width in buckets]).log()
+    return (ratios[:, None] - own).abs().argmin(1)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training that has one resolution and one recipe."""
+
+    first: int
+    """The step with which it begins."""
+    steps: int
+    recipe: Recipe
+    batch_size: int
+    examples: Callable[[], Examples]
+    """Makes them; called when the stage begins."""
+
+
+class StagedBatches:
+    """The batches of all stages, one after the other; each stage counts from its own beginning."""
+
+    def __init__(self, objective: "TextObjective", seed: int) -> None:
+        self.objective, self.seed = objective, seed
+        self._stage, self._batches = -1, None
+
+    def indices(self, step: int) -> Tensor:
+        """The items of batch ``step``, of the examples of its stage."""
+        index = self.objective.stage_at(step)
+        stage = self.objective.stages[index]
+        if index != self._stage or self._batches is None:
+            examples = self.objective.examples(index)
+            self._batches = examples.batches(stage.batch_size, self.seed + index)
+            self._stage = index
+        return self._batches.indices(step - stage.first)
+
+
+class TextObjective(Objective):
+    """Cross-entropy of every supervised token, given captions (algorithm 1, section 4.5).
+
+    Args:
+        model: reads texts, and makes all grids of the stages.
+        stages: in turn.
+        texts: states of captions.
+        samples: images of the training, to count epochs.
+        heldout: measures the loss on what is never trained on.
+    """
+
+    def __init__(
+        self,
+        model: Generator,
+        stages: Sequence[Stage],
+        texts: CachedTexts,
+        samples: int,
+        heldout: Callable[[Generator], Mapping[str, float]] | None = None,
+    ) -> None:
+        super().__init__({"model": model}, samples)
+        self.model, self.stages, self.texts, self.heldout = model, stages, texts, heldout
+        self.batches = lambda batch_size, seed: StagedBatches(self, seed)
+        self._made: tuple[int, Examples] | None = None
+
+    def stage_at(self, step: int) -> int:
+        """The stage that a step belongs to."""
+        begun = [index for index, stage in enumerate(self.stages) if stage.first <= step]
+        return begun[-1]
+
+    def examples(self, index: int) -> Examples:
+        """Those of a stage; those of the one before are let go."""
+        if self._made is None or self._made[0] != index:
+            self._made = None
+            self._made = index, self.stages[index].examples()
+        return self._made[1]
+
+    def losses(self, items: Tensor, step: int) -> Step:
+        """Mean negative log-likelihood in nats per supervised token."""
+        index = self.stage_at(step)
+        examples = self.examples(index)
+        # Of several processes each has random numbers of its own (`Trainer`), which this follows.
+        draw = random.Random(int(torch.randint(2**62, ())))
+        batch = text_batch(examples, items, self.stages[index].recipe, draw)
+        loss = text_loss(self.model, batch, self.texts, self.device)
+        return Step({"model": loss}, {"loss": loss.detach(), "stage": float(index + 1)})
+
+    def validate(self) -> Mapping[str, float]:
+        """The loss on held-out images, at the size of a single one."""
+        return self.heldout(self.model) if self.heldout else {}
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Images of one step, those of a grid together."""
+
+    codes: Tensor
+    """int64 ``[B, N]``, padded."""
+    captions: list[str]
+    plan: SetPlan
+
+
+def text_batch(
+    examples: Examples,
+    items: Tensor,
+    recipe: Recipe,
+    draw: random.Random,
+    generator: torch.Generator | None = None,
+) -> TextBatch:
+    """Codes, captions and plan of some items; ``draw`` chooses captions, ``generator`` orders."""
+    grids = examples.grids(items)
+    codes, captions, plans = [], [], []
+    for grid in dict.fromkeys(grids):
+        members = items[torch.tensor([own == grid for own in grids])]
+        codes.append(examples.codes(members, grid))
+        captions += examples.captions(members, draw)
+        plans.append(recipe.plan(grid, len(members), generator))
+    return TextBatch(join_codes(codes), captions, join_plans(plans))
+
+
+def text_loss(
+    model: Generator, batch: TextBatch, texts: CachedTexts, device: torch.device
+) -> Tensor:
+    """Float32 mean of the cross-entropy of all supervised tokens; an empty caption is none."""
+    plan, codes = batch.plan.to(device), batch.codes.to(device)
+    condition = conditions(model, texts, batch.captions).to(device)
+    logits = model(codes, condition, plan)
+    return token_loss(logits, codes.gather(1, plan.order), plan.supervised)
+
+
+def conditions(model: Generator, texts: CachedTexts, captions: Sequence[str]) -> Tensor:
+    """What the model reads of captions ``[B, T, D + 1]``, T a multiple of `TRIMMED_TO`."""
+    states = texts.encode(captions)
+    length = min(-(-states.shape[1] // TRIMMED_TO) * TRIMMED_TO, model.condition.length)
+    states = padded_to(states, length)
+    empty = torch.tensor([not caption for caption in captions])
+    return torch.where(empty[:, None, None], model.null(states), states)
+
+
+def token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
+    """Float32 cross-entropy ``[B, N, V]`` against ``[B, N]``, mean over supervised tokens."""
+    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    counted = supervised.flatten().float()
+    return (losses * counted).sum() / counted.sum().clamp_min(1)
+
+
+class HeldOutTexts:
+    """The loss on held-out images with captions, always measured in the same way.
+
+    Args:
+        data: the held-out images.
+        tokenizer: of the codes.
+        recipe: of the training.
+        texts: states of captions.
+    """
+
+    def __init__(
+        self, data: Dataset, tokenizer: Tokenizer, recipe: Recipe, texts: CachedTexts
+    ) -> None:
+        kept = [item for item, own in enumerate(data.captions) if own][:MEASURED]
+        images = data.images[torch.tensor(kept)]
+        self.grid = tokenizer.grid(images.shape[-2], images.shape[-1])
+        self.codes = encode_images(tokenizer, images).cpu()
+        self.captions = [data.captions[item][0] for item in kept]
+        self.recipe, self.texts = recipe, texts
+
+    @torch.no_grad()
+    def __call__(self, model: Generator) -> Mapping[str, float]:
+        """Mean negative log-likelihood in nats per token, ``heldout_loss``."""
+        generator, device = torch.Generator().manual_seed(0), next(model.parameters()).device
+        total = 0.0
+        for start in range(0, len(self.codes), BATCH):
+            codes = self.codes[start : start + BATCH]
+            plan = self.recipe.plan(self.grid, len(codes), generator)
+            batch = TextBatch(codes, self.captions[start : start + BATCH], plan)
+            total += len(codes) * text_loss(model, batch, self.texts, device).item()
+        return {"heldout_loss": total / len(self.codes)}
