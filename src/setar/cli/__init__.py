@@ -50,7 +50,13 @@ for command in (
 importers = typer.Typer(
     no_args_is_help=True, help="Convert a public checkpoint of another project."
 )
-for command in (importing.llamagen_vq, importing.llamagen_gpt, importing.var_vqvae, importing.var):
+for command in (
+    importing.llamagen_vq,
+    importing.llamagen_gpt,
+    importing.llamagen_t2i,
+    importing.var_vqvae,
+    importing.var,
+):
     importers.command()(with_plugins(command))
 app.add_typer(importers, name="import")
 builders = typer.Typer(
