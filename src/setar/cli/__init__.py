@@ -12,6 +12,7 @@ import typer
 
 from setar.cli import (
     configs,
+    data,
     edit,
     evaluate,
     export,
@@ -49,9 +50,20 @@ for command in (
 importers = typer.Typer(
     no_args_is_help=True, help="Convert a public checkpoint of another project."
 )
-for command in (importing.llamagen_vq, importing.llamagen_gpt, importing.var_vqvae, importing.var):
+for command in (
+    importing.llamagen_vq,
+    importing.llamagen_gpt,
+    importing.llamagen_t2i,
+    importing.var_vqvae,
+    importing.var,
+):
     importers.command()(with_plugins(command))
 app.add_typer(importers, name="import")
+builders = typer.Typer(
+    no_args_is_help=True, help="Build a data set that does not ship with the package."
+)
+builders.command()(with_plugins(data.styles))
+app.add_typer(builders, name="data")
 exporters = typer.Typer(
     no_args_is_help=True, help="Samples for other people's benchmarks of text models."
 )

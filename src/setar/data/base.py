@@ -172,7 +172,12 @@ def _evenly(items: Tensor, count: int) -> Tensor:
 
 
 DATASETS: Table[Callable[[Any], Dataset]] = Table(
-    "data set", {"emoji": "setar.data.emoji:load", "digits": "setar.data.digits:load"}
+    "data set",
+    {
+        "emoji": "setar.data.emoji:load",
+        "digits": "setar.data.digits:load",
+        "styles-tiny": "setar.data.styles_tiny:load",
+    },
 )
 """Data sets by name: functions of a split."""
 
