@@ -4,13 +4,15 @@ from pathlib import Path
 
 import torch
 
-WORDS = "a red apple blue cat dog next to the face smiling small large green house tree".split()
+WORDS = ["a", "red", "apple", "cat", "dog", "next", "to", "the", "small", "large", "green", "house"]
+WORDS += ["tree"]
 
 
 def tokenizer(start="<s>", end="</s>"):
     """Of words; ``start`` and ``end`` stand around a text, where they are not empty."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     names = ["<pad>", "<unk>", "<s>", "</s>", *WORDS]
     ids = {name: index for index, name in enumerate(names)}

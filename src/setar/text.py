@@ -128,20 +128,19 @@ class TextEncoder:
         ids = torch.tensor([self._tokens(["a"])[0]], device=self.device)
         try:
             hidden = self._run(ids, torch.ones_like(ids), output_hidden_states=True).hidden_states
-            states = hidden[self.config.layer]
-        except IndexError:
             count = len(hidden)
-            raise ValueError(
-                f"`layer` (={self.config.layer}) must be {-count} to {count - 1} for the text "
-                f"encoder {quoted(self.config.encoder)}"
-            ) from None
         except Exception as error:
             raise ValueError(
                 f"{quoted(self.config.encoder)} is no text encoder that works here: "
                 f"{_first_line(error)}"
             ) from error
-        last = self.config.layer % len(hidden) == len(hidden) - 1
-        return None if last else self.config.layer, states.shape[-1]
+        if not -count <= self.config.layer < count:
+            raise ValueError(
+                f"`layer` (={self.config.layer}) must be {-count} to {count - 1} for the text "
+                f"encoder {quoted(self.config.encoder)}"
+            )
+        last = self.config.layer % count == count - 1
+        return None if last else self.config.layer, hidden[self.config.layer].shape[-1]
 
     @cached_property
     def id(self) -> str:
