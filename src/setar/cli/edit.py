@@ -38,9 +38,7 @@ MOST_MARGIN = 4096
 def edit(
     model: options.Model,
     image: Annotated[Path, typer.Argument(help="The picture to edit.")],
-    class_: Annotated[
-        str, typer.Option("--class", help="What to make: a class name or id.")
-    ] = "",
+    class_: Annotated[str, typer.Option("--class", help="What to make: a class name or id.")] = "",
     prompt: Annotated[
         str | None, typer.Option(help="What to make, for a model that reads texts.")
     ] = None,

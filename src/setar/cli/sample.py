@@ -48,7 +48,9 @@ def sample(
     seed: Annotated[
         int, typer.Option(help="Image i of the call uses seed + i.", callback=options.whole_seed)
     ] = 0,
-    count: Annotated[int, typer.Option(help="Images per class or prompt.", callback=options.counted(1))] = 8,
+    count: Annotated[
+        int, typer.Option(help="Images per class or prompt.", callback=options.counted(1))
+    ] = 8,
     device: options.DeviceOption = "cpu",
     out: Annotated[
         Path, typer.Option("--out", help="File to write; if it exists, the next free name.")
