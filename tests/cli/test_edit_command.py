@@ -214,7 +214,7 @@ def test_a_seam_and_a_grown_mask(run, text_model, image, tmp_path):
         "grown": ("--box", "4,0,6,8", "--dilate", 2),
         "larger": ("--box", "2,0,8,8"),
         "soft": ("--box", "4,0,6,8", "--seam", 2),
-        "small": ("--box", "4,0,6,8", "--size", "4x4"),
+        "large": ("--box", "4,0,6,8", "--size", "16x16"),
     }.items():
         words = (*words, "--prompt", "dog", "--count", 1, "--each", tmp_path / name)
         code, _, err = run("edit", text_model, image, *words, "--out", tmp_path / "a.png")
@@ -222,8 +222,8 @@ def test_a_seam_and_a_grown_mask(run, text_model, image, tmp_path):
         made[name] = (tmp_path / name / "000000-dog.png").read_bytes()
     assert made["grown"] == made["larger"]
     assert len(set(made.values())) == 4
-    with Image.open(tmp_path / "small/000000-dog.png") as picture:
-        assert picture.size == (4, 4)
+    with Image.open(tmp_path / "large/000000-dog.png") as picture:
+        assert picture.size == (16, 16)
 
 
 @pytest.mark.parametrize(
