@@ -76,6 +76,8 @@ class TextConfig:
     """Index into the hidden states: 0 the embeddings, -1 the last one with the final norm."""
     length: int = 32
     """Tokens of a text at most, those that the tokenizer adds included; longer ones are cut."""
+    lowercase: bool = False
+    """Whether texts are read in lower case, for models that were trained on nothing else."""
 
     def __post_init__(self) -> None:
         name = self.encoder
@@ -85,6 +87,8 @@ class TextConfig:
             )
         whole("layer", self.layer, -1000, 1000)
         whole("length", self.length, 1, MAX_LENGTH)
+        if not isinstance(self.lowercase, bool):
+            raise ValueError(f"`lowercase` must be True or False, not {quoted(self.lowercase)}")
 
 
 class TextEncoder:
@@ -157,6 +161,7 @@ class TextEncoder:
         plain = {key: value for key, value in settings.items() if key not in ignored}
         tokens = [len(self._tokenizer), *self._tokens(PROBES)]
         kind = [type(self._model).__name__, str(self._model.dtype), tokens]
+        kind += ["lowercase"] * self.config.lowercase
         seen = hashlib.sha256(json.dumps([kind, plain], sort_keys=True, default=str).encode())
         for name, weight in self._model.state_dict().items():
             some = weight.flatten()[:: max(1, weight.numel() // 64)]
@@ -222,6 +227,8 @@ class TextEncoder:
         if not texts:
             return []
         length = self.config.length
+        if self.config.lowercase:
+            texts = [text.lower() for text in texts]
         with self._lock:
             rows = self._ids(texts, truncation=True, max_length=length)
             full = [text for text, row in zip(texts, rows, strict=True) if len(row) >= length]

@@ -1,5 +1,7 @@
 import dataclasses
+import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,12 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import foreign_files
-from foreign_files import assert_float32_frozen
+import tiny_texts
+from foreign_files import assert_float32_frozen, save_vqgan
 from random_weights import differ, random_codes, randomise
 from setar.importers import foreign, llamagen_gpt, llamagen_t2i
 from setar.models.decoder_only import PRESETS, DecoderOnlyConfig, DecoderOnlyTransformer
 from setar.models.text_condition import pack
+from setar.pipeline import Pipeline
 from setar.recipes.recipe import Recipe
+from setar.sampling.guidance import Guidance
+from setar.sampling.settings import SamplingDefaults, SamplingSettings
+from setar.text import TextConfig
 
 SMALL = DecoderOnlyConfig(
     vocabulary=24,
@@ -34,11 +41,15 @@ assert_same_weights = partial(
 )
 
 
+def foreign_state(config: DecoderOnlyConfig) -> dict[str, Tensor]:
+    """A random model under LlamaGen's names."""
+    ours = randomise(DecoderOnlyTransformer(config)).state_dict()
+    return {llamagen_t2i.foreign_name(name): value for name, value in ours.items()}
+
+
 @pytest.fixture
 def state() -> dict[str, Tensor]:
-    """A random model under LlamaGen's names."""
-    ours = randomise(DecoderOnlyTransformer(SMALL)).state_dict()
-    return {llamagen_t2i.foreign_name(name): value for name, value in ours.items()}
+    return foreign_state(SMALL)
 
 
 def convert(state, **changes) -> DecoderOnlyTransformer:
@@ -86,6 +97,12 @@ def recomputed(state, states, mask, codes) -> Tensor:
         gate, up = h @ w[layer + "feed_forward.w1"].T, h @ w[layer + "feed_forward.w3"].T
         x = x + (F.silu(gate) * up) @ w[layer + "feed_forward.w2"].T
     return (normed(x, w["norm"]) @ w["output"].T)[:, 6:]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    """The folder of a tiny T5."""
+    return tiny_texts.save(tmp_path_factory.mktemp("t5"), "t5")
 
 
 class TestNetwork:
@@ -246,3 +263,99 @@ class TestConvert:
         state = {llamagen_gpt.foreign_name(name): value for name, value in classes.items()}
         with pytest.raises(ValueError, match=r"a text-to-image GPT .*'cls_embedding.uncond_embed"):
             llamagen_t2i.convert(state, (4, 4), 2)
+
+
+class TestImport:
+    """`import_llamagen_t2i` and its command."""
+
+    @pytest.fixture
+    def file(self, tmp_path) -> Path:
+        """A checkpoint for the states of the tiny T5, which are 16 numbers."""
+        state = foreign_state(dataclasses.replace(SMALL, condition_dim=16))
+        torch.save({"model": state, "steps": 3}, tmp_path / "t2i.pt")
+        return tmp_path / "t2i.pt"
+
+    def test_a_pipeline_of_texts(self, encoder, file, tmp_path):
+        tokenizer = save_vqgan(tmp_path / "vq")
+        model = llamagen_t2i.import_llamagen_t2i(
+            file, tokenizer, tmp_path / "t2i", (2, 3), 2, encoder
+        )
+        pipe = Pipeline.from_pretrained(tmp_path / "t2i")
+        assert pipe.model.config == model.config
+        assert_same_weights(pipe.model, torch.load(file)["model"])
+        assert (pipe.reads, pipe.classes) == ("text", ())
+        assert pipe.text == TextConfig(encoder, layer=-1, length=7, lowercase=True)
+        assert pipe.defaults == SamplingDefaults(
+            Recipe.parse("ar"), Guidance(7.5), SamplingSettings(top_k=1000)
+        )
+        prompts = ["a red apple", "the small blue cat next to a dog"]
+        images = pipe(prompts, count=2)
+        assert [image.size for image in images] == [(6, 4)] * 4
+        codes = pipe.sample_codes(prompts, seed=4)
+        assert torch.equal(pipe.sample_codes(prompts, seed=4, cache=False), codes)
+        assert torch.equal(pipe.sample_codes(["A Red APPLE", prompts[1]], seed=4), codes)
+        for i, prompt in enumerate(prompts):
+            assert torch.equal(pipe.sample_codes(prompt, seed=4 + i), codes[i : i + 1])
+        assert len(pipe.sample_codes([*prompts, "house"], seed=4).unique(dim=0)) == 3
+        guided = pipe.sample_codes(prompts, seed=4, negative_prompt="a house")
+        assert not torch.equal(guided, codes)
+        with pytest.raises(ValueError, match="one token at a time in raster order"):
+            pipe("cat", recipe="random-3-cosine")
+
+    def test_on_the_command_line(self, file, tmp_path, run):
+        words = ["--tokenizer", save_vqgan(tmp_path / "vq"), "--out", tmp_path / "t2i"]
+        words += ["--encoder", "./my-t5", "--grid", "2x3", "--heads", 2]
+        code, shown, err = run("import", "llamagen-t2i", file, *words)
+        assert (code, shown.count("\n"), err) == (0, 1, "")
+        shown = " ".join(shown.split())
+        assert "3 layers of width 32, texts of at most 7 tokens of 16 numbers" in shown
+        assert Pipeline.from_pretrained(tmp_path / "t2i").text.encoder == "./my-t5"
+
+    def test_the_published_encoder_is_named_and_not_loaded(self, file, tmp_path, run):
+        tokenizer, out = save_vqgan(tmp_path / "vq"), tmp_path / "t2i"
+        words = ["--tokenizer", tokenizer, "--out", out, "--grid", "2x3", "--heads", 2]
+        assert run("import", "llamagen-t2i", file, *words)[0] == 0
+        text = json.loads((out / "config.json").read_text())["text"]
+        assert text == {
+            "encoder": "google/flan-t5-xl",
+            "layer": -1,
+            "length": 7,
+            "lowercase": True,
+        }
+
+    def test_an_encoder_of_another_size_is_refused_when_it_is_asked(self, encoder, file, tmp_path):
+        tokenizer = save_vqgan(tmp_path / "vq")
+        other = foreign_state(SMALL)  # reads 12 numbers
+        torch.save(other, file)
+        llamagen_t2i.import_llamagen_t2i(file, tokenizer, tmp_path / "t2i", (2, 3), 2, encoder)
+        pipe = Pipeline.from_pretrained(tmp_path / "t2i")
+        with pytest.raises(ValueError, match=r"\A[^\n]*must be \[B, T, 12 \+ 1\][^\n]*\Z"):
+            pipe("a red apple")
+
+    @pytest.mark.parametrize(
+        ("words", "rule"),
+        [
+            ([], "has the width 32"),
+            (["--heads", 2, "--encoder", ""], "`encoder` (='') must be"),
+            (["--heads", 2, "--grid", "0x3"], "--grid"),
+        ],
+    )
+    def test_refusals(self, file, tmp_path, refused, words, rule):
+        out = tmp_path / "out"
+        given = ["--tokenizer", save_vqgan(tmp_path / "vq"), "--out", out, "--grid", "2x3", *words]
+        assert rule in " ".join(refused("import", "llamagen-t2i", file, *given).split())
+        assert not out.exists()
+
+    def test_files_and_tokenizers_that_do_not_fit(self, file, tmp_path, refused):
+        out, options = tmp_path / "out", ["--grid", "2x3", "--heads", 2]
+        small = save_vqgan(tmp_path / "small", codes=7)
+        words = ["--tokenizer", small, "--out", out, *options]
+        assert "has 7 codes, the model" in refused("import", "llamagen-t2i", file, *words)
+        state = torch.load(file)["model"]
+        del state["layers.1.attention.wo.weight"]
+        torch.save(state, file)
+        words = ["--tokenizer", save_vqgan(tmp_path / "vq"), "--out", out, *options]
+        shown = refused("import", "llamagen-t2i", file, *words)
+        assert "t2i.pt: " in shown
+        assert "layers.1.attention.wo.weight" in shown
+        assert not out.exists()

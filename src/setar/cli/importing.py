@@ -98,8 +98,8 @@ def llamagen_t2i(
 
     model = import_llamagen_t2i(file, tokenizer, out, rows_and_columns, heads, encoder)
     shape = model.config
-    texts = f"texts of {shape.condition_length} tokens of {shape.condition_dim} numbers"
-    _report(out, *_size(model), texts, f"read by {encoder}")
+    texts = f"texts of at most {shape.condition_length} tokens of {shape.condition_dim} numbers"
+    _report(out, *_size(model), f"{texts} by {encoder}")
 
 
 def var(

@@ -32,7 +32,10 @@ CONDITION_NAMES = {
 }
 
 ENCODER = "google/flan-t5-xl"
-"""The text encoder of the published models; its last layer is read."""
+"""The text encoder of the published models, which read its last layer, and captions in lower case.
+
+Their captions were also freed of web addresses, markup, brackets and symbols, which no prompt needs
+to have."""
 
 DEFAULTS = SamplingDefaults(Recipe.parse("ar"), Guidance(7.5), SamplingSettings(top_k=1000))
 """How the published models are sampled."""
@@ -70,7 +73,8 @@ def import_llamagen_t2i(
     state = foreign.read(file, WRAPPERS)
     with foreign.blame(file):
         model = convert(state, grid, heads)
-        text = TextConfig(encoder, layer=-1, length=model.config.condition_length)
+        length = model.config.condition_length
+        text = TextConfig(encoder, layer=-1, length=length, lowercase=True)
         foreign.save(model, decoder, DEFAULTS, out, text)
     return model
 
