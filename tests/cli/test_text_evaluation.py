@@ -61,6 +61,22 @@ def test_evaluate_prints_all_figures_of_a_text_model(run, folder, tmp_path):
     assert "drawing within 5, any of 2" in shown
 
 
+def test_saved_statistics_save_the_time_of_the_real_features(run, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "styles").symlink_to(tiny_text.DRAWINGS)
+    words = ["evaluate", folder / "model", "--prompts", 2, "--count", 1]
+    assert run(*words, "--save-statistics", "real.npz", "--out", "first.json")[0] == 0
+    code, _, err = run(*words, "--reference", "real.npz", "--out", "again.json")
+    assert (code, err) == (0, "")
+    first, again = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("first", "again"))
+    assert first["settings"].pop("reference") == "data/styles"
+    assert again["settings"].pop("reference") == "real.npz"
+    assert again["held-out pairs"] == first["held-out pairs"]
+    assert again.keys() == first.keys()
+    assert again["figures"] == pytest.approx(first["figures"])
+
+
 def test_the_prompts_do_not_depend_on_the_seed(run, folder, tmp_path, monkeypatch):
     asked = []
     sample_codes = Pipeline.sample_codes

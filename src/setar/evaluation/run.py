@@ -57,8 +57,7 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
         pictures = Pictures(pictures.name, opener, pictures.labels)
     made = summarise(pictures.open, open_extractor, request.progress, request.processes)
     found = target.evidence()
-    if data and not (reference.training and target.is_of(data)):
-        data = None  # what the data set reports is about models of it, beside its training split
+    data = target.data(reference)
     evidence = Evidence(
         made, real, extractor, request.seed, request.progress, pictures.images, data, **found
     )
