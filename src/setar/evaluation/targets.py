@@ -246,18 +246,20 @@ class TextTarget(GeneratorTarget):
         """What has the captions; of a file of statistics, what the model was trained on."""
         if reference.name.endswith(".npz") and self.pipeline.data:
             own = self.pipeline.data
-            reference = find_pictures(own, self.size, self.origin.resize, self.left_out(own))
-        return Target.data(self, reference)
-
-    def prepare(self, reference: Pictures) -> Pictures:
-        """Sample the codes of all prompts."""
-        data = self.data(reference)
+            found = find_pictures(own, self.size, self.origin.resize, self.left_out(own))
+        else:
+            found = reference
+        data = found.data if found.training else None
         if data is None or not any(data.captions):
             raise ValueError(
-                f"{reference.name} has no captions to ask for: name pictures that have some with "
+                f"{found.name} has no captions to ask for: name pictures that have some with "
                 "--reference"
             )
         self.chosen = chosen_prompts(data, self.prompts)
+        return data
+
+    def prepare(self, reference: Pictures) -> Pictures:
+        """Sample the codes of all prompts."""
         return self._sampled(len(self.chosen), self.chosen)
 
     def asked(self) -> dict[str, Any]:
