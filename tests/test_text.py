@@ -195,6 +195,7 @@ def test_what_is_no_text_is_refused_in_one_line(encoder, texts, message):
         ({"length": 4.0}, "length"),
         ({"layer": "last"}, "layer"),
         ({"layers": 1}, "unknown key `layers`; did you mean 'layer'"),
+        ({"lowercase": 1}, "lowercase"),
     ],
 )
 def test_wrong_settings_are_refused(values, message):
@@ -205,7 +206,15 @@ def test_wrong_settings_are_refused(values, message):
 def test_settings_are_tables():
     config = TextConfig("google/gemma-2b", -2, 120)
     assert build(TextConfig, table(config)) == config
-    assert build(TextConfig, {}) == TextConfig() == TextConfig("minilm", -1, 32)
+    assert build(TextConfig, {}) == TextConfig() == TextConfig("minilm", -1, 32, lowercase=False)
+
+
+def test_texts_are_read_in_lower_case_where_asked(folders, encoder):
+    lower = TextEncoder(TextConfig(folders["t5"], length=16, lowercase=True))
+    expected = encoder.encode(["a red apple"])
+    assert torch.equal(lower.encode(["A Red APPLE"]), expected)
+    assert not torch.equal(encoder.encode(["A Red APPLE"]), expected)
+    assert lower.id != encoder.id
 
 
 @pytest.mark.parametrize(

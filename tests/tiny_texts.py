@@ -4,13 +4,15 @@ from pathlib import Path
 
 import torch
 
-WORDS = "a red apple blue cat dog next to the face smiling small large green house tree".split()
+WORDS = ["a", "red", "apple", "cat", "dog", "next", "to", "the", "small", "large", "green", "house"]
+WORDS += ["tree"]
 
 
 def tokenizer(start="<s>", end="</s>"):
     """Of words; ``start`` and ``end`` stand around a text, where they are not empty."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     names = ["<pad>", "<unk>", "<s>", "</s>", *WORDS]
     ids = {name: index for index, name in enumerate(names)}
@@ -46,6 +48,7 @@ def network(kind):
     if kind == "clip":
         return of.CLIPModel(of.CLIPConfig(text_config=text, vision_config=picture))
     if kind == "siglip":
+        picture["hidden_size"] = 16  # its two halves meet without a projection
         return of.SiglipModel(of.SiglipConfig(text_config=text, vision_config=picture))
     return of.BertModel(of.BertConfig(**size, **depth, max_position_embeddings=64))
 

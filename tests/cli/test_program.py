@@ -28,7 +28,7 @@ def test_every_command_explains_itself(run, words):
 
 
 COMMANDS = ["sample", "edit", "train", "reconstruct", "evaluate", "recipe", "configs"]
-IMPORTERS = ["llamagen-vq", "llamagen-gpt", "var-vqvae", "var"]
+IMPORTERS = ["llamagen-vq", "llamagen-gpt", "llamagen-t2i", "var-vqvae", "var"]
 
 
 @pytest.mark.parametrize("words", [[c] for c in COMMANDS] + [["import", c] for c in IMPORTERS])
@@ -41,7 +41,8 @@ def test_every_command_takes_plugins(run, refused, words, tmp_path):
     given = needed.get(words[0], [])
     if words[0] == "import":
         given = ["a.pt", "--out", tmp_path / "model"]
-        given += ["--tokenizer", "emoji"] if words[1] in ("llamagen-gpt", "var") else []
+        generators = ("llamagen-gpt", "llamagen-t2i", "var")
+        given += ["--tokenizer", "emoji"] if words[1] in generators else []
     message = refused(*words, *given, "--plugin", tmp_path / "none.py")
     assert message == f"setar: {tmp_path / 'none.py'} does not exist\n"
 
@@ -184,6 +185,8 @@ BEFORE_TORCH = [
     "import var none.pth --tokenizer emoji --out new",
     "import llamagen-gpt a.png --tokenizer emoji --out new --grid 8",
     "import llamagen-gpt a.png --tokenizer none --out new",
+    "import llamagen-t2i a.png --tokenizer emoji --out new --grid 8",
+    "import llamagen-t2i a.png --tokenizer none --out new",
 ]
 
 

@@ -18,8 +18,10 @@ from setar.models.decoder_only import (
     DecoderOnlyTransformer,
     RecomputedDecoding,
 )
+from setar.models.text_condition import pack
 from setar.recipes.recipe import Recipe
 from setar.sampling.generate import generate, noise_and_plan
+from setar.sampling.guidance import Guidance
 
 CLOSE = {"atol": 1e-5, "rtol": 0.0}
 VOCABULARY, CLASSES = 24, 5
@@ -153,6 +155,94 @@ def test_dropout_acts_in_training_only_and_on_tokens_too():
         model.eval()
 
 
+# A text in the place of the class
+
+
+def random_text_gpt(**changes):
+    """The same with texts of at most 6 tokens of 8 numbers."""
+    text = {"condition": "text", "condition_length": 6, "condition_dim": 8}
+    return random_gpt(**{"grid": (2, 3), "condition_projection": "mlp", **text, **changes})
+
+
+def random_texts(lengths, longest=None, seed=0):
+    """A text condition ``[B, longest, 9]`` of texts of so many tokens, padded on the left."""
+    longest = longest or max(lengths)
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(longest) >= longest - torch.tensor(lengths)[:, None]
+    return pack(torch.randn(len(lengths), longest, 8, generator=generator), mask)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    class_rotation=st.sampled_from(["identity", "zero"]),
+    seed=st.integers(0, 1000),
+)
+def test_every_path_reads_padded_texts_alike_and_each_alone(lengths, class_rotation, seed):
+    model, batch = random_text_gpt(class_rotation=class_rotation), len(lengths)
+    codes, texts = random_codes(batch, (2, 3), seed=seed), random_texts(lengths, seed=seed)
+    conditions = [texts, model.null(texts)]
+    logits = [model(codes, condition, AR.plan((2, 3), batch)) for condition in conditions]
+    assert differ(*logits)
+    for condition, whole in zip(conditions, logits, strict=True):
+        for cache in (True, False):
+            found = fed(model.start(condition, 6, cache=cache), codes)
+            torch.testing.assert_close(found, whole, **CLOSE)
+        for i, length in enumerate(lengths):
+            alone = condition[i : i + 1, -length:]
+            found = model(codes[i : i + 1], alone, AR.plan((2, 3), 1))
+            torch.testing.assert_close(found, whole[i : i + 1], **CLOSE)
+            found = fed(model.start(alone, 6), codes[i : i + 1])
+            torch.testing.assert_close(found, whole[i : i + 1], **CLOSE)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_lies_in_padding_is_never_seen(cache):
+    model, codes = random_text_gpt(), random_codes(2, (2, 3))
+    texts = random_texts([2, 5])
+    dirty = texts.clone()
+    dirty[0, :3, :-1] = 7.0  # under the marker of padding
+    seen = [fed(model.start(text, 6, cache=cache), codes) for text in (texts, dirty)]
+    torch.testing.assert_close(*seen, **CLOSE)
+    dirty[0, :3, -1] = 1.0  # which is all that hides it
+    assert differ(seen[0][0], fed(model.start(dirty, 6, cache=cache), codes)[0])
+
+
+def test_masks_are_kept_only_where_there_is_padding():
+    model = random_text_gpt()
+    assert model.start(random_texts([3, 3]), 6).seen is None
+    assert random_gpt().start(torch.tensor([0, 1]), 16).seen is None
+    seen = model.start(random_texts([1, 3]), 6).seen
+    assert seen.shape == (2, 1, 1, 3 + 6)
+    assert seen[0, 0, 0].tolist() == [False] * 2 + [True] * 7
+    assert seen[1].all()
+
+
+@pytest.mark.parametrize("class_rotation", ["identity", "zero"])
+def test_keys_of_every_token_of_a_text(class_rotation):
+    decoding = random_text_gpt(class_rotation=class_rotation).start(random_texts([4]), 6)
+    decoding.absorb(torch.tensor([[3]]), at(0, 1))
+    for cache in decoding.caches:
+        keys, values = cache.view()
+        assert keys.shape[2] == 5
+        assert keys[:, :, :4].ne(0).any(3).all() == (class_rotation == "identity")
+        assert keys[:, :, :4].any() == (class_rotation == "identity")
+        assert keys[:, :, 4].any()
+        assert values.ne(0).any(3).all()
+
+
+def test_the_same_image_in_any_batch_of_texts_and_with_guidance():
+    model, texts = random_text_gpt(), random_texts([1, 4, 6])
+    noise, plan = noise_and_plan(AR, (2, 3), [5, 6, 7], 5)
+    for guidance in (Guidance(1.0), Guidance(3.0), Guidance(3.0, interval=(0.3, 0.8))):
+        codes = generate(model, texts, plan, noise, guidance)
+        assert len(codes.unique(dim=0)) == 3
+        for i, length in enumerate([1, 4, 6]):
+            noise_1, plan_1 = noise_and_plan(AR, (2, 3), [5 + i], 5)
+            alone = generate(model, texts[i : i + 1, -length:], plan_1, noise_1, guidance)
+            assert torch.equal(alone[0], codes[i])
+
+
 # Refusals
 
 
@@ -214,3 +304,12 @@ def test_impossible_shapes_are_refused(changes, rule):
     with pytest.raises(ValueError, match=rule) as caught:
         DecoderOnlyConfig(**changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_other_grids_are_refused_in_sampling(cache):
+    model, labels = random_gpt(), torch.tensor([0])
+    with pytest.raises(ValueError, match=r"\A[^\n]*a grid of \(2, 8\), not \(4, 4\)\Z"):
+        model.start(labels, 16, cache=cache, grid=(2, 8))
+    same = model.start(labels, 16, cache=cache, grid=(4, 4)).predict(at(0, 1))
+    assert torch.equal(same, model.start(labels, 16, cache=cache).predict(at(0, 1)))

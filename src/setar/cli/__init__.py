@@ -10,7 +10,18 @@ from typing import Any
 
 import typer
 
-from setar.cli import configs, edit, evaluate, importing, recipe, reconstruct, sample, train
+from setar.cli import (
+    configs,
+    data,
+    edit,
+    evaluate,
+    export,
+    importing,
+    recipe,
+    reconstruct,
+    sample,
+    train,
+)
 from setar.cli.console import let_go, prepare_console, say_mistake
 from setar.cli.options import with_plugins
 
@@ -39,9 +50,26 @@ for command in (
 importers = typer.Typer(
     no_args_is_help=True, help="Convert a public checkpoint of another project."
 )
-for command in (importing.llamagen_vq, importing.llamagen_gpt, importing.var_vqvae, importing.var):
+for command in (
+    importing.llamagen_vq,
+    importing.llamagen_gpt,
+    importing.llamagen_t2i,
+    importing.var_vqvae,
+    importing.var,
+):
     importers.command()(with_plugins(command))
 app.add_typer(importers, name="import")
+builders = typer.Typer(
+    no_args_is_help=True, help="Build a data set that does not ship with the package."
+)
+builders.command()(with_plugins(data.styles))
+app.add_typer(builders, name="data")
+exporters = typer.Typer(
+    no_args_is_help=True, help="Samples for other people's benchmarks of text models."
+)
+for command in (export.geneval, export.dpg):
+    exporters.command()(with_plugins(command))
+app.add_typer(exporters, name="export")
 
 
 def main() -> None:

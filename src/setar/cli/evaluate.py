@@ -43,8 +43,22 @@ def evaluate(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(help="Images per class of a model.", callback=options.counted(1, 10_000_000)),
+        typer.Option(
+            help="Images per class or prompt of a model.", callback=options.counted(1, 10_000_000)
+        ),
     ] = None,
+    prompts: Annotated[
+        int | None,
+        typer.Option(
+            help="Held-out captions that a model of texts is asked for, and as many of training "
+            "pictures; default: 300.",
+            callback=options.counted(1),
+        ),
+    ] = None,
+    clip: Annotated[
+        str,
+        typer.Option(help="Also a CLIP score, by this CLIP or SigLIP: a folder or a hub id."),
+    ] = "",
     size: Annotated[
         str,
         typer.Option(
@@ -108,6 +122,8 @@ def evaluate(
             resize=cast(Any, resize or None),
             images=images,
             count=count,
+            prompts=prompts,
+            clip=clip,
             seed=seed,
             sampling=sampling,
             metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()),

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from setar.models.base import Generator
 
 Out = Annotated[Path, typer.Option(help="Model folder to write; a free name, if it is taken.")]
+Heads = Annotated[
+    int | None,
+    typer.Option(
+        help="Attention heads, for widths that were never published.", callback=counted(1, 1024)
+    ),
+]
 
 
 def llamagen_vq(
@@ -54,12 +60,7 @@ def llamagen_gpt(
     grid: Annotated[
         str, typer.Option(help="Rows x columns of tokens; 24x24 for models of 384 pixels.")
     ] = "16x16",
-    heads: Annotated[
-        int | None,
-        typer.Option(
-            help="Attention heads, for widths that were never published.", callback=counted(1, 1024)
-        ),
-    ] = None,
+    heads: Heads = None,
     classes: Annotated[
         int | None,
         typer.Option(
@@ -74,6 +75,31 @@ def llamagen_gpt(
 
     model = import_llamagen_gpt(file, tokenizer, out, rows_and_columns, heads, classes)
     _report(out, *_size(model), f"{model.config.classes} classes")
+
+
+def llamagen_t2i(
+    file: Annotated[Path, typer.Argument(help="t2i_XL_stage1_256.pt, t2i_XL_stage2_512.pt")],
+    tokenizer: Annotated[
+        str, typer.Option(help="Model folder that import llamagen-vq wrote of vq_ds16_t2i.pt.")
+    ],
+    out: Out,
+    encoder: Annotated[
+        str, typer.Option(help="Text encoder that it was trained with: a hub id or a folder.")
+    ] = "google/flan-t5-xl",
+    grid: Annotated[
+        str, typer.Option(help="Rows x columns of tokens; 32x32 for the model of 512 pixels.")
+    ] = "16x16",
+    heads: Heads = None,
+) -> None:
+    """Import a text-to-image GPT of LlamaGen, to be sampled with its tokenizer."""
+    rows_and_columns = parse_grid(grid)
+    out = _prepare(file, out, tokenizer)
+    from setar.importers.llamagen_t2i import import_llamagen_t2i
+
+    model = import_llamagen_t2i(file, tokenizer, out, rows_and_columns, heads, encoder)
+    shape = model.config
+    texts = f"texts of at most {shape.condition_length} tokens of {shape.condition_dim} numbers"
+    _report(out, *_size(model), f"{texts} by {encoder}")
 
 
 def var(

@@ -6,7 +6,7 @@ and returns a `Dataset`, and a line in `DATASETS` (or ``@DATASETS.register("name
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from setar.data.crops import Resize
 from setar.data.decoding import ENDINGS
-from setar.data.images import Images, Size
+from setar.data.images import ChosenImages, Images, Size
 from setar.registry import Table, printable
 
 Split = Literal["train", "heldout", "all"]
@@ -123,6 +123,32 @@ class Dataset:
         return data.images[spread(data.labels, count)]
 
 
+def holding(data: Dataset, out: Dataset | None) -> Dataset:
+    """The data set with these held-out pictures; None: without any."""
+    names = ("labels", "captions", "meta", "paths")
+    if out is None:
+        empty = dict(zip(names, (None, (), {}, ()), strict=True))
+        return replace(data, heldout=None, **{f"heldout_{name}": empty[name] for name in names})
+    columns = {f"heldout_{name}": getattr(out, name) for name in names}
+    return replace(data, heldout=out.images, **columns)
+
+
+def chosen(data: Dataset, items: Tensor) -> Dataset:
+    """Some of a data set: what has the indices ``items`` ``[n]``, in this order."""
+
+    def some(values: Sequence) -> Sequence:
+        return [values[item] for item in items.tolist()] if values else values
+
+    changed = {
+        "images": ChosenImages(data.images, items),
+        "labels": data.labels[items],
+        **{name: some(getattr(data, name)) for name in ("names", "captions", "paths")},
+        "meta": {name: some(values) for name, values in data.meta.items()},
+    }
+    kept = {field.name: getattr(data, field.name) for field in fields(Dataset)}
+    return Dataset(**{**kept, **changed})
+
+
 def spread(labels: Tensor, count: int) -> Tensor:
     """Indices, ascending, of up to ``count`` of the labels ``[n]`` that are spread over them.
 
@@ -146,7 +172,12 @@ def _evenly(items: Tensor, count: int) -> Tensor:
 
 
 DATASETS: Table[Callable[[Any], Dataset]] = Table(
-    "data set", {"emoji": "setar.data.emoji:load", "digits": "setar.data.digits:load"}
+    "data set",
+    {
+        "emoji": "setar.data.emoji:load",
+        "digits": "setar.data.digits:load",
+        "styles-tiny": "setar.data.styles_tiny:load",
+    },
 )
 """Data sets by name: functions of a split."""
 

@@ -9,15 +9,17 @@ writes an ordinary captioned image folder (`setar.data.captions`): ``STYLE/name.
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from tqdm import tqdm
 
 from setar.data.captions import METADATA
 from setar.durable import write_text
+from setar.registry import quoted
 
 LICENSES = Path(__file__).parent / "assets"
 
@@ -83,6 +86,10 @@ MAX_ICONS = 2**28
 """Bytes of a package's ``icons.json``; the largest has 104 MB."""
 
 
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""Names of drawings in the packages."""
+
+
 @dataclass
 class Drawing:
     """A drawing of a package, before it is rendered."""
@@ -96,6 +103,8 @@ class Drawing:
     """All its names in words, its own first."""
     name: str = ""
     """The one of them that most styles know."""
+    heldout: bool = False
+    """Whether it is never trained on."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +120,13 @@ class Built:
 
 
 def build_styles(
-    out: Path, tarballs: Path | None = None, size: int = 64, progress: bool = False
+    out: Path,
+    tarballs: Path | None = None,
+    size: int = 64,
+    progress: bool = False,
+    names: Collection[str] | None = None,
 ) -> Built:
-    """Render all drawings of the six packages into a captioned image folder.
+    """Render the drawings of the six packages into a captioned image folder.
 
     Args:
         out: folder to write; it must not exist yet.
@@ -121,6 +134,7 @@ def build_styles(
             registry.
         size: side of the pictures in pixels, 8 to 1024.
         progress: show bars.
+        names: render drawings of these names alone, such as "red apple"; None renders all.
 
     Raises:
         ValueError: ``out`` exists, the size is out of range, or a package is missing or damaged.
@@ -128,32 +142,47 @@ def build_styles(
     """
     if not 8 <= size <= 1024:
         raise ValueError(f"`size` (={size}) must be from 8 to 1024 pixels")
-    if out.exists():
+    if os.path.lexists(out):
         raise ValueError(f"{out} exists already: remove it, or write to another folder")
     _check_renderer()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".styles-", dir=out.parent) as temporary:
         beside = Path(temporary) / "styles"
-        beside.mkdir()
         found = tarballs or _packed(Path(temporary), progress)
-        left_out: dict[str, list[str]] = defaultdict(list)
-        notes: list[str] = []
-        drawings: list[Drawing] = []
+        drawings, left_out, notes = read_packages(found)
+        drawings = [one for one in drawings if names is None or one.name in names]
         for style in STYLES:
-            tarball, note = _tarball(found, style)
-            notes += note
-            drawings += read_package(tarball, style, left_out)
-        settle_names(drawings)
-        pictures = render_all(drawings, size, progress)
-        rows = list(_written(drawings, pictures, beside, left_out))
+            (beside / style).mkdir(parents=True)
+        digests = _render_all(drawings, size, beside, progress)
+        rows = list(_kept(drawings, digests, beside, left_out))
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         write_text(beside / METADATA, "".join(lines))
         _write_licenses(beside)
         beside.rename(out)
     counts = Counter(row["style"] for row in rows)
     heldout = sum(row["split"] == "heldout" for row in rows)
-    reasons = {reason: tuple(names) for reason, names in left_out.items()}
+    reasons = {reason: tuple(slugs) for reason, slugs in left_out.items()}
     return Built(counts, heldout, reasons, tuple(notes))
+
+
+def read_packages(folder: Path) -> tuple[list[Drawing], dict[str, list[str]], list[str]]:
+    """All drawings, named and with their split; what was left out, by the reason; and notes.
+
+    Raises:
+        ValueError: a package is missing or damaged.
+    """
+    drawings, notes = list[Drawing](), list[str]()
+    left_out: dict[str, list[str]] = defaultdict(list)
+    for style in STYLES:
+        tarball, note = _tarball(folder, style)
+        notes += note
+        drawings += read_package(tarball, style, left_out)
+    settle_names(drawings)
+    styles_of = _styles_by(drawings, lambda drawing: [drawing.name])
+    for one in drawings:
+        common = len(styles_of[one.name]) >= COMMON
+        one.heldout = common and is_heldout(one.style, one.name)
+    return drawings, left_out, notes
 
 
 def is_heldout(style: str, name: str) -> bool:
@@ -224,18 +253,23 @@ def read_package(
         box = [icon.get("left", 0), icon.get("top", 0)]
         box += [icon.get("width", width), icon.get("height", height)]
         found[slug] = Drawing(style, slug, _svg(icon["body"], box), names=[words(slug)])
-    toned = {slug for slug in found if _without_tone(slug) in found}
+    # A police car light is no police car of light skin: tones come together.
+    toned = {
+        slug for slug in found if {plain := _without_tone(slug), f"{plain}-medium"} <= found.keys()
+    }
     for slug in toned:
         found[slug].names = [words(f"{slug}-skin-tone")]
     for alias, entry in sorted(icons.get("aliases", {}).items()):
         parent, drawing = entry["parent"], found.get(entry["parent"])
-        if drawing is None:
+        if entry.keys() - {"parent", "hFlip"}:
+            left_out.setdefault("turned or cut by their package", []).append(f"{style}/{alias}")
+        elif drawing is None:
             reason = "names of drawings that are not there"
             left_out.setdefault(reason, []).append(f"{style}/{alias}")
         elif entry.get("hFlip"):
             named = f"{alias}-skin-tone" if parent in toned else alias
             found[alias] = Drawing(style, alias, drawing.svg, True, [words(named)])
-        else:
+        elif words(alias) not in drawing.names:
             drawing.names.append(words(alias))
     return [found[slug] for slug in sorted(found)]
 
@@ -251,14 +285,29 @@ def _icons(tarball: Path) -> dict[str, Any]:
         if len(data) > MAX_ICONS:
             raise ValueError(f"package/icons.json has more than {MAX_ICONS} bytes")
         icons = json.loads(data)
-        if not all(isinstance(icon["body"], str) for icon in icons["icons"].values()):
-            raise ValueError("a drawing has no body")
+        _check_icons(icons)
         return icons
     except (OSError, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{tarball} is no package of drawings: {reason}") from error
     except (tarfile.TarError, RecursionError) as error:
         raise ValueError(f"{tarball} is no package of drawings: {error}") from error
+
+
+def _check_icons(icons: Any) -> None:
+    """ValueError, or an error of a wrong type, unless this is what an ``icons.json`` holds."""
+    aliases = icons.get("aliases", {})
+    for slug in (*icons["icons"], *aliases):  # they become names of files
+        if not SLUG.fullmatch(slug):
+            raise ValueError(f"the name {quoted(slug)} is not of lower-case words and hyphens")
+    for icon in (icons, *icons["icons"].values()):
+        sides = [icon.get(side, 0) for side in ("left", "top", "width", "height")]
+        if not all(isinstance(side, int | float) for side in sides):
+            raise ValueError(f"sides of a drawing must be numbers, not {quoted(sides)}")
+    if not all(isinstance(icon["body"], str) for icon in icons["icons"].values()):
+        raise ValueError("a drawing has no body")
+    if not all(isinstance(entry["parent"], str) for entry in aliases.values()):
+        raise ValueError("an alias has no parent")
 
 
 def _svg(body: str, box: Iterable[float]) -> str:
@@ -272,8 +321,8 @@ def _svg(body: str, box: Iterable[float]) -> str:
 def words(slug: str) -> str:
     """A name of a package in words: ``red-apple`` is "red apple".
 
-    The packages write flags in three ways and skin tones in the middle or at the end; here a flag
-    is "flag of japan" and a skin tone stands at the end, after a comma.
+    The packages write flags in several ways and skin tones in the middle or at the end; here a flag
+    is "flag of japan" or "rainbow flag", and a skin tone stands at the end, after a comma.
     """
     place = re.fullmatch(r"flag-(?:for-)?(?:flag-)?(?!in-)([a-z].*)", slug)
     text = slug
@@ -296,11 +345,11 @@ def _without_tone(slug: str) -> str:
 
 
 def settle_names(drawings: list[Drawing]) -> None:
-    """Give each drawing the one of its names that most styles know; within a style all differ."""
-    styles_of = defaultdict(set)
-    for drawing in drawings:
-        for name in drawing.names:
-            styles_of[name].add(drawing.style)
+    """Give each drawing the one of its names that most styles know; within a style all differ.
+
+    Only drawings whose own names are the same in words share a name.
+    """
+    styles_of = _styles_by(drawings, lambda drawing: drawing.names)
     own = {(drawing.style, drawing.names[0]) for drawing in drawings}
     taken = set[tuple[str, str]]()
     for drawing in drawings:
@@ -313,6 +362,17 @@ def settle_names(drawings: list[Drawing]) -> None:
         ]
         drawing.name = max(free or drawing.names[:1], key=lambda name: len(styles_of[name]))
         taken.add((drawing.style, drawing.name))
+
+
+def _styles_by(
+    drawings: Iterable[Drawing], names_of: Callable[[Drawing], list[str]]
+) -> dict[str, set[str]]:
+    """The styles that have a drawing of each name."""
+    styles_of: dict[str, set[str]] = defaultdict(set)
+    for drawing in drawings:
+        for name in names_of(drawing):
+            styles_of[name].add(drawing.style)
+    return styles_of
 
 
 def captions_of(drawing: Drawing) -> list[str]:
@@ -374,52 +434,52 @@ def render(drawing: Drawing, size: int) -> Image.Image | None:
     return None if picture.getextrema() == ((255, 255),) * 3 else picture
 
 
-def render_all(drawings: list[Drawing], size: int, progress: bool = False) -> list[bytes | None]:
-    """All drawings as RGB bytes, on all cores; None where there is nothing to be seen."""
+def _render_all(
+    drawings: list[Drawing], size: int, folder: Path, progress: bool = False
+) -> list[str]:
+    """Write all pictures, on all cores; gives a hash of each one's pixels.
+
+    It is empty where there is nothing to be seen, of which there is no picture.
+    """
     with ProcessPoolExecutor() as pool:
-        jobs = pool.map(_render_bytes, drawings, [size] * len(drawings), chunksize=64)
+        jobs = pool.map(partial(_render_to, folder, size), drawings, chunksize=64)
         bar = tqdm(jobs, "rendering", len(drawings), unit="drawing", disable=not progress)
         return list(bar)
 
 
-def _render_bytes(drawing: Drawing, size: int) -> bytes | None:
+def _render_to(folder: Path, size: int, drawing: Drawing) -> str:
     picture = render(drawing, size)
-    return None if picture is None else picture.tobytes()
+    if picture is None:
+        return ""
+    picture.save(folder / _file_of(drawing), optimize=True)
+    return hashlib.sha256(picture.tobytes()).hexdigest()
 
 
-def _written(
-    drawings: list[Drawing],
-    pictures: list[bytes | None],
-    folder: Path,
-    left_out: dict[str, list[str]],
+def _file_of(drawing: Drawing) -> str:
+    return f"{drawing.style}/{drawing.slug}.png"
+
+
+def _kept(
+    drawings: list[Drawing], digests: list[str], folder: Path, left_out: dict[str, list[str]]
 ) -> Iterator[dict[str, Any]]:
-    """Write the pictures; gives a row of the metadata for each."""
-    styles_of = Counter(drawing.name for drawing in drawings)  # within a style names differ
-    splits = [
-        "heldout" if styles_of[d.name] >= COMMON and is_heldout(d.style, d.name) else "train"
-        for d in drawings
-    ]
-    secret = {p for p, split in zip(pictures, splits, strict=True) if p and split == "heldout"}
-    for drawing, pixels, split in zip(drawings, pictures, splits, strict=True):
-        path = f"{drawing.style}/{drawing.slug}.png"
-        reason = ""
-        if pixels is None:
-            reason = "nothing to be seen"
-        elif split == "train" and pixels in secret:
-            reason = "exact duplicates of held-out drawings"
-        if pixels is None or reason:
-            left_out[reason].append(f"{drawing.style}/{drawing.slug}")
-            continue
-        side = int((len(pixels) / 3) ** 0.5)
-        (folder / drawing.style).mkdir(exist_ok=True)
-        Image.frombytes("RGB", (side, side), pixels).save(folder / path, optimize=True)
-        yield {
-            "file_name": path,
-            "text": captions_of(drawing),
-            "name": drawing.name,
-            "style": drawing.style,
-            "split": split,
-        }
+    """A row of the metadata for each picture; what would give a held-out one away is removed."""
+    pairs = list(zip(drawings, digests, strict=True))
+    secret = {digest for drawing, digest in pairs if drawing.heldout}
+    for drawing, digest in pairs:
+        known = f"{drawing.style}/{drawing.slug}"
+        if not digest:
+            left_out["nothing to be seen"].append(known)
+        elif digest in secret and not drawing.heldout:
+            left_out["exact duplicates of held-out drawings"].append(known)
+            (folder / _file_of(drawing)).unlink()
+        else:
+            yield {
+                "file_name": _file_of(drawing),
+                "text": captions_of(drawing),
+                "name": drawing.name,
+                "style": drawing.style,
+                "split": "heldout" if drawing.heldout else "train",
+            }
 
 
 def _write_licenses(folder: Path) -> None:

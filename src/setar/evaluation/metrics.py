@@ -7,6 +7,8 @@ kernel              kernel distance; KID
 precision-recall    how much looks real, how much of the real ones is covered
 reconstruction      of a tokenizer: PSNR and use of the codebook
 emoji-..., digits-  what is special to the embedded data sets
+text-...            of models of texts, trained on drawings that have a name and a style
+clip-score          how well pictures and prompts agree, as a model of both sees it
 
 A new metric is one decorated function, and a line in `METRICS` if it has a file of its own::
 
@@ -22,6 +24,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor
 
 from setar.data.base import Dataset
 from setar.data.images import Images
@@ -39,6 +43,9 @@ from setar.features.base import FeatureExtractor
 from setar.moved import moved
 from setar.pipeline import Pipeline
 from setar.registry import Table
+
+Scorer = Callable[[Tensor, Sequence[str]], Tensor]
+"""Takes pictures uint8 ``[n, 3, H, W]`` and a text of each; gives a number ``[n]``, -1 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +71,8 @@ class Evidence:
     """How it made them."""
     reconstruction: Reconstruction | None = None
     """What a tokenizer made of the reference."""
+    scorer: Scorer | None = None
+    """Says how well pictures and texts agree."""
 
 
 class Metric(NamedTuple):
@@ -81,6 +90,12 @@ METRICS: Table[Metric] = Table(
         "emoji-tokenizer": "setar.evaluation.emoji:tokenizer_figures",
         "emoji-samples": "setar.evaluation.emoji:sample_figures",
         "digits-read": "setar.evaluation.digits:digits_read",
+        "text-heldout": "setar.evaluation.text:heldout_figures",
+        "text-train": "setar.evaluation.text:train_figures",
+        "text-styles": "setar.evaluation.text:style_figures",
+        "text-scenes": "setar.evaluation.text:scene_figures",
+        "text-edits": "setar.evaluation.text:edit_figures",
+        "clip-score": "setar.evaluation.text:clip_score",
     },
     of=Metric,
 )

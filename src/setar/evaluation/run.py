@@ -57,13 +57,12 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
         pictures = Pictures(pictures.name, opener, pictures.labels)
     made = summarise(pictures.open, open_extractor, request.progress, request.processes)
     found = target.evidence()
-    other = data and "pipeline" in found and found["pipeline"].classes != data.classes
-    if other or not reference.training:
+    if data and not (reference.training and target.is_of(data)):
         data = None  # what the data set reports is about models of it, beside its training split
     evidence = Evidence(
         made, real, extractor, request.seed, request.progress, pictures.images, data, **found
     )
-    metrics = [*GENERAL, *(data.report if data else ()), *request.metrics]
+    metrics = [*GENERAL, *(data.report if data else ()), *target.report, *request.metrics]
     tables = measure(evidence, metrics)
     settings = {
         "pictures": request.source,
@@ -90,9 +89,13 @@ def _reference(request: Request, target: Target) -> Pictures:
     except ValueError as error:
         if request.reference:
             raise
+        hint = "name those or other pictures with --reference"
+        if Path(text).name == "styles" and not os.path.exists(text):
+            hint = (
+                f"setar data styles --out {text} makes them; or say with --reference where they are"
+            )
         raise ValueError(
-            f"{request.source} was trained on {text}, which is not here ({error}): name those or "
-            "other pictures with --reference"
+            f"{request.source} was trained on {text}, which is not here ({error}): {hint}"
         ) from error
 
 

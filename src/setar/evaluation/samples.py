@@ -3,11 +3,11 @@
 Both are kept as codes, which are small, and decoded when a batch asks for them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,18 +31,37 @@ class BalancedSampler:
         pipeline: the model.
         count: pictures of each class.
         seed: of the first.
+        prompts: what a model of texts is asked for, in the place of the classes.
         options: of `Pipeline.sample_codes`: recipe, guidance, ...
     """
 
-    def __init__(self, pipeline: Pipeline, count: int, seed: int, **options: Any) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        count: int,
+        seed: int,
+        prompts: Sequence[str] | None = None,
+        **options: Any,
+    ) -> None:
         self.pipeline, self.count, self.seed, self.options = pipeline, count, seed, options
+        self.asked = [*range(len(pipeline.classes))] if prompts is None else prompts
 
     def __call__(self, items: Tensor) -> tuple[Tensor]:
         """Codes int64 ``[B, N]``, on the CPU, of the pictures with these indices ``[B]``."""
-        rounds, labels = items // len(self.pipeline.classes), items % len(self.pipeline.classes)
+        rounds, labels = items // len(self.asked), items % len(self.asked)
         seeds = self.seed + labels * self.count + rounds
-        codes = self.pipeline.sample_codes(labels.tolist(), seed=seeds.tolist(), **self.options)
+        asked = [self.asked[label] for label in labels]
+        codes = self.pipeline.sample_codes(asked, seed=seeds.tolist(), **self.options)
         return (codes.cpu(),)
+
+
+class Prompt(NamedTuple):
+    """What a model of texts is asked for."""
+
+    text: str
+    drawing: int
+    """The picture of the data set that it is a caption of: held-out ones count on from the training
+    ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +71,14 @@ class Samples:
     codes: Tensor
     """int64 ``[n, N]``."""
     labels: Tensor
-    """int64 ``[n]``: the class each was asked for."""
+    """int64 ``[n]``: the class each was asked for, or an index into ``prompts``."""
     count: int
     """Pictures of each class."""
     seed: int
     seconds: float
     """Wall time of sampling, without decoding."""
+    prompts: Sequence[Prompt] = ()
+    """What a model of texts was asked for; empty: classes."""
 
 
 def sample(
@@ -67,13 +88,17 @@ def sample(
     seed: int,
     processes: int = 1,
     progress: bool = False,
+    prompts: Sequence[Prompt] = (),
 ) -> Samples:
-    """Let a `BalancedSampler` of this count and seed make all its pictures."""
+    """Let a `BalancedSampler` of this count and seed make all its pictures, of classes or prompts.
+
+    ``classes`` is the number of either.
+    """
     began = perf_counter()
     batches = in_batches(open_sampler, classes * count, "sampling", processes, progress)
     codes = torch.cat([batch for _, (batch,) in batches if batch is not None])
     labels = torch.arange(classes * count) % classes
-    return Samples(codes, labels, count, seed, perf_counter() - began)
+    return Samples(codes, labels, count, seed, perf_counter() - began, prompts)
 
 
 class DecodedImages:

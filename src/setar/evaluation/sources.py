@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from setar.data.base import DATASETS, Dataset, open_data
+from setar.data.base import DATASETS, Dataset, chosen, holding, open_data
 from setar.data.crops import Resize
 from setar.data.images import ChosenImages, Images, Size
 from setar.evaluation.archives import Archive, open_archive
@@ -122,9 +122,13 @@ def find_pictures(
         if is_model(text):
             raise ValueError(f"{text} is a model, not pictures")
         data = open_data(text, size, resize)
-        kept = frozenset(_kept(data, left_out))
-        names = [name for index, name in enumerate(data.names) if index in kept]
-        return Pictures(text, Once(open_images, text, size, resize, left_out), names=names)
+        held = data.held_out()
+        if left_out:
+            data = chosen(data, torch.tensor(_kept(data, left_out)))
+        if left_out and held is not None and held.paths:
+            data = holding(data, chosen(held, torch.tensor(_kept(held, left_out))))
+        opener = Once(open_images, text, size, resize, left_out)
+        return Pictures(text, opener, None, data, True, data.names)
     source = f"{name}:{split or 'train'}"
     data, training = open_data(source), split in ("", "train")
     return Pictures(source, Once(open_images, source), None, data, training, data.names)

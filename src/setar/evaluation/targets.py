@@ -2,18 +2,19 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from setar.config import table
-from setar.data.base import DATASETS
+from setar.data.base import DATASETS, Dataset
 from setar.data.crops import Resize
 from setar.data.images import Images
 from setar.evaluation.samples import (
     BalancedSampler,
+    Prompt,
     Reconstructor,
     decoded_by,
     decoded_samples,
@@ -21,6 +22,7 @@ from setar.evaluation.samples import (
     sample,
 )
 from setar.evaluation.sources import EvenlySpaced, Pictures, find_pictures
+from setar.evaluation.summary import KEPT
 from setar.evaluation.workers import Once
 from setar.origin import Origin, origin_of
 from setar.pipeline import Pipeline
@@ -29,6 +31,8 @@ from setar.run_folder import is_model
 
 FEWEST, PER_CLASS = 800, 8
 """A generator makes this many pictures or more, and of each class so many, unless told."""
+PROMPTS, PER_PROMPT = 300, 4
+"""A model of texts is asked for so many held-out and as many training pictures, so often each."""
 MOST = 10_000_000
 """Pictures that a generator makes for one evaluation; the field asks for 50,000."""
 ROUNDING = "clamped, half to even, to uint8 (setar.tokenizers.base.to_uint8)"
@@ -49,7 +53,13 @@ class Request:
     size of a model, or pictures as they are."""
     images: int | None = None
     count: int | None = None
-    """Pictures of each class of a generator."""
+    """Pictures of each class or prompt of a generator."""
+    prompts: int | None = None
+    """Captions of held-out pictures that a model of texts is asked for, and as many of training
+    ones; None: `PROMPTS`, or as many as there are."""
+    clip: str = ""
+    """A model of pictures and texts, of `setar.text.ImageTextScorer`, that scores the samples of a
+    model of texts; empty: none."""
     seed: int = 0
     sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Changes of a generator's defaults, see `SamplingDefaults.changed`."""
@@ -72,9 +82,15 @@ class Target:
     """The data set it was trained on; empty if that is not known."""
     origin: Origin = Origin()
     """What its run says of that."""
+    report: tuple[str, ...] = ()
+    """Metrics of `METRICS` that are measured beside the general ones."""
     size: tuple[int, int] | None
     """Height and width in pixels of its pictures, to which those of a reference are cropped and
     resized; None if it takes any."""
+
+    def is_of(self, data: Dataset) -> bool:
+        """Whether what a data set reports may be said of it."""
+        return True
 
     def resize(self, request: Request) -> Resize:
         """How the pictures of folders are resized."""
@@ -105,7 +121,8 @@ def find_target(request: Request) -> Target:
     if (split and name in DATASETS) or source.endswith(".npz") or of_pictures:
         return StoredPictures(request)
     if "model" in read_newest(source, read_config):
-        return GeneratorTarget(request)
+        load = Once(Pipeline.from_pretrained, source, request.device, request.sampling)
+        return GENERATORS[load().reads](request, load)
     return TokenizerTarget(request)
 
 
@@ -130,37 +147,56 @@ class StoredPictures(Target):
 class GeneratorTarget(Target):
     """A model with a tokenizer and classes; its samples are balanced over these."""
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.load = Once(Pipeline.from_pretrained, request.source, request.device, request.sampling)
-        self.pipeline = self.load()
+    def __init__(self, request: Request, load: Once[Pipeline]) -> None:
+        self.request, self.load, self.pipeline = request, load, load()
         if self.pipeline.defaults.settings.smoothing:
             raise ValueError(
                 "`smoothing` is for looking at pictures, and its mixtures of codes are too many "
                 "numbers to keep; measure without it (--no-smoothing)"
             )
         self.steps = self.pipeline.defaults.recipe.set_count(self.pipeline.grid)
-        self.count = _per_class(request, len(self.pipeline.classes))
         width, height = self.pipeline.size
         self.size = request.size or (height, width)
         self.own_reference, self.origin = self.pipeline.data, origin_of(request.source)
+        self.plan()
+
+    def plan(self) -> None:
+        """Decide how many pictures there will be of each class; errors are those of the request."""
+        _refuse_texts(self.request, f"{self.request.source} makes classes")
+        self.count = _per_class(self.request, len(self.pipeline.classes))
+
+    def is_of(self, data: Dataset) -> bool:
+        """Whether it has that data set's classes."""
+        return self.pipeline.classes == data.classes
 
     def prepare(self, reference: Pictures) -> Pictures:
         """Sample the codes; they are decoded where they are needed."""
-        request, classes = self.request, len(self.pipeline.classes)
-        open_sampler = Once(BalancedSampler, self.load, self.count, request.seed)
+        return self._sampled(len(self.pipeline.classes))
+
+    def _sampled(self, classes: int, prompts: Sequence[Prompt] = ()) -> Pictures:
+        request, texts = self.request, [prompt.text for prompt in prompts]
+        open_sampler = Once(BalancedSampler, self.load, self.count, request.seed, texts or None)
         self.samples = sample(
-            open_sampler, classes, self.count, request.seed, request.processes, request.progress
+            open_sampler,
+            classes,
+            self.count,
+            request.seed,
+            request.processes,
+            request.progress,
+            prompts,
         )
         opener = Once(decoded_samples, self.load, self.samples.codes.numpy())
         return Pictures(request.source, opener, self.samples.labels)
+
+    def asked(self) -> dict[str, Any]:
+        """Of what, and how many, samples there are."""
+        return {"classes": len(self.pipeline.classes), "of each class": self.count}
 
     def settings(self) -> dict[str, Any]:
         """All that decides a sample."""
         defaults = self.pipeline.defaults
         return {
-            "classes": len(self.pipeline.classes),
-            "of each class": self.count,
+            **self.asked(),
             "recipe": str(defaults.recipe),
             "steps": self.steps,
             "guidance": dataclasses.asdict(defaults.guidance),
@@ -173,6 +209,75 @@ class GeneratorTarget(Target):
     def evidence(self) -> dict[str, Any]:
         """Model and samples."""
         return {"pipeline": self.pipeline, "samples": self.samples}
+
+
+class TextTarget(GeneratorTarget):
+    """A model that reads texts: it is asked for pictures of a data set by their captions.
+
+    The prompts are captions of held-out pictures, as many as the request says, and of as many
+    training ones; which, does not depend on the seed.
+    """
+
+    report = ("text-heldout", "text-train", "text-styles", "text-scenes", "text-edits")
+
+    def plan(self) -> None:
+        """Decide how many pictures there will be of each prompt."""
+        request = self.request
+        if request.images is not None:
+            raise ValueError("`images` is for models of classes; give `prompts` and `count`")
+        self.prompts = PROMPTS if request.prompts is None else request.prompts
+        self.count = PER_PROMPT if request.count is None else request.count
+        if self.prompts < 1 or self.count < 1:
+            raise ValueError(f"`prompts` (={self.prompts}) and `count` must be at least 1")
+        if 2 * self.prompts * self.count > KEPT:
+            raise ValueError(
+                f"twice {self.prompts} prompts with {self.count} images each are more than {KEPT}, "
+                "whose features are too many to keep"
+            )
+        self.scorer = None
+        if request.clip:
+            from setar.text import ImageTextScorer
+
+            self.scorer = ImageTextScorer(request.clip, request.device)
+            self.report = (*self.report, "clip-score")
+
+    def is_of(self, data: Dataset) -> bool:
+        """Any whose pictures have captions."""
+        return any(data.captions)
+
+    def prepare(self, reference: Pictures) -> Pictures:
+        """Sample the codes of all prompts."""
+        data = reference.data
+        if data is None or not any(data.captions):
+            raise ValueError(
+                f"{reference.name} has no captions to ask for: name pictures that have some with "
+                "--reference"
+            )
+        self.chosen = chosen_prompts(data, self.prompts)
+        return self._sampled(len(self.chosen), self.chosen)
+
+    def asked(self) -> dict[str, Any]:
+        """How many prompts, and samples of each."""
+        found = {"prompts": len(self.chosen), "of each prompt": self.count}
+        return {**found, **({"CLIP": self.request.clip} if self.request.clip else {})}
+
+    def evidence(self) -> dict[str, Any]:
+        """Model and samples, and what compares them with texts."""
+        return {**super().evidence(), "scorer": self.scorer}
+
+
+def chosen_prompts(data: Dataset, most: int) -> list[Prompt]:
+    """The first captions of up to ``most`` held-out pictures, then of as many training ones.
+
+    A data set of several captions of a picture has the fullest one first, as `setar.data.styles`.
+    """
+    prompts, first = [], len(data)
+    for captions, offset in ((data.heldout_captions, first), (data.captions, 0)):
+        generator = torch.Generator().manual_seed(0)
+        order = torch.randperm(len(captions), generator=generator).tolist()
+        found = [index for index in order if captions[index]]
+        prompts += [Prompt(captions[index][0], offset + index) for index in found[:most]]
+    return prompts
 
 
 class TokenizerTarget(Target):
@@ -218,6 +323,10 @@ class TokenizerTarget(Target):
         return {"reconstruction": self.reconstruction}
 
 
+GENERATORS = {"class": GeneratorTarget, "text": TextTarget}
+"""By what a model reads."""
+
+
 def picture_size(images: Images) -> tuple[int, int]:
     """Height and width in pixels of the first picture."""
     height, width = images[torch.tensor([0])].shape[-2:]
@@ -253,7 +362,14 @@ def _per_class(request: Request, classes: int) -> int:
     return count
 
 
+def _refuse_texts(request: Request, why: str) -> None:
+    for name in ("prompts", "clip"):
+        if getattr(request, name):
+            raise ValueError(f"`{name}` is for models of texts; {why}")
+
+
 def _refuse_sampling(request: Request, what: str) -> None:
+    _refuse_texts(request, f"{request.source} is {what}")
     given = [name.replace("scale", "guidance") for name in request.sampling]
     given += ["count"] if request.count is not None else []
     if given:

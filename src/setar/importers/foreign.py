@@ -25,6 +25,7 @@ from setar.models.base import Generator
 from setar.pipeline import Pipeline
 from setar.registry import quoted
 from setar.sampling.settings import SamplingDefaults
+from setar.text import TextConfig
 from setar.tokenizers.base import Tokenizer
 
 Config = TypeVar("Config")
@@ -200,17 +201,21 @@ def count_parts(state: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def save(
-    model: Generator, tokenizer: Tokenizer, defaults: SamplingDefaults, folder: str | Path
+    model: Generator,
+    tokenizer: Tokenizer,
+    defaults: SamplingDefaults,
+    folder: str | Path,
+    text: TextConfig | None = None,
 ) -> None:
-    """Write the model folder of a foreign generator.
+    """Write the model folder of a foreign generator, with the text encoder if it reads texts.
 
     Classes have no names in foreign checkpoints: they are called "0", "1" and so on.
 
     Raises:
         ValueError: the tokenizer is not that of its codes.
     """
-    classes = [str(label) for label in range(model.config.classes)]
-    Pipeline(model, tokenizer, classes, defaults).save_pretrained(folder)
+    classes = [] if text else [str(label) for label in range(model.config.classes)]
+    Pipeline(model, tokenizer, classes, defaults, text=text).save_pretrained(folder)
 
 
 GROUPS = 32

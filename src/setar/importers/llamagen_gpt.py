@@ -103,9 +103,7 @@ def convert(
         ValueError: ``heads``, ``grid`` or ``classes`` is impossible, too.
     """
     config = infer_config(state, grid, heads, classes)
-    if ANGLES in state:
-        angles = (1 + grid[0] * grid[1], config.width // config.heads // 2, 2)
-        foreign.find(state, ANGLES, angles, KIND)
+    check_angles(state, config, KIND)
     if config.class_dropout == 0:
         # Our table has a row for "no class" in any case; nothing reads it here.
         rows = state[CLASS_TABLE]
@@ -124,9 +122,7 @@ def infer_config(
     The last row of the class table is "no class"; a model that was trained without class dropout
     has no such row.
     """
-    table = foreign.find(state, CLASS_TABLE, ("classes", "width"), KIND)
-    tokens = foreign.find(state, "tok_embeddings.weight", ("codes", "width"), KIND)
-    rows, width = table.shape
+    rows = len(foreign.find(state, CLASS_TABLE, ("classes", "width"), KIND))
     if classes is None and rows == IMAGENET:
         raise ValueError(
             f"{CLASS_TABLE!r} has 1000 rows, which may be 1000 classes, or 999 and 'no class': say "
@@ -138,22 +134,33 @@ def infer_config(
             f"'no class': {CLASS_TABLE!r} has {rows} rows"
         )
     null = classes != rows
+    return DecoderOnlyConfig(
+        **infer_network(state, heads, KIND),
+        classes=rows - 1 if null else rows,
+        grid=grid,
+        class_dropout=0.1 if null else 0.0,
+        class_rotation="zero",
+    )
+
+
+def infer_network(state: Mapping[str, Tensor], heads: int | None, kind: str) -> dict[str, int]:
+    """Vocabulary, width, layers and heads of any GPT of theirs, whatever it is conditioned on."""
+    codes, width = foreign.find(state, "tok_embeddings.weight", ("codes", "width"), kind).shape
     layers = foreign.count_parts(state, "layers.")
     if heads is None and (width, layers) not in HEADS:
         raise ValueError(
             f"no published model with {layers} layers has the width {width}, so its number of "
             "attention heads must be given (`heads`)"
         )
-    return DecoderOnlyConfig(
-        vocabulary=tokens.shape[0],
-        classes=rows - 1 if null else rows,
-        grid=grid,
-        width=width,
-        heads=HEADS[width, layers] if heads is None else heads,
-        layers=layers,
-        class_dropout=0.1 if null else 0.0,
-        class_rotation="zero",
-    )
+    heads = HEADS[width, layers] if heads is None else heads
+    return {"vocabulary": codes, "width": width, "layers": layers, "heads": heads}
+
+
+def check_angles(state: Mapping[str, Tensor], config: DecoderOnlyConfig, kind: str) -> None:
+    """Raise ValueError if the file's rotary angles, where it has any, are of another shape."""
+    if ANGLES in state:
+        tokens = config.condition_length + config.grid[0] * config.grid[1]
+        foreign.find(state, ANGLES, (tokens, config.width // config.heads // 2, 2), kind)
 
 
 def foreign_name(name: str) -> str:

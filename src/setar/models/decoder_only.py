@@ -1,4 +1,4 @@
-"""The decoder-only baseline: the class-conditional GPT of LlamaGen (arXiv 2406.06525, section 2).
+"""The decoder-only baseline: the GPT of LlamaGen (arXiv 2406.06525, section 2).
 
     input     class  t0  t1  t2          the mask, a row per query and a column per key:
     output    t0     t1  t2  t3
@@ -10,6 +10,9 @@
 A token that is known at k is also the query that asks for the token known at k + 1, so one sequence
 with one clock is all there is. It has no query that could name a position: a token's place in the
 sequence says which token comes next, hence raster order and sets of one (the recipe ``ar``).
+
+A text of T tokens stands in the place of the class, at the clocks -T+1 .. 0, and its last token
+asks for t0. Padding on its left is known at `PADDING`, so that no token ever sees it.
 """
 
 from dataclasses import dataclass
@@ -17,11 +20,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import EncoderBlock, rms_norm
 from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
-from setar.recipes.clocks import visible
+from setar.recipes.clocks import PADDING, visible
 from setar.recipes.recipe import SetPlan
 
 RASTER_ONLY = (
@@ -37,9 +41,9 @@ class DecoderOnlyConfig(GridConfig):
 
     layers: int = 12
     class_rotation: Literal["identity", "zero"] = "zero"
-    """What rotary embedding does to query and key of the class token: ``zero`` makes both 0, as in
-    LlamaGen, so that tokens attend to it whatever the class is; ``identity`` keeps them, as in our
-    FMT, and was the default until version 0.3."""
+    """What rotary embedding does to query and key of the class token, or of each token of a text:
+    ``zero`` makes both 0, as in LlamaGen, so that tokens attend to it whatever it says;
+    ``identity`` keeps them, as in our FMT, and was the default until version 0.3."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,10 +100,12 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
         ``codes`` ``[B, n]`` are the first n tokens of images with ``condition`` ``[B, ...]``.
         """
         positions = torch.arange(codes.shape[1], device=codes.device)[None]
-        rotation = torch.cat([self.prefix_rotation(), self.rotation(positions)], 2)
-        clock = torch.arange(rotation.shape[2], device=codes.device)
-        x = self.read(self.embed(condition, codes), rotation, visible(clock, clock))
-        return self.logits(x[:, self.condition.length - 1 :])
+        prefix = self.condition.clock(condition)
+        length = prefix.shape[1]
+        rotation = torch.cat([self.prefix_rotation(length), self.rotation(positions)], 2)
+        clock = torch.cat([prefix, (positions + 1).expand(len(prefix), -1)], 1)
+        x = self.read(self.embed(condition, codes), rotation, visible(clock, clock)[:, None])
+        return self.logits(x[:, length - 1 :])
 
     def read(
         self,
@@ -138,10 +144,10 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
         if not ((plan.order == raster).all() and (plan.known.diff() > 0).all()):
             raise ValueError(RASTER_ONLY)
 
-    def prefix_rotation(self) -> Tensor:
-        """What query and key of each token of the condition are multiplied by."""
-        length, like = self.condition.length, self.head.weight
-        identity = self.rotation(torch.zeros(1, length, dtype=torch.int64, device=like.device))
+    def prefix_rotation(self, length: int) -> Tensor:
+        """What query and key of each of ``length`` tokens of the condition are multiplied by."""
+        device = self.head.weight.device
+        identity = self.rotation(torch.zeros(1, length, dtype=torch.int64, device=device))
         return torch.zeros_like(identity) if self.config.class_rotation == "zero" else identity
 
 
@@ -149,19 +155,22 @@ class CachedDecoding:
     """Generation with cached keys and values: each token goes through the model once.
 
     What a token says about the next one is kept, so `predict` costs only the head, and tokens may
-    be absorbed that were not asked for (their guidance was skipped).
+    be absorbed that were not asked for (their guidance was skipped). Padding in the condition stays
+    in the cache, where no later token sees it.
     """
 
     def __init__(self, model: DecoderOnlyTransformer, condition: Tensor, tokens: int) -> None:
         self.model, self.done = model, 0
-        batch, config, prefix = len(condition), model.config, model.condition.length
+        batch, config, clock = len(condition), model.config, model.condition.clock(condition)
+        prefix = clock.shape[1]
         shape = (batch, config.heads, prefix + tokens, config.width // config.heads)
         self.caches = [KVCache(*shape, model.head.weight) for _ in range(config.layers)]
         nothing = torch.empty(batch, 0, dtype=torch.int64, device=condition.device)
-        clock = torch.arange(prefix, device=condition.device)
-        mask = visible(clock, clock) if prefix > 1 else None
+        mask = visible(clock, clock)[:, None] if prefix > 1 else None
         x = model.embed(condition, nothing)
-        self.last = model.read(x, model.prefix_rotation(), mask, self.caches)[:, -1:]
+        self.last = model.read(x, model.prefix_rotation(prefix), mask, self.caches)[:, -1:]
+        seen = F.pad(clock < PADDING, (0, tokens), value=True)[:, None, None]
+        self.seen = None if seen.all() else seen
 
     def predict(self, positions: Tensor) -> Tensor:
         """Logits of the next token; ValueError if ``positions`` ``[B, 1]`` are not the next."""
@@ -172,7 +181,9 @@ class CachedDecoding:
         """Make ``codes`` ``[B, 1]`` of the next token, at ``positions`` ``[B, 1]``, known."""
         _check_next(positions, self.done)
         x, rotation = self.model.embed(None, codes), self.model.rotation(positions)
-        self.last = self.model.read(x, rotation, caches=self.caches)
+        keys = self.caches[0].length + 1
+        mask = None if self.seen is None else self.seen[..., :keys]
+        self.last = self.model.read(x, rotation, mask, self.caches)
         self.done += 1
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,9 @@ from setar.training.text import HeldOutTexts, TextObjective, token_loss
 
 SHOWN = 64
 """Pictures in a sheet of samples."""
+
+TEXTS = "texts"
+"""Folder in that of a run with the states of captions; it may be deleted."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +238,9 @@ class GeneratorRun:
         pipeline.check_sampling(defaults)
         data, found = self.data.prepare(data, folder, processes.first)
         self._check_colours(tokenizer, data)
-        make = self._text_objective if self.reads_texts else self._objective
+        make = self._objective
+        if self.reads_texts:
+            make = partial(self._text_objective, folder / TEXTS)
         objective = make(model, tokenizer, data, processes)
         if self.loop.compile:
             torch._dynamo.config.recompile_limit = 64  # of texts and grids of several lengths
@@ -332,9 +338,14 @@ class GeneratorRun:
         return stages
 
     def _text_objective(
-        self, model: Generator, tokenizer: Tokenizer, data: Dataset, processes: Processes
+        self,
+        kept: Path,
+        model: Generator,
+        tokenizer: Tokenizer,
+        data: Dataset,
+        processes: Processes,
     ) -> Objective:
-        """What is minimised, given captions."""
+        """What is minimised, given captions, whose states are ``kept`` in a folder."""
         assert self.recipe is not None
         assert self.text is not None
         if not any(data.captions):
@@ -342,7 +353,7 @@ class GeneratorRun:
                 f"{self.data.source!r} has no captions: write a metadata.jsonl with `file_name` "
                 "and `text`, or a .txt beside each image"
             )
-        texts = CachedTexts(load_text_encoder(self.text, device_of(tokenizer)))
+        texts = CachedTexts(load_text_encoder(self.text, device_of(tokenizer)), kept)
         shapes = self.stage_shapes(model, tokenizer, self.data.size(data), processes.count)
         stages = make_stages(shapes, self.data, data, tokenizer, self.loop.seed)
         heldout = None

@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from setar.training.muon import Muon
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -81,7 +83,8 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> dict[str, tor
         "adamw": torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True)
     }
     if matrices:
-        optimizers["muon"] = torch.optim.Muon(
+        kind = Muon if matrices[0].device.type == "cpu" else torch.optim.Muon
+        optimizers["muon"] = kind(
             matrices, rate * config.muon_rate, decay, adjust_lr_fn="match_rms_adamw"
         )
     return optimizers

@@ -38,6 +38,7 @@ SAID = {
     "optimizer": {"learning_rate", "muon_rate", "clip", "weight_decay"}
     | {"schedule", "warmup_steps", "final_rate"},
     "sampling": {"recipe", "guidance", "settings"},
+    "stages": {""},
 }
 """Those of which a line is said: what helps a run that diverged, and how pictures are drawn."""
 
@@ -172,12 +173,14 @@ def check_settings(run: Run, folder: Path) -> list[str]:
             continue
         if not _is_in(SAID, words):
             raise ValueError(different(folder, key, was, is_))
-        changes.append(f"{key}: {was} -> {is_}")
+        lists = isinstance(was, list | tuple)
+        changes.append(f"{key} are others" if lists else f"{key}: {was} -> {is_}")
     return changes
 
 
 def _is_in(tables: Mapping[str, set[str]], words: list[str]) -> bool:
-    return len(words) > 1 and words[1] in tables.get(words[0], ())
+    """Whether a key, in words, is one of some tables; ``""`` stands for a list as a whole."""
+    return [*words, ""][1] in tables.get(words[0], ())
 
 
 def _read_settings(file: Path) -> Run:

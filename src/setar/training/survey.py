@@ -6,15 +6,15 @@ decoding finds those that were cut off, so a picture costs as much here as in a 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from setar.data.base import Dataset
-from setar.data.images import ChosenImages, Images
+from setar.data.base import Dataset, chosen, holding
+from setar.data.images import Images
 from setar.durable import write_text
 from setar.registry import printable
 from setar.run_folder import LEFT_OUT, checkpoints, left_out
@@ -127,32 +127,6 @@ def _whole(data: Dataset, broken: Mapping[str, str]) -> Tensor:
     """Indices of the pictures that can be read, int64."""
     kept = [item for item, path in enumerate(data.paths) if path not in broken]
     return torch.tensor(kept, dtype=torch.int64)
-
-
-def holding(data: Dataset, out: Dataset | None) -> Dataset:
-    """The data set with these held-out pictures; None: without any."""
-    names = ("labels", "captions", "meta", "paths")
-    if out is None:
-        empty = dict(zip(names, (None, (), {}, ()), strict=True))
-        return replace(data, heldout=None, **{f"heldout_{name}": empty[name] for name in names})
-    columns = {f"heldout_{name}": getattr(out, name) for name in names}
-    return replace(data, heldout=out.images, **columns)
-
-
-def chosen(data: Dataset, items: Tensor) -> Dataset:
-    """Some of a data set: what has the indices ``items`` ``[n]``, in this order."""
-
-    def some(values: Sequence) -> Sequence:
-        return [values[item] for item in items.tolist()] if values else values
-
-    changed = {
-        "images": ChosenImages(data.images, items),
-        "labels": data.labels[items],
-        **{name: some(getattr(data, name)) for name in ("names", "captions", "paths")},
-        "meta": {name: some(values) for name, values in data.meta.items()},
-    }
-    kept = {field.name: getattr(data, field.name) for field in fields(Dataset)}
-    return Dataset(**{**kept, **changed})
 
 
 def list_left_out(broken: Mapping[str, str], run: Path) -> None:
