@@ -39,7 +39,6 @@ from setar.training.run import Run, read_run
 from setar.training.stages import StageShapes
 from setar.training.tokenizer import TokenizerRun
 
-
 GIB = 2**30
 FLOAT, HALF = 4, 2
 """Bytes of a number."""
