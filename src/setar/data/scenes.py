@@ -209,7 +209,9 @@ class Scenes:
     def _name(self, part: int, draw: random.Random) -> str:
         """What a part is called in the caption of a whole."""
         names = self.data.meta.get("name")
-        return with_article(names[part]) if names else draw.choice(self.data.captions[part])
+        if names and names[part].split(",")[0].strip():
+            return with_article(names[part])
+        return draw.choice(self.data.captions[part])
 
 
 def scene_caption(

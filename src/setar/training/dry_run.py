@@ -39,6 +39,10 @@ from setar.training.run import Run, read_run
 from setar.training.stages import StageShapes
 from setar.training.tokenizer import TokenizerRun
 
+GIB = 2**30
+FLOAT, HALF = 4, 2
+"""Bytes of a number."""
+
 
 class KnownEncoder(NamedTuple):
     """A published text encoder."""
@@ -47,21 +51,24 @@ class KnownEncoder(NamedTuple):
     """Numbers of a token."""
     parameters: float
     """Of the part that gives token states."""
+    width: int = FLOAT
+    """Bytes of each on a GPU."""
 
 
 ENCODERS = {
     MINILM: KnownEncoder(384, 22.7e6),
-    "google/gemma-2b": KnownEncoder(2048, 2.51e9),
-    "google/gemma-2-2b": KnownEncoder(2304, 2.61e9),
+    "google/gemma-2b": KnownEncoder(2048, 2.51e9, HALF),
+    "google/gemma-2-2b": KnownEncoder(2304, 2.61e9, HALF),
     "google/flan-t5-xl": KnownEncoder(2048, 1.22e9),
     "google/t5-v1_1-xxl": KnownEncoder(4096, 4.76e9),
     "openai/clip-vit-large-patch14": KnownEncoder(768, 123e6),
 }
 """Encoders whose sizes are known without their files."""
 
-GIB = 2**30
-FLOAT, HALF = 4, 2
-"""Bytes of a number."""
+ESTIMATE = (
+    "activations are an estimate: what a step in bfloat16 saves for its backward pass, without "
+    "checkpointing; what else a step takes comes on top"
+)
 
 
 @dataclass
@@ -100,7 +107,7 @@ def dry_run(run: Run, beside: Path = CONFIGS, devices: int = 1) -> list[facts.Fa
     else:
         _generator_run(run, telling)
     missing = "; ".join(telling.missing) or "nothing: all is here that this training needs"
-    return [*telling.told, ("missing", missing)]
+    return [*telling.told, ("missing", missing), ("note", ESTIMATE)]
 
 
 def _tokenizer_run(run: TokenizerRun, telling: Telling) -> None:
@@ -144,15 +151,16 @@ def _generator_run(run: GeneratorRun, telling: Telling) -> None:
     check_recipes(model, recipe, sampling)
     if run.init and not _is_here(run.init):
         telling.missing.append(f"the model to begin with, {run.init}")
-    count = sum(p.numel() for p in model.condition.parameters())
-    name, text = facts.of_model(model, run.model.named())
-    of_condition = f", {count / 1e6:.2f} M of them of the {model.condition.reads} condition"
+    of_model = facts.of_model(model, run.model.named())
+    if run.reads_texts:
+        count = sum(p.numel() for p in model.condition.parameters())
+        of_model = of_model[0], f"{of_model[1]}, {count / 1e6:.2f} M of them to read texts"
     frozen["tokenizer"] = sum(p.numel() for p in tokenizer.parameters()) * FLOAT
     telling.told = [
         *_told(run.data, data),
         *telling.told,
         facts.of_tokens(tokenizer, grid, recipe),
-        (name, text + of_condition),
+        of_model,
         _memory(model, run.optimizer, frozen),
     ]
     if run.reads_texts:
@@ -262,7 +270,7 @@ def _condition(
     size = f"up to {text.length} tokens of {dim} numbers, layer {text.layer}"
     telling.told.append(("texts", f"{text.encoder}: {size}"))
     facts_of_text = {"classes": 1, "condition_dim": dim, "condition_length": text.length}
-    return facts_of_text, {"text encoder": (known.parameters if known else 0) * HALF}
+    return facts_of_text, {"text encoder": known.parameters * known.width if known else 0}
 
 
 # What it takes.
@@ -301,8 +309,7 @@ def _activations(module: nn.Module, step: Callable[[], Tensor], share: int) -> f
     if one is None:
         return "", "activations: not known for this family"
     return "", (
-        f"activations: about {_size(one)} an image in bfloat16 without checkpointing (an estimate: "
-        f"what is saved for the backward pass), {_size(one * share)} for "
+        f"activations: about {_size(one)} an image, {_size(one * share)} for "
         f"{counted(share, 'image')} on a device"
     )
 
@@ -344,7 +351,7 @@ class _FusedAttention(TorchFunctionMode):
     ) -> Any:
         if function is not F.scaled_dot_product_attention:
             return function(*args, **(kwargs or {}))
-        query, key, value, mask = args[:4]
+        query, key, value, mask = (*args, None)[:4]
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.empty(mask.shape, dtype=query.dtype, device=mask.device)
         return _Saving.apply(query, key, value, mask)
@@ -359,7 +366,8 @@ class _Saving(torch.autograd.Function):
 
 
 def _loss_of_one(model: Generator, grid: tuple[int, int], recipe: Recipe) -> Callable[[], Tensor]:
-    """The loss of one image on the `meta` device."""
+    """The loss of one image on the `meta` device, where a plan has no numbers to check."""
+    model.check = lambda plan: None  # it was, before
 
     def loss() -> Tensor:
         plan = recipe.plan(grid, 1, torch.Generator().manual_seed(0)).to("meta")

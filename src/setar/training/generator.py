@@ -332,6 +332,9 @@ class GeneratorRun:
                 f"the stages have images that are not {own[0]}x{own[1]} tokens, which need "
                 "model.positions = 'sine'"
             )
+        for number, stage in enumerate(stages, 1):
+            with _saying(f"recipe of stage {number}", stage.recipe, model.config.recipe):
+                model.check(stage.recipe.plan(stage.grids[0]))
         return stages
 
     def _text_objective(
