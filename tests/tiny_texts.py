@@ -48,6 +48,7 @@ def network(kind):
     if kind == "clip":
         return of.CLIPModel(of.CLIPConfig(text_config=text, vision_config=picture))
     if kind == "siglip":
+        picture["hidden_size"] = 16  # its two halves meet without a projection
         return of.SiglipModel(of.SiglipConfig(text_config=text, vision_config=picture))
     return of.BertModel(of.BertConfig(**size, **depth, max_position_embeddings=64))
 

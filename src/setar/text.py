@@ -21,15 +21,18 @@ import secrets
 import threading
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -504,6 +507,113 @@ def _from_file(file: Path, dim: int) -> Iterator[tuple[str, Tensor]]:
     return zip(texts, states, strict=True)
 
 
+class ImageTextScorer:
+    """How well pictures and texts agree, as a CLIP or a SigLIP sees it: the cosine of both.
+
+    Args:
+        name: of the model on the hub, such as ``openai/clip-vit-base-patch32``, or its folder.
+        device: where it computes.
+
+    Raises:
+        ValueError: there is no such model, or it is none of pictures and texts.
+        ImportError: the extra ``text`` is not installed.
+    """
+
+    def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
+        self.name, self.device = name, find_device(device)
+        what = "model of pictures and texts"
+        self._tokenizer, self._model = _load(name, self.device, {}, what)
+        settings = self._model.config
+        if not (hasattr(settings, "vision_config") and hasattr(settings, "text_config")):
+            raise ValueError(f"{quoted(name)} is no {what}, as CLIP and SigLIP are")
+        self._positions = settings.text_config.max_position_embeddings
+        self._pads = settings.model_type.startswith("siglip")  # see `TextEncoder`
+        self._side = settings.vision_config.image_size
+        self._prepared = self._settings()
+
+    def _settings(self) -> dict[str, Any]:
+        """How pictures are prepared, as the model's files say."""
+        from transformers.image_processing_base import ImageProcessingMixin
+
+        try:
+            with _quietly(True):
+                source, here = _locate(self.name)
+                found, _ = ImageProcessingMixin.get_image_processor_dict(
+                    source, local_files_only=here
+                )
+        except Exception as error:  # whatever the library raises, it becomes one line
+            raise ValueError(
+                f"{quoted(self.name)} does not say how it takes pictures: {_first_line(error)}"
+            ) from error
+        return found
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """The cosine of each picture, uint8 ``[n, 3, H, W]``, and its text: float32 ``[n]``.
+
+        Texts that are longer than the model takes are cut.
+
+        Raises:
+            ValueError: there is not one text for each picture, or one is none.
+        """
+        texts = as_texts(texts)
+        for text in texts:
+            check_text(text)
+        if images.dtype != torch.uint8 or images.ndim != 4 or len(images) != len(texts):
+            raise ValueError(
+                f"{len(texts)} texts need as many uint8 pictures [n, 3, height, width], not "
+                f"{images.dtype} {list(images.shape)}"
+            )
+        tokens = self._tokenizer(
+            texts,
+            padding="max_length" if self._pads else True,
+            truncation=True,
+            max_length=min(self._positions, self._tokenizer.model_max_length),
+            return_tensors="pt",
+        ).to(self.device)
+        given = {"input_ids": tokens["input_ids"]}
+        if not self._pads:
+            given["attention_mask"] = tokens["attention_mask"]
+        pixels = torch.stack([self._pixels(image) for image in images]).to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            seen = self._model(**given, pixel_values=pixels.to(self._model.dtype))
+        cosine = torch.cosine_similarity(seen.image_embeds.float(), seen.text_embeds.float())
+        return cosine.cpu()
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        """A picture uint8 ``[3, H, W]`` as the model takes it: float32 ``[3, side, side]``."""
+        how = self._prepared
+        picture = Image.fromarray(image.permute(1, 2, 0).cpu().contiguous().numpy())
+        size, crop = _sides(how.get("size", self._side)), _sides(how.get("crop_size", self._side))
+        if how.get("do_resize", True):
+            if isinstance(size, int):  # of the shorter side
+                short = min(picture.size)
+                wide, high = (size * side // short for side in picture.size)
+            else:
+                high, wide = size
+            picture = picture.resize((wide, high), how.get("resample", Image.Resampling.BICUBIC))
+        if how.get("do_center_crop", False):
+            high, wide = (crop, crop) if isinstance(crop, int) else crop
+            left, top = (picture.width - wide) // 2, (picture.height - high) // 2
+            picture = picture.crop((left, top, left + wide, top + high))
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
+        if how.get("do_rescale", True):
+            pixels *= how.get("rescale_factor", 1 / 255)
+        if how.get("do_normalize", True):
+            mean, deviation = how.get("image_mean", [0.5] * 3), how.get("image_std", [0.5] * 3)
+            pixels = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[
+                :, None, None
+            ]
+        return pixels
+
+
+def _sides(size: Any) -> int | tuple[int, int]:
+    """A size in a model's files: of the shorter side, or (height, width)."""
+    if isinstance(size, dict):
+        return size.get("shortest_edge") or (size["height"], size["width"])
+    return size
+
+
 # Loading.
 
 _TOWERS = {
@@ -520,8 +630,16 @@ _UNUSED = ("pooler", "lm_head", "head.", "position_ids")
 """Parts of names of weights that token states do not depend on: a checkpoint may lack them."""
 
 
-def _load(name: str, device: torch.device) -> tuple[Any, Any]:
-    """Tokenizer and frozen network; ValueError and ImportError as of `TextEncoder`."""
+def _load(
+    name: str,
+    device: torch.device,
+    towers: Mapping[str, str] = MappingProxyType(_TOWERS),
+    what: str = "text encoder",
+) -> tuple[Any, Any]:
+    """Tokenizer and frozen network; ValueError and ImportError as of `TextEncoder`.
+
+    ``towers`` has the classes of networks, ``what`` says what is loaded.
+    """
     try:
         import transformers  # noqa: F401
 
@@ -531,15 +649,15 @@ def _load(name: str, device: torch.device) -> tuple[Any, Any]:
         raise ImportError(message) from None
     try:
         try:
-            return _read(source, device, local=True)
+            return _read(source, device, True, towers)
         except OSError:
             if here:
                 raise
-            return _read(source, device, local=False)
+            return _read(source, device, False, towers)
     except Exception as error:  # whatever the library raises, it becomes one line
         hint = "" if here or "/" in name else f"; {did_you_mean(name, [MINILM])}"
         raise ValueError(
-            f"cannot load the text encoder {quoted(name)}: {_first_line(error)}{hint}"
+            f"cannot load the {what} {quoted(name)}: {_first_line(error)}{hint}"
         ) from error
 
 
@@ -558,7 +676,9 @@ def _locate(name: str) -> tuple[str, bool]:
     return name, False
 
 
-def _read(source: str, device: torch.device, local: bool) -> tuple[Any, Any]:
+def _read(
+    source: str, device: torch.device, local: bool, towers: Mapping[str, str]
+) -> tuple[Any, Any]:
     """The same from a folder or, unless ``local``, from the hub."""
     import transformers
     from transformers import AutoConfig, AutoTokenizer
@@ -566,7 +686,7 @@ def _read(source: str, device: torch.device, local: bool) -> tuple[Any, Any]:
     places: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
     with _quietly(local), _untouched(), float32_by_default():
         config = AutoConfig.from_pretrained(source, **places)
-        kind = getattr(transformers, _TOWERS.get(config.model_type, "AutoModel"))
+        kind = getattr(transformers, towers.get(config.model_type, "AutoModel"))
         tokenizer = AutoTokenizer.from_pretrained(source, **places)
         half = device.type == "cuda" and getattr(config, "dtype", None) == torch.bfloat16
         dtype = torch.bfloat16 if half else torch.float32

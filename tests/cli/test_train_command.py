@@ -208,3 +208,20 @@ def test_a_killed_process_goes_on_as_if_nothing_had_happened(run, in_a_process, 
     for part in ("model", "train-model", "train-model-adamw", "train-average"):
         file = last / f"{part}.safetensors"
         assert (killed / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_dry_run_trains_nothing(run, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, shown, err = run("train", "digits", "--dry-run")
+    assert (code, err) == (0, "")
+    assert shown.startswith("digits: a dry run, which trains nothing\n")
+    for name in ("images", "tokens", "model", "memory", "training", "missing"):
+        assert f"\n  {name} " in shown
+    assert not [*tmp_path.iterdir()]
+    code, shown, _ = run("train", "digits", "--dry-run", "--devices", 4)
+    assert code == 0
+    assert "for 16 images on a device" in shown
+    message = refused("train", "digits", "--dry-run", "--devices", 7)
+    assert "`batch_size` (=64) must be a multiple of the devices (=7)" in message
+    refused("train", "digits", "--dry-run", "--set", "recipe=random-65-random")
+    assert not [*tmp_path.iterdir()]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from random_weights import differ, random_codes, random_fmt
+from random_weights import differ, random_codes, random_fmt, randomise
 from setar.models.fmt import (
     PRESETS,
     CachedDecoding,
@@ -14,7 +14,9 @@ from setar.models.fmt import (
     FullyMaskedTransformer,
     RecomputedDecoding,
 )
-from setar.recipes.clocks import dense_masks
+from setar.models.text_condition import pack, padded_to
+from setar.recipes.clocks import PADDING, dense_masks
+from setar.recipes.padding import join_codes, join_plans
 from setar.recipes.recipe import Recipe
 
 CLOSE = {"atol": 1e-5, "rtol": 0.0}
@@ -167,3 +169,121 @@ def test_impossible_shapes_are_refused(changes, rule):
     with pytest.raises(ValueError, match=rule) as caught:
         FMTConfig(**changes)
     assert "\n" not in str(caught.value)
+
+
+# Texts and any grid
+
+
+LENGTH, DIM = 6, 5
+LONGEST = 4
+"""Tokens of the longest of `prompts`."""
+
+
+def text_fmt(seed=0, **changes):
+    shape = {"condition": "text", "condition_length": LENGTH, "condition_dim": DIM}
+    return random_fmt(seed=seed, positions="sine", **shape, **changes)
+
+
+def prompts(count=3):
+    """Texts of 4, 2 and 3 tokens, padded to 4."""
+    states = torch.randn(count, LONGEST, DIM, generator=seeded(7))
+    lengths = torch.tensor([4, 2, 3])[:count, None]
+    return pack(states, torch.arange(LONGEST) >= LONGEST - lengths)
+
+
+def trimmed(condition):
+    """One text without its padding."""
+    return condition[:, (condition[0, :, -1] == 0).sum() :]
+
+
+def test_a_text_matters_and_its_padding_does_not():
+    model, codes, texts = text_fmt(), random_codes(1, (4, 4)).expand(3, -1), prompts()
+    plan = Recipe.parse("random-4-random").plan((4, 4), 1, seeded())
+    plan = join_plans([plan] * 3)
+    logits = model(codes, texts, plan)
+    for first, second in ((0, 1), (1, 2), (0, 2)):
+        assert differ(logits[first], logits[second])
+    torch.testing.assert_close(model(codes, padded_to(texts, LENGTH), plan), logits, **CLOSE)
+    for index in range(3):
+        one = dataclasses.replace(
+            plan, order=plan.order[:1], known=plan.known[:1], supervised=plan.supervised[:1]
+        )
+        alone = model(codes[:1], trimmed(texts[index : index + 1]), one)
+        torch.testing.assert_close(alone[0], logits[index], **CLOSE)
+
+
+@pytest.mark.parametrize("recipe", ["random-4-cosine", "ar", "next-scale", "roll-5-uniform"])
+@pytest.mark.parametrize("grid", [(4, 4), (2, 5)])
+def test_after_texts_cached_is_uncached_is_training(recipe, grid):
+    model, texts, count = text_fmt(), prompts(), grid[0] * grid[1]
+    texts = torch.cat([texts, model.null(texts)])
+    codes = random_codes(6, grid)
+    plan = Recipe.parse(recipe).sampling_plan(grid, [seeded(i) for i in range(6)])
+    trained = model(codes, texts, plan)
+    assert differ(trained[:3], trained[3:])
+    cached = fed(model.start(texts, count, grid=grid), codes, plan)
+    plain = fed(model.start(texts, count, cache=False, grid=grid), codes, plan)
+    torch.testing.assert_close(cached, plain, **CLOSE)
+    torch.testing.assert_close(cached, trained, **CLOSE)
+    short = fed(model.start(trimmed(texts[1:2]), count, grid=grid), codes[1:2], one_of(plan, 1))
+    torch.testing.assert_close(short[0], cached[1], **CLOSE)
+
+
+def one_of(plan, index):
+    """The plan of one image of several."""
+    own = slice(index, index + 1)
+    return dataclasses.replace(
+        plan, order=plan.order[own], known=plan.known[own], supervised=plan.supervised[own]
+    )
+
+
+def test_images_of_several_shapes_are_what_each_is_alone():
+    model, texts, grids = text_fmt(), prompts(), [(2, 3), (4, 4), (3, 2)]
+    recipe = Recipe.parse("random-3-cosine")
+    plans = [recipe.sampling_plan(grid, [seeded(i)]) for i, grid in enumerate(grids)]
+    codes = [random_codes(1, grid, seed=i) for i, grid in enumerate(grids)]
+    for least in (0, 20):
+        joined, padded = join_plans(plans, least), join_codes(codes, least)
+        logits = model(padded, texts, joined)
+        assert differ(logits[0, :6], logits[2, :6])
+        noise = torch.where(joined.known == PADDING, 1, 0).to(padded)
+        torch.testing.assert_close(
+            model(padded + noise, texts, joined)[joined.supervised],
+            logits[joined.supervised],
+            **CLOSE,
+        )
+        for index, (grid, plan, own) in enumerate(zip(grids, plans, codes, strict=True)):
+            count = grid[0] * grid[1]
+            text = texts[index : index + 1]
+            alone = model(own, text, plan)
+            torch.testing.assert_close(logits[index, :count], alone[0], **CLOSE)
+            cached = fed(model.start(text, count, grid=grid), own, plan)
+            torch.testing.assert_close(logits[index, :count], cached[0], **CLOSE)
+
+
+def test_two_grids_of_as_many_tokens_are_not_one():
+    model, texts, codes = text_fmt(), prompts(1), random_codes(1, (2, 6))
+    wide, high = (Recipe.parse("ar").plan(grid) for grid in ((2, 6), (6, 2)))
+    assert differ(model(codes, texts, wide), model(codes, texts, high))
+
+
+def test_padding_of_an_image_gives_no_gradient():
+    model = randomise(FullyMaskedTransformer(text_fmt().config)).train()
+    plans = [Recipe.parse("random-2-random").plan(grid, 1, seeded()) for grid in ((1, 2), (3, 3))]
+    plan, codes = join_plans(plans), join_codes([random_codes(1, (1, 2)), random_codes(1, (3, 3))])
+    codes[0, 2:] = VOCABULARY - 1
+    codes[codes == VOCABULARY - 1] = 0
+    codes[0, 2:] = VOCABULARY - 1
+    model(codes, prompts(2), plan)[plan.supervised].square().sum().backward()
+    gradient = model.tokens.weight.grad
+    assert gradient[VOCABULARY - 1].eq(0).all()
+    assert gradient[codes[1, plan.order[1, 0]]].ne(0).any()
+
+
+def test_learned_positions_have_one_grid():
+    model, texts = random_fmt(condition="text", condition_length=4, condition_dim=DIM), prompts(1)
+    assert not model.any_grid
+    with pytest.raises(ValueError, match=r"for a grid of \(2, 5\), not \(4, 4\)"):
+        model.start(texts, 10, grid=(2, 5))
+    with pytest.raises(ValueError, match="`positions` must be 'learned' or 'sine'"):
+        FMTConfig(positions="cosine")

@@ -22,6 +22,16 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Tell shapes, memory and stages, and what is missing here; train nothing.",
+        ),
+    ] = False,
+    devices: Annotated[
+        int, typer.Option(min=1, max=2**20, help="With --dry-run: devices that share a batch.")
+    ] = 1,
 ) -> None:
     """Train a tokenizer or a generator."""
     from setar.config import find_config, read_toml
@@ -34,6 +44,13 @@ def train(
     from setar.training.run import open_run, read_run
 
     run = read_run(file, change or [])
+    if dry_run:
+        from setar.training.dry_run import dry_run as foresee
+        from setar.training.facts import tell as tell_facts
+
+        say(f"{file.stem}: a dry run, which trains nothing")
+        tell_facts(foresee(run, file.parent, devices))
+        return
     folder = out or Path("runs") / file.stem
     prepare_folder(folder)
     trainer = open_run(run, folder, resume)

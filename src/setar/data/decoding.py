@@ -226,6 +226,18 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height in pixels once it is turned as its EXIF tag says."""
+    turn, (width, height) = _turn(image), image.size
+    sideways = (
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.TRANSVERSE,
+    )
+    return (height, width) if turn in sideways else (width, height)
+
+
 # Before decoding.
 
 

@@ -17,7 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from setar.data.crops import RESIZES, Resize, check_resize
-from setar.data.decoding import ENDINGS, MAX_PIXELS, opened, opened_as, to_rgb
+from setar.data.decoding import (
+    ENDINGS,
+    MAX_PIXELS,
+    opened,
+    opened_as,
+    to_rgb,
+    upright_size,
+)
 from setar.data.decoding import check_image as check_image  # also found here
 from setar.data.decoding import open_image as open_image
 from setar.files import is_text, open_regular
@@ -133,9 +140,9 @@ class EncodedImages:
         raise NotImplementedError
 
     def header(self, item: int) -> tuple[int, int, str]:
-        """Width and height in pixels and Pillow's mode of an image; ValueError as of a batch."""
+        """Width and height in pixels, upright, and Pillow's mode; ValueError as of a batch."""
         with self._opened(item) as image:
-            return *image.size, image.mode
+            return *upright_size(image), image.mode
 
     def __getitem__(self, items: Tensor) -> Tensor:
         """The images with these indices ``[B]``: uint8 ``[B, 3, height, width]``.

@@ -10,7 +10,9 @@ captioned square drawings becomes one of any aspect ratio.
 import random
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from setar.data.base import Dataset
 from setar.data.styles import STYLES, with_article
+from setar.registry import printable
 
 
 class Layout(NamedTuple):
@@ -27,6 +30,11 @@ class Layout(NamedTuple):
     columns: int
     templates: tuple[str, ...]
     """With ``{0}``, ``{1}``, ... for the parts, in reading order."""
+
+    @property
+    def parts(self) -> int:
+        """How many drawings."""
+        return self.rows * self.columns
 
 
 LAYOUTS = {
@@ -40,6 +48,9 @@ LAYOUTS = {
 """Kinds of scenes by name."""
 
 KINDS = tuple(LAYOUTS)
+
+MOST_PARTS = max(layout.parts for layout in LAYOUTS.values())
+"""Drawings of the largest scene."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,9 @@ class Scene(NamedTuple):
 class Scenes:
     """All scenes of a data set: item ``i`` is of the kind ``i % 4``, in turn those of `KINDS`.
 
-    Items of the kind ``one`` are the drawings themselves.
+    Items of the kind ``one`` are the drawings themselves, over and over. The parts of a larger
+    scene are different drawings of one style; without styles, drawings that are fewer than its
+    parts are repeated.
 
     Args:
         data: square drawings with captions.
@@ -87,13 +100,14 @@ class Scenes:
         seed: of what they are made of.
 
     Raises:
-        ValueError: no drawing has a caption, or drawings are not square.
+        ValueError: no drawing has a caption, drawings are not square, or a style has fewer of them
+            than a scene that is shown has parts.
     """
 
     def __init__(
         self, data: Dataset, config: ScenesConfig, balance: float = 0.0, seed: int = 0
     ) -> None:
-        self.data, self.config, self.seed = data, config, seed
+        self.data, self.seed = data, seed
         self.captioned = [i for i, texts in enumerate(data.captions) if texts]
         if not self.captioned:
             raise ValueError("scenes need captions: no picture has one")
@@ -104,6 +118,13 @@ class Scenes:
             raise ValueError(f"scenes need square pictures, not {height}x{width}")
         self.side = width
         self.weights = _weights(data, self.captioned, balance)
+        self.config = self._checked(config)
+
+    def shared_as(self, config: ScenesConfig) -> "Scenes":
+        """Scenes of the same drawings in other shares; ValueError as of a new one."""
+        other = copy(self)
+        other.config = self._checked(config)
+        return other
 
     def __len__(self) -> int:
         return len(KINDS) * max(self.config.pool, len(self.data))
@@ -121,26 +142,53 @@ class Scenes:
         return SceneBatches(self, batch_size, seed)
 
     def scene(self, item: int) -> Scene:
-        """What an item is made of, the same at every call."""
+        """What an item is made of, the same at every call.
+
+        Raises:
+            ValueError: a style has fewer drawings than the scene has parts.
+        """
         number, kind = divmod(item, len(KINDS))
         if kind == 0:
+            number %= len(self.data)
             own = self.data.captions[number]
             return Scene("one", (number,), own[0] if own else "")
+        self._check_parts(KINDS[kind])
         draw = random.Random(f"{self.seed}/{item}")
-        layout = LAYOUTS[KINDS[kind]]
-        parts = self._parts(draw, layout.rows * layout.columns)
+        parts = self._parts(draw, LAYOUTS[KINDS[kind]].parts)
         style = self._style(parts)
         names = [self._name(part, draw) for part in parts]
         return Scene(KINDS[kind], parts, scene_caption(KINDS[kind], names, style, draw))
 
     def captions(self, items: Sequence[int], draw: random.Random) -> list[str]:
-        """A caption of each item; of those of a drawing any one, as ``draw`` has it."""
+        """A caption of each item; of those of a drawing any one, as ``draw`` has it, or empty."""
         texts = []
         for item in items:
             number, kind = divmod(item, len(KINDS))
-            own = self.data.captions[number] if kind == 0 else (self.scene(item).caption,)
-            texts.append(draw.choice(own))
+            one = self.data.captions[number % len(self.data)]
+            own = one if kind == 0 else (self.scene(item).caption,)
+            texts.append(draw.choice(own) if own else "")
         return texts
+
+    @cached_property
+    def _fewest(self) -> tuple[int, str]:
+        """How many captioned drawings the style with the fewest has, and its name."""
+        styles = self.data.meta.get("style")
+        counts = Counter(styles[item] for item in self.captioned) if styles else {}
+        return min(((count, style) for style, count in counts.items()), default=(MOST_PARTS, ""))
+
+    def _checked(self, config: ScenesConfig) -> ScenesConfig:
+        for kind, share in zip(KINDS, config.shares, strict=True):
+            if share:
+                self._check_parts(kind)
+        return config
+
+    def _check_parts(self, kind: str) -> None:
+        count, style = self._fewest
+        if count < LAYOUTS[kind].parts:
+            raise ValueError(
+                f"scenes of the kind {kind!r} need {LAYOUTS[kind].parts} captioned drawings of "
+                f"each style; of {printable(style)!r} there are {count}"
+            )
 
     def _parts(self, draw: random.Random, count: int) -> tuple[int, ...]:
         """Different drawings, of one style where there are styles."""
@@ -161,7 +209,9 @@ class Scenes:
     def _name(self, part: int, draw: random.Random) -> str:
         """What a part is called in the caption of a whole."""
         names = self.data.meta.get("name")
-        return with_article(names[part]) if names else draw.choice(self.data.captions[part])
+        if names and names[part].split(",")[0].strip():
+            return with_article(names[part])
+        return draw.choice(self.data.captions[part])
 
 
 def scene_caption(
@@ -225,8 +275,7 @@ class SceneBatches:
         draw = random.Random(f"{self.seed}/batch/{step}")
         scenes = self.scenes
         kind = draw.choices(range(len(KINDS)), scenes.config.shares)[0]
-        rows, columns, _ = LAYOUTS[KINDS[kind]]
-        count = self.batch_size // (rows * columns)
+        count = self.batch_size // LAYOUTS[KINDS[kind]].parts
         if kind == 0:
             numbers = draw.choices(scenes.captioned, cum_weights=scenes.weights, k=count)
         else:

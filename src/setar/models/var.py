@@ -358,7 +358,7 @@ class VARTransformer(Generator[VARConfig]):
         """Raise ValueError unless the plan is one of `scale_recipe` on the model's grid."""
         super().check(plan)
         raster = torch.arange(self.config.tokens, device=plan.order.device)
-        known = self._clock().to(plan.known.device) + 1
+        known = self._clock(plan.known.device) + 1
         if not ((plan.order == raster).all() and (plan.known == known).all()):
             raise ValueError(self.rule)
 
@@ -370,9 +370,12 @@ class VARTransformer(Generator[VARConfig]):
             f"{self.config.recipe}); other orders and sets need an FMT"
         )
 
-    def _clock(self) -> Tensor:
-        """int64 ``[L]``: when the queries of each token ask, and the same for their keys."""
-        sizes = torch.tensor(self.config.sizes, device=self.head.weight.device)
+    def _clock(self, device: torch.device | None = None) -> Tensor:
+        """int64 ``[L]``: when the queries of each token ask, and the same for their keys.
+
+        By default it is where the weights are.
+        """
+        sizes = torch.tensor(self.config.sizes, device=device or self.head.weight.device)
         scales = torch.arange(CONDITION, CONDITION + len(sizes), device=sizes.device)
         return scales.repeat_interleave(sizes, output_size=self.config.tokens)
 

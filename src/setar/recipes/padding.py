@@ -17,20 +17,20 @@ from setar.recipes.clocks import PADDING
 from setar.recipes.recipe import SetPlan
 
 
-def join_plans(plans: Sequence[SetPlan]) -> SetPlan:
-    """One plan of all images of several plans, in turn.
+def join_plans(plans: Sequence[SetPlan], least: int = 0) -> SetPlan:
+    """One plan of all images of several plans, in turn, of at least so many tokens.
 
-    Images on one grid need no padding, and then it is a plan as any other.
+    Images on one grid that need no padding are a plan as any other.
 
     Raises:
         ValueError: there is none, or some mask the decoder and others do not.
     """
     if len({plan.decoder_causal for plan in plans}) != 1:
         raise ValueError("plans to join must be of one recipe, and at least one")
-    length = max(plan.order.shape[1] for plan in plans)
+    length = max(least, *(plan.order.shape[1] for plan in plans))
     order, known, supervised = zip(*(_parts(plan, length) for plan in plans), strict=True)
     sizes = [torch.tensor([plan.grid]).expand(len(plan.order), 2) for plan in plans]
-    same = len({plan.grid for plan in plans}) == 1
+    same = len({plan.grid for plan in plans}) == 1 and length == plans[0].order.shape[1]
     return SetPlan(
         plans[0].grid if same else (1, length),
         torch.cat(order),
@@ -52,7 +52,10 @@ def _parts(plan: SetPlan, length: int) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def join_codes(codes: Sequence[Tensor]) -> Tensor:
-    """Codes ``[B, N]`` of several grids as one tensor, padded with zeros to the longest."""
-    length = max(part.shape[1] for part in codes)
+def join_codes(codes: Sequence[Tensor], least: int = 0) -> Tensor:
+    """Codes ``[B, N]`` of several grids as one tensor, padded with zeros to the longest.
+
+    It has at least so many tokens.
+    """
+    length = max(least, *(part.shape[1] for part in codes))
     return torch.cat([F.pad(part, (0, length - part.shape[1])) for part in codes])

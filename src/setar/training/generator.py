@@ -37,7 +37,7 @@ from setar.training.heldout import HeldOutCodes, measured
 from setar.training.loop import Exported, LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
 from setar.training.report import say
-from setar.training.stages import StageConfig, make_stages
+from setar.training.stages import StageConfig, StageShapes, lay_out, make_stages
 from setar.training.start import begin_with
 from setar.training.text import HeldOutTexts, TextObjective, token_loss
 
@@ -186,7 +186,7 @@ class GeneratorRun:
             if value:
                 raise ValueError(f"`{name}` is for models that read texts: model.condition='text'")
 
-    def _staged(self) -> "GeneratorRun":
+    def staged(self) -> "GeneratorRun":
         """The same with the steps of its stages, and with a text encoder if it needs one."""
         if not self.reads_texts:
             return self
@@ -207,7 +207,7 @@ class GeneratorRun:
         Raises:
             ValueError: tokenizer, data and family do not fit each other.
         """
-        run = replace(self._staged(), data=self.data.sized(self._size_of_tokenizer()))
+        run = replace(self.staged(), data=self.data.sized(self.size_of_tokenizer()))
         if self.recipe is not None and self.sampling.recipe is not None:
             return run
         tokenizer = run.load_tokenizer()
@@ -241,7 +241,7 @@ class GeneratorRun:
         make = self._objective
         if self.reads_texts:
             make = partial(self._text_objective, folder / TEXTS)
-        objective = make(model, tokenizer, data, processes.first)
+        objective = make(model, tokenizer, data, processes)
         if self.loop.compile:
             torch._dynamo.config.recompile_limit = 64  # of texts and grids of several lengths
             model.compile(dynamic=False)
@@ -273,10 +273,11 @@ class GeneratorRun:
         return trainer
 
     def _objective(
-        self, model: Generator, tokenizer: Tokenizer, data: Dataset, speak: bool
+        self, model: Generator, tokenizer: Tokenizer, data: Dataset, processes: Processes
     ) -> Objective:
         """What is minimised: all images are encoded, once."""
         assert self.recipe is not None
+        speak = processes.first
         images, labels = self.data.images(data), self.data.labels(data)
         if speak and len(images) > MANY:
             say(f"encoding {len(images)} images")
@@ -295,7 +296,12 @@ class GeneratorRun:
         """Fields of the model's shape that follow from the text encoder."""
         if self.text is None:
             return {}
-        dim = load_text_encoder(self.text).dim
+        dim, said = load_text_encoder(self.text).dim, self.model.shape.condition_dim
+        if said not in (0, dim):
+            raise ValueError(
+                f"`model.condition_dim` (={said}) may be left out, or be the {dim} numbers of a "
+                f"token of the text encoder {self.text.encoder!r}"
+            )
         return {"condition_dim": dim, "condition_length": self.text.length}
 
     def _begin(self, model: Generator) -> list[facts.Fact]:
@@ -309,8 +315,35 @@ class GeneratorRun:
         new = f"; new: {', '.join(fresh)}" if fresh else ""
         return [("begins", f"with {count - len(fresh)} of {count} tensors of {self.init}{new}")]
 
+    def stage_shapes(
+        self, model: Generator, tokenizer: Tokenizer, size: tuple[int, int], processes: int = 1
+    ) -> list[StageShapes]:
+        """What the stages of this run, which is complete, show; one if it has none.
+
+        Raises:
+            ValueError: they do not suit the tokenizer or the model.
+        """
+        assert self.recipe is not None
+        configs = self.stages or (StageConfig(self.loop.steps),)
+        stages = lay_out(configs, self.data, size, tokenizer, self.recipe, self.loop, processes)
+        own = tuple(model.config.grid)
+        if not model.any_grid and any(grid != own for stage in stages for grid in stage.grids):
+            raise ValueError(
+                f"the stages have images that are not {own[0]}x{own[1]} tokens, which need "
+                "model.positions = 'sine'"
+            )
+        for number, stage in enumerate(stages, 1):
+            with _saying(f"recipe of stage {number}", stage.recipe, model.config.recipe):
+                model.check(stage.recipe.plan(stage.grids[0]))
+        return stages
+
     def _text_objective(
-        self, kept: Path, model: Generator, tokenizer: Tokenizer, data: Dataset, speak: bool
+        self,
+        kept: Path,
+        model: Generator,
+        tokenizer: Tokenizer,
+        data: Dataset,
+        processes: Processes,
     ) -> Objective:
         """What is minimised, given captions, whose states are ``kept`` in a folder."""
         assert self.recipe is not None
@@ -321,10 +354,8 @@ class GeneratorRun:
                 "and `text`, or a .txt beside each image"
             )
         texts = CachedTexts(load_text_encoder(self.text, device_of(tokenizer)), kept)
-        whole = StageConfig(self.loop.steps)
-        stages = make_stages(
-            self.stages or (whole,), self.data, data, tokenizer, self.recipe, self.loop, speak
-        )
+        shapes = self.stage_shapes(model, tokenizer, self.data.size(data), processes.count)
+        stages = make_stages(shapes, self.data, data, tokenizer, self.loop.seed)
         heldout = None
         if (some := measured(data)) and any(some.captions):
             heldout = HeldOutTexts(some, tokenizer, self.recipe, texts)
@@ -332,7 +363,7 @@ class GeneratorRun:
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer that is named, or the data set's own; ValueError if there is none."""
-        if not self._without_weights:
+        if not self.without_weights:
             return load_tokenizer(self.tokenizer)
         own = None if self.data.of_a_folder else self.data.open().tokenizer
         if own is None or self.tokenizer != own["family"]:
@@ -367,19 +398,19 @@ class GeneratorRun:
         return grid
 
     @property
-    def _without_weights(self) -> bool:
+    def without_weights(self) -> bool:
         """Whether the tokenizer is named by its family, which only one without weights can be."""
         return self.tokenizer in TOKENIZERS and not os.path.exists(self.tokenizer)
 
-    def _size_of_tokenizer(self) -> tuple[int, int] | None:
+    def size_of_tokenizer(self) -> tuple[int, int] | None:
         """The size that the tokenizer was trained at, where the config needs it."""
-        if self._without_weights or self.data.image_size or not self.data.of_a_folder:
+        if self.without_weights or self.data.image_size or not self.data.of_a_folder:
             return None
         return trained_size(self.tokenizer)
 
     def _other_size(self, size: tuple[int, int]) -> list[facts.Fact]:
         """A note if the tokenizer was trained at another size, which it may be used at."""
-        trained = None if self._without_weights else trained_size(self.tokenizer)
+        trained = None if self.without_weights else trained_size(self.tokenizer)
         if trained is None or trained == size:
             return []
         return [("note", f"the tokenizer was trained at {trained[0]}x{trained[1]} pixels")]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +50,18 @@ class OptimizerConfig:
             raise ValueError(f"0 <= `ema` (={self.ema}) < 1 and 0 <= `final_rate` <= 1 must hold")
 
 
-def make_optimizers(module: nn.Module, config: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
-    """The optimisers of a module's trainable parameters by their names, decay where it belongs."""
+class Groups(NamedTuple):
+    """The trainable parameters of a module, by what moves them."""
+
+    matrices: list[nn.Parameter]
+    """Moved by Muon; of others AdamW keeps the state."""
+    decayed: list[nn.Parameter]
+    plain: list[nn.Parameter]
+    """Not decayed."""
+
+
+def grouped(module: nn.Module, config: OptimizerConfig) -> Groups:
+    """Which of a module's parameters are moved by what."""
     spared = () if config.decay_embeddings else (nn.Embedding,)
     embeddings = _ids(m for m in module.modules() if isinstance(m, spared))
     hidden = _ids(m for m in module.modules() if isinstance(m, nn.Linear))
@@ -61,6 +71,12 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> dict[str, tor
     taken = {id(p) for p in matrices} | embeddings
     decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in taken]
     plain = [p for p in parameters if p.ndim < 2 or id(p) in embeddings]
+    return Groups(matrices, decayed, plain)
+
+
+def make_optimizers(module: nn.Module, config: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers of a module's trainable parameters by their names, decay where it belongs."""
+    matrices, decayed, plain = grouped(module, config)
     rate, decay = config.learning_rate, config.weight_decay
     groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
     optimizers: dict[str, torch.optim.Optimizer] = {

@@ -7,16 +7,16 @@ max_aspect = 2.0
 recipe = "random-16-random"
 """
 
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from setar.data.base import Dataset
 from setar.data.images import Images
-from setar.data.scenes import Scenes, ScenesConfig
+from setar.data.scenes import KINDS, LAYOUTS, Scenes, ScenesConfig
 from setar.numbers import as_real, whole
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.base import Tokenizer
@@ -70,69 +70,134 @@ class StageConfig:
         return aspect_buckets(side, max(stride), self.max_aspect)
 
 
-def make_stages(
+@dataclass(frozen=True)
+class StageShapes:
+    """What a stage will show, known without its images."""
+
+    config: StageConfig
+    first: int
+    """The step with which it begins."""
+    recipe: Recipe
+    batch_size: int
+    """Images per step; of scenes, drawings."""
+    scenes: ScenesConfig | None
+    """What its scenes are; None if it has single images."""
+    sizes: tuple[tuple[int, int], ...]
+    """Height and width in pixels of each kind of image."""
+    grids: tuple[tuple[int, int], ...]
+    """Rows and columns of tokens of each."""
+    counts: tuple[int, ...]
+    """Images of each in a step that has no others."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the largest image."""
+        return max(rows * columns for rows, columns in self.grids)
+
+
+def lay_out(
     configs: Sequence[StageConfig],
     data_config: DataConfig,
-    data: Dataset,
+    size: tuple[int, int],
     tokenizer: Tokenizer,
     recipe: Recipe,
     loop: LoopConfig,
-    speak: bool = False,
-) -> list[Stage]:
-    """The stages of a training; each encodes its images when it begins.
+    processes: int = 1,
+) -> list[StageShapes]:
+    """What all stages will show.
 
     Args:
         configs: of the stages, in turn.
         data_config: where the images are from.
-        data: prepared for training.
-        tokenizer: of the codes, on its device.
+        size: height and width in pixels of images of no stage.
+        tokenizer: of the codes.
         recipe: of stages that have none of their own.
-        loop: says the batch size of stages that have none, and the seed.
-        speak: show bars on a terminal.
+        loop: says the batch size of stages that have none.
+        processes: that each take an equal share of a batch.
 
     Raises:
-        ValueError: a size does not suit the tokenizer, or a batch cannot be divided.
+        ValueError: a size does not suit the tokenizer or the recipe, or a batch cannot be divided.
     """
-    stages, first, bar = [], 0, speak and sys.stderr.isatty()
-    for config in configs:
-        shown = config.scenes or (data_config.scenes if config.image_size is None else None)
-        if shown is not None:
-            made = _of_scenes(replace(data_config, scenes=shown), data, tokenizer, loop.seed)
+    found, first = [], 0
+    for number, config in enumerate(configs, 1):
+        scenes = config.scenes or (data_config.scenes if config.image_size is None else None)
+        batch_size, parts = config.batch_size or loop.batch_size, [1]
+        if scenes is not None:
+            if size[0] != size[1]:
+                raise ValueError(f"scenes need square pictures, not {size[0]}x{size[1]}")
+            shown = [LAYOUTS[k] for k, share in zip(KINDS, scenes.shares, strict=True) if share]
+            sizes = [(size[0] * layout.rows, size[1] * layout.columns) for layout in shown]
+            parts = [layout.parts for layout in shown]
         else:
-            made = _of_buckets(config, data_config, data, tokenizer, bar)
-        batch_size = config.batch_size or loop.batch_size
-        stages.append(Stage(first, config.steps, config.recipe or recipe, batch_size, made))
+            sizes = config.buckets(size, stride_of(tokenizer, size))
+            if sizes != [size]:
+                _check_files(data_config)
+            parts *= len(sizes)
+        for part in parts:
+            if batch_size % (part * processes):
+                shares = f" x {processes} processes" * (processes > 1)
+                raise ValueError(
+                    f"`batch_size` (={batch_size}) of stage {number} must be a multiple of "
+                    f"{part}{shares}: " + ("drawings of a scene" if part > 1 else "equal shares")
+                )
+        grids = [tokenizer.grid(*one) for one in sizes]
+        own = config.recipe or recipe
+        for grid in grids:
+            try:
+                own.set_count(grid)
+            except ValueError as error:
+                raise ValueError(f"recipe '{own}' of stage {number}: {error}") from error
+        counts = tuple(batch_size // part for part in parts)
+        shapes = (tuple(sizes), tuple(grids), counts)
+        found.append(StageShapes(config, first, own, batch_size, scenes, *shapes))
         first += config.steps
+    return found
+
+
+def make_stages(
+    shapes: Sequence[StageShapes],
+    data_config: DataConfig,
+    data: Dataset,
+    tokenizer: Tokenizer,
+    seed: int,
+) -> list[Stage]:
+    """The stages of a training; each image is encoded when it is first shown.
+
+    Args:
+        shapes: what they show.
+        data_config: where the images are from.
+        data: prepared for training.
+        tokenizer: of the codes, on its device.
+        seed: of what scenes are made of.
+
+    Raises:
+        ValueError: there are too few drawings for scenes.
+    """
+    stages, drawings = list[Stage](), None
+    for stage in shapes:
+        if stage.scenes is not None:
+            # All stages share the drawings, which are in memory.
+            drawings = drawings or Scenes(data, stage.scenes, data_config.balance, seed)
+            made: Callable[[], Examples] = partial(
+                SceneExamples, drawings.shared_as(stage.scenes), tokenizer
+            )
+        else:
+            made = _of_buckets(stage, data_config.size(data), data, tokenizer)
+        length = stage.longest if stage.scenes is None and len(stage.sizes) > 1 else 0
+        about = (stage.first, stage.config.steps, stage.recipe, stage.batch_size)
+        stages.append(Stage(*about, made, length))
     return stages
 
 
-def _of_scenes(
-    data_config: DataConfig, data: Dataset, tokenizer: Tokenizer, seed: int
-) -> Callable[[], Examples]:
-    def make() -> Examples:
-        scenes = data_config.as_scenes(data, seed)
-        assert isinstance(scenes, Scenes)
-        return SceneExamples(scenes, tokenizer)
-
-    return make
-
-
 def _of_buckets(
-    config: StageConfig, data_config: DataConfig, data: Dataset, tokenizer: Tokenizer, bar: bool
+    stage: StageShapes, size: tuple[int, int], data: Dataset, tokenizer: Tokenizer
 ) -> Callable[[], Examples]:
-    size = data_config.size(data)
-    buckets = config.buckets(size, stride_of(tokenizer, size))
-    for bucket in buckets:
-        tokenizer.grid(*bucket)
-    if len(buckets) > 1 or buckets[0] != size:
-        _check_files(data_config)
-
     def cropped(bucket: tuple[int, int]) -> Images:
         return data.images if bucket == size else data.images.at(bucket)  # type: ignore[attr-defined]
 
     def make() -> Examples:
-        shapes = shapes_of(data.images) if len(buckets) > 1 else torch.ones(len(data), 2)
-        return BucketExamples(data, cropped, shapes, buckets, tokenizer, bar)
+        shapes = shapes_of(data.images) if len(stage.sizes) > 1 else torch.ones(len(data), 2)
+        return BucketExamples(data, cropped, shapes, stage.sizes, tokenizer)
 
     return make
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from setar.data.base import Dataset
 from setar.data.batches import Batches, ShuffledBatches
-from setar.data.images import Images
+from setar.data.images import ChosenImages, Images
 from setar.data.scenes import LAYOUTS, Scenes
 from setar.models.base import Generator
 from setar.models.text_condition import padded_to
@@ -28,7 +28,7 @@ from setar.text import CachedTexts
 from setar.tokenizers.base import Tokenizer, encode_images
 from setar.training.loop import Objective, Step
 
-TRIMMED_TO = 8
+TRIMMED_TO = 28
 """Texts of a batch are padded to a multiple of so many tokens: few shapes, so that a compiled
 model is compiled a few times only."""
 
@@ -37,6 +37,9 @@ MEASURED = 512
 
 BATCH = 64
 """Of them at once."""
+
+MOST_CODES = 2**29
+"""Codes of training images that a process keeps, in 2 GiB."""
 
 Grid = tuple[int, int]
 
@@ -99,15 +102,15 @@ class SceneExamples:
 class BucketExamples:
     """Images cropped to the size, of a few, that is nearest to their own shape.
 
-    All of them are encoded when this is made.
+    Each is encoded when it is first shown: of millions, a process never sees most.
 
     Args:
         data: captioned images.
         cropped: makes `Images` of a size (height, width) in pixels.
-        shapes: int64 ``[n, 2]``, height and width of each image before it is cropped.
+        shapes: float ``[n, 2]``, height and width of each image before it is cropped.
         buckets: sizes (height, width) in pixels.
         tokenizer: of the codes, on its device.
-        progress: show a bar.
+        most: codes that are kept; images beyond are encoded at each showing.
     """
 
     def __init__(
@@ -117,18 +120,13 @@ class BucketExamples:
         shapes: Tensor,
         buckets: Sequence[tuple[int, int]],
         tokenizer: Tokenizer,
-        progress: bool = False,
+        most: int = MOST_CODES,
     ) -> None:
-        self.data = data
+        self.data, self.tokenizer, self.room = data, tokenizer, most
         self.bucket = nearest_bucket(shapes, buckets)
         self.grid_of_bucket = [tokenizer.grid(*size) for size in buckets]
-        self._codes: dict[int, Tensor] = {}
-        for index, size in enumerate(buckets):
-            members = (self.bucket == index).nonzero().flatten()
-            if len(members):
-                images = _Chosen(cropped(size), members)
-                codes = encode_images(tokenizer, images, progress).to(torch.int32).cpu()
-                self._codes |= dict(zip(members.tolist(), codes, strict=True))
+        self.images = [cropped(size) for size in buckets]
+        self._known: dict[int, Tensor] = {}
 
     def batches(self, batch_size: int, seed: int) -> Batches:
         """All images in turn, whatever their shapes."""
@@ -140,23 +138,22 @@ class BucketExamples:
 
     def codes(self, items: Tensor, grid: Grid) -> Tensor:
         """int64 ``[B, N]`` of images of one bucket."""
-        return torch.stack([self._codes[item] for item in items.tolist()]).long()
+        new = [item for item in dict.fromkeys(items.tolist()) if item not in self._known]
+        fresh: dict[int, Tensor] = {}
+        if new:
+            images = ChosenImages(self.images[int(self.bucket[new[0]])], torch.tensor(new))
+            codes = encode_images(self.tokenizer, images).to(torch.int32).cpu()
+            fresh = dict(zip(new, codes, strict=True))
+            kept = new[: self.room // codes.shape[1]]
+            self.room -= len(kept) * codes.shape[1]
+            self._known |= {item: fresh[item] for item in kept}
+        found = [fresh[item] if item in fresh else self._known[item] for item in items.tolist()]
+        return torch.stack(found).long()
 
     def captions(self, items: Tensor, draw: random.Random) -> list[str]:
-        """One of the captions of each image."""
+        """One of the captions of each image; empty if it has none."""
         own = [self.data.captions[item] for item in items.tolist()]
         return [draw.choice(texts) if texts else "" for texts in own]
-
-
-class _Chosen:
-    def __init__(self, images: Images, items: Tensor) -> None:
-        self.images, self.items = images, items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, items: Tensor) -> Tensor:
-        return self.images[self.items[items]]
 
 
 def aspect_buckets(side: int, stride: int, most: float) -> list[tuple[int, int]]:
@@ -202,6 +199,8 @@ class Stage:
     batch_size: int
     examples: Callable[[], Examples]
     """Makes them; called when the stage begins."""
+    length: int = 0
+    """Tokens of an image to which all are padded; 0: those of a batch to its longest."""
 
 
 class StagedBatches:
@@ -261,10 +260,10 @@ class TextObjective(Objective):
     def losses(self, items: Tensor, step: int) -> Step:
         """Mean negative log-likelihood in nats per supervised token."""
         index = self.stage_at(step)
-        examples = self.examples(index)
+        examples, stage = self.examples(index), self.stages[index]
         # Of several processes each has random numbers of its own (`Trainer`), which this follows.
         draw = random.Random(int(torch.randint(2**62, ())))
-        batch = text_batch(examples, items, self.stages[index].recipe, draw)
+        batch = text_batch(examples, items, stage.recipe, draw, length=stage.length)
         loss = text_loss(self.model, batch, self.texts, self.device)
         return Step({"model": loss}, {"loss": loss.detach(), "stage": float(index + 1)})
 
@@ -289,8 +288,12 @@ def text_batch(
     recipe: Recipe,
     draw: random.Random,
     generator: torch.Generator | None = None,
+    length: int = 0,
 ) -> TextBatch:
-    """Codes, captions and plan of some items; ``draw`` chooses captions, ``generator`` orders."""
+    """Codes, captions and plan of some items, of at least ``length`` tokens.
+
+    ``draw`` chooses captions, ``generator`` orders.
+    """
     grids = examples.grids(items)
     codes, captions, plans = [], [], []
     for grid in dict.fromkeys(grids):
@@ -298,7 +301,7 @@ def text_batch(
         codes.append(examples.codes(members, grid))
         captions += examples.captions(members, draw)
         plans.append(recipe.plan(grid, len(members), generator))
-    return TextBatch(join_codes(codes), captions, join_plans(plans))
+    return TextBatch(join_codes(codes, length), captions, join_plans(plans, length))
 
 
 def text_loss(
