@@ -16,6 +16,7 @@ from setar.recipes.recipe import Recipe
 from setar.tokenizers.base import encode_images
 from setar.tokenizers.vqgan import PRESETS, VQGAN
 from setar.training.text import (
+    TRIMMED_TO,
     BucketExamples,
     HeldOutTexts,
     Stage,
@@ -176,16 +177,16 @@ def test_padding_does_not_change_the_loss(tokenizer):
 
 def test_texts_are_padded_to_few_lengths_and_none_is_nothing():
     condition = conditions(model(), Texts(), ["a cat", "", "a b c"])
-    assert condition.shape == (3, 16, DIM + 1)
+    assert condition.shape == (3, TRIMMED_TO, DIM + 1)
     assert condition[:, -4:, -1].tolist() == [
         [PAD, PAD, TOKEN, TOKEN],
         [PAD, PAD, PAD, NOTHING],
         [PAD, TOKEN, TOKEN, TOKEN],
     ]
     longest = conditions(model(), Texts(), [" ".join("abcdefghijklmnopqr")])
-    assert longest.shape[1] == LENGTH  # not 32, which the model has not
+    assert longest.shape[1] == LENGTH  # not 24, which the model has not
     clock = model().condition.clock(condition)
-    assert clock[1].tolist() == [PADDING] * 15 + [0]
+    assert clock[1].tolist() == [PADDING] * (TRIMMED_TO - 1) + [0]
 
 
 # Stages
