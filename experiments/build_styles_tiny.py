@@ -27,7 +27,7 @@ def choose(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Render the data set styles-tiny.")
     parser.add_argument("--from", dest="folder", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=OUT)
     words = parser.parse_args()

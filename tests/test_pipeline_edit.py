@@ -5,14 +5,16 @@ import pytest
 import torch
 from PIL import Image
 
+import tiny_text
 from random_weights import random_fmt, randomise
 from setar.models.decoder_only import DecoderOnlyConfig, DecoderOnlyTransformer
 from setar.models.var import PRESETS as VAR_PRESETS
 from setar.models.var import VARTransformer
-from setar.pictures.masks import box_mask, outpaint, prepare
+from setar.pictures.masks import box_mask, dilated, outpaint, prepare
 from setar.pictures.sheets import to_pil
 from setar.pipeline import Pipeline
 from setar.recipes.recipe import Recipe
+from setar.sampling.edit import random_cells
 from setar.sampling.guidance import Guidance
 from setar.sampling.settings import SamplingDefaults
 from setar.tokenizers.base import Tokenizer, encode_images
@@ -188,8 +190,8 @@ def test_codes_outside_are_those_of_the_image(pipes):
             "must be whole numbers [images, 16]",
         ),
         (torch.full((2, 16), -1), "`given` (of shape [2, 16]) must be [3 or 1, 16]"),
-        (torch.zeros(1, 16).long(), "`given` must be -1 at the same tokens of all images, at"),
-        (-torch.eye(16)[:3].long(), "`given` must be -1 at the same tokens of all images, at"),
+        (torch.zeros(1, 16).long(), "`given` must be -1 at as many tokens of each image, at"),
+        (-torch.eye(16)[:3].long() * torch.tensor([[1], [1], [0]]), "at as many tokens of each"),
     ],
 )
 def test_wrong_given_codes_are_refused(pipes, given, rule):
@@ -258,6 +260,11 @@ def test_outpainting(pipes):
         ({"count": 0}, "`count`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"rounds": 0}, "`rounds` (=0) must be at least 1"),
+        ({"dilate": -1}, "`dilate` (=-1) must be at least 0"),
+        ({"seam": 1.5}, "`seam` (=1.5) must be a whole number of at least 0"),
+        ({"seam": 4097}, "`seam` (=4097) must be at most 4096"),
+        ({"size": (16, 20)}, "`size` (=16x20) must be 16x16: this model makes no pictures of"),
+        ({"negative_prompt": "dog"}, "`negative_prompt` is for models that read texts"),
         ({"seed": -1}, "a seed (=-1) must be"),
         ({"recipe": "random-4,4"}, "`sizes` sum to 8 but must sum to the 9 tokens to be made"),
         ({"temprature": 1.0}, "unknown key `temprature`; did you mean 'temperature'"),
@@ -275,6 +282,177 @@ def test_models_that_cannot_make_the_tokens_say_so(pipes):
     for family, recipe in (("decoder-only", "random-4-cosine"), ("var", "raster-21,")):
         message = refused(pipes[family].edit, picture(), LOWER, "cat", recipe=recipe)
         assert "FMT" in message
+
+
+@pytest.mark.parametrize("family", ANYWHERE)
+def test_images_may_keep_different_tokens(pipes, family):
+    """Each is what it is alone."""
+    pipe, recipes = pipes[family], ["random-4-cosine", "next-scale"] if family == "fmt" else [None]
+    codes = pipe.sample_codes("cat", seed=8, count=3)
+    given = codes.masked_fill(random_cells(codes.shape[1], 0.4, [1, 2, 3]), -1)
+    for recipe in recipes:
+        made = pipe.sample_codes("dog", given=given, count=3, seed=20, recipe=recipe)
+        assert (made == codes)[given >= 0].all()
+        for i in range(3):
+            how = {"given": given[i : i + 1], "seed": 20 + i, "recipe": recipe}
+            assert torch.equal(pipe.sample_codes("dog", **how)[0], made[i])
+
+
+def test_a_grown_mask_is_a_larger_mask(pipes):
+    pipe = pipes["fmt"]
+    larger = box_mask(SIZE, (1, 0, 11, 13))
+    grown = pipe.edit(picture(), CORNER, "cat", count=2, dilate=2)
+    assert same(grown, pipe.edit(picture(), larger, "cat", count=2))
+    assert not same(grown, pipe.edit(picture(), CORNER, "cat", count=2))
+
+
+def test_a_seam_blends_outside_the_mask_and_changes_nothing_else(pipes):
+    pipe, image = pipes["fmt"], picture()
+    [hard], [soft] = (pipe.edit(image, CORNER, "cat", seam=seam) for seam in (0, 2))
+    hard, soft, before = (np.asarray(one).astype(int) for one in (hard, soft, image))
+    near = np.asarray(dilated(torch.tensor(np.asarray(CORNER) > 0), 2))
+    ring = near & (np.asarray(CORNER) == 0)
+    assert (soft[~ring] == hard[~ring]).all()
+    assert (before[~near] == hard[~near]).all()
+    assert (soft[ring] != before[ring]).mean() > 0.5
+
+
+@pytest.mark.parametrize("family", ANYWHERE)
+def test_variations_differ_and_share_tokens_with_the_image(pipes, family):
+    pipe = pipes[family]
+    image = pipe("cat", seed=3)[0]
+    some = pipe.vary(image, 0.3, "cat", count=3, seed=5)
+    assert [one.size for one in some] == [SIZE] * 3
+    assert len({one.tobytes() for one in [image, *some]}) == 4
+    assert same(pipe.vary(image, 0.3, "cat", seed=6), some[1:2])
+    assert same(pipe.vary(image, 1, "cat", count=2, seed=5), pipe("cat", count=2, seed=5))
+
+
+@pytest.mark.parametrize("recipe", ["ar", "next-scale", "random-16-random"])
+def test_any_recipe_varies(pipes, recipe):
+    first, second = (
+        pipes["fmt"].vary(picture(), 0.5, "cat", count=2, recipe=recipe, cache=cache)
+        for cache in (True, False)
+    )
+    assert same(first, second)
+    assert first[0].tobytes() != first[1].tobytes()
+
+
+@pytest.mark.parametrize("share", [0, 1.1, -0.3, float("nan"), "0.3", True, None])
+def test_wrong_shares_are_refused(pipes, share):
+    assert "must be above 0 and at most 1" in refused(pipes["fmt"].vary, picture(), share, "cat")
+
+
+def test_a_decoder_only_model_cannot_vary(pipes):
+    assert "continue an image" in refused(pipes["decoder-only"].vary, picture(), 0.3, "cat")
+
+
+def test_outpainting_with_the_pipeline(pipes):
+    margins = (4, 4, 4, 4)
+    results = pipes["fmt"].outpaint(picture((8, 8)), margins, "cat", count=2)
+    canvas, mask = outpaint(picture((8, 8)), SIZE, margins)
+    assert same(results, pipes["fmt"].edit(canvas, mask, "cat", count=2))
+
+
+# A model of texts, which makes any grid
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    return tiny_text.text_pipeline(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 16), (22, 13), (9, 7)], ids=str)
+def test_pictures_keep_their_own_size(text, size):
+    image, mask = picture(size), box_mask(size, (1, 2, 3, 7))
+    results = text.edit(image, mask, "a red apple", count=2)
+    assert [one.size for one in results] == [size] * 2
+    for one in results:
+        assert (pixels(one, mask, False) == pixels(image, mask, False)).all()
+    assert (pixels(results[0], mask, True) != pixels(results[1], mask, True)).any()
+
+
+def test_an_edit_reads_the_text_and_the_negative_one(text):
+    image, mask = picture((24, 16)), box_mask((24, 16), (12, 0, 24, 16))
+    made = [
+        text.edit(image, mask, prompt, negative_prompt=negative)[0].tobytes()
+        for prompt, negative in (("dog", None), ("a red apple", None), ("dog", "small house"))
+    ]
+    assert len(set(made)) == 3
+    assert "needs guidance, which is off" in refused(
+        text.edit, image, mask, "dog", negative_prompt="cat", guidance=1
+    )
+
+
+def test_an_edit_is_of_a_size_if_one_is_given(text):
+    image, mask = picture((60, 60)), box_mask((60, 60), (30, 0, 60, 60))
+    [result] = text.edit(image, mask, "dog", size=(8, 20))
+    task = prepare(image, mask, (20, 8))
+    assert result.size == (20, 8)
+    assert (pixels(result, task.mask, False) == pixels(task.image, task.mask, False)).all()
+
+
+@pytest.mark.parametrize("margins", [(0, 0, 16, 0), (5, 0, 3, 9), (0, 7, 0, 0)])
+def test_outpainting_to_any_size(text, margins):
+    left, top, right, bottom = margins
+    image, seen = picture((22, 13)), []
+    results = text.outpaint(image, margins, "dog", count=2, on_set=seen.append)
+    for one in (*results, *seen[0].images()):
+        assert one.size == (22 + left + right, 13 + top + bottom)
+        assert one.crop((left, top, left + 22, top + 13)).tobytes() == image.tobytes()
+    assert same(seen[-1].images(), results)
+    assert results[0].tobytes() != results[1].tobytes()
+
+
+def test_tokens_outside_the_mask_are_kept(text, monkeypatch):
+    """A picture that whole tokens do not cover goes on at its edges: nothing is free there."""
+    given = []
+    call = text.sample_codes
+    monkeypatch.setattr(
+        text, "sample_codes", lambda *a, **o: given.append(o["given"]) or call(*a, **o)
+    )
+    text.edit(picture((18, 15)), box_mask((18, 15), (5, 5, 8, 8)), "dog", rounds=1)
+    assert (given[0].view(4, 5) < 0).nonzero().tolist() == [[1, 1]]
+    text.outpaint(picture((16, 16)), (6, 0, 0, 0), "dog", rounds=1)  # the picture begins a token
+    assert (given[1].view(4, 6) < 0).int().tolist() == [[1, 1, 0, 0, 0, 0]] * 4
+
+
+def test_variations_of_any_size(text):
+    image, seen = picture((22, 13)), []
+    results = text.vary(image, 0.4, "dog", count=3, on_set=seen.append)
+    assert [one.size for one in results] == [(22, 13)] * 3
+    assert len({one.tobytes() for one in results}) == 3
+    assert same(seen[-1].images(), results)
+    again = text.vary(image, 0.4, "dog", count=3, negative_prompt="cat")
+    assert not same(again, results)
+
+
+def test_pictures_of_too_many_tokens_are_refused(text):
+    full = Image.new("L", (260, 260), 255)
+    message = refused(text.edit, picture((260, 260)), full, "dog")
+    assert "a picture of 260x260 pixels (height x width) has 65x65 tokens, more than 64x64" in (
+        message
+    )
+    message = refused(text.outpaint, picture(), (10**7, 0, 10**7, 0), "dog")
+    assert "more than 16777216" in message
+
+
+@pytest.mark.parametrize(
+    ("size", "rule"),
+    [
+        ((30, 64), "must be multiples of 4 pixels, the tokenizer's stride: 28x64 or 32x64"),
+        ((3, 66), "the tokenizer's stride: 4x64 or 4x68"),
+        ((0, 4), "must be (height, width) in pixels"),
+        ((4,), "must be (height, width) in pixels"),
+    ],
+)
+def test_sizes_that_whole_tokens_do_not_cover(text, size, rule):
+    assert rule in refused(text, "dog", size=size)
+
+
+def test_a_text_is_one_text(text):
+    for wrong in (["dog", "cat"], 3):
+        assert refused(text.edit, picture(), LOWER, wrong)
 
 
 def test_a_tokenizer_without_an_encoder(pipes):

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
@@ -20,15 +20,24 @@ from setar.device import find_device
 from setar.files import is_text
 from setar.models.base import FAMILIES, MAX_CLASSES, Generator
 from setar.models.condition import CONDITIONS
-from setar.numbers import as_whole, whole
-from setar.pictures.masks import Task, hide, prepare
+from setar.numbers import as_real, as_whole, whole
+from setar.pictures.masks import (
+    MOST_MARGIN,
+    Task,
+    fitted,
+    grow,
+    hide,
+    outpaint,
+    prepare,
+    seam_mask,
+)
 from setar.pictures.sheets import to_pil
 from setar.pretrained import plugins_of, read_config, read_newest
 from setar.recipes.orders import ORDERS, check_grid
 from setar.recipes.recipe import Recipe
 from setar.recipes.schedules import RESERVED, SCHEDULES
 from setar.registry import quoted, require_plugins
-from setar.sampling.edit import check_continuation, free_cells
+from setar.sampling.edit import check_continuation, free_cells, random_cells
 from setar.sampling.generate import SetDone, check_smoothing, generate, noise_and_plan
 from setar.sampling.guidance import GUIDANCE, Guidance
 from setar.sampling.settings import SamplingDefaults
@@ -40,6 +49,9 @@ MAX_IMAGES = 2**20
 
 MAX_BATCH = 2**16
 """The most images that go through a model at once: their logits are all held in memory."""
+
+MOST_TOKENS = 64 * 64
+"""Of a picture whose size is chosen: all of them see each other."""
 
 MAX_NAME = 255
 """The most characters of a class name: as many as a folder's may have."""
@@ -250,9 +262,7 @@ class Pipeline:
         """
         if size is None:
             return self.grid
-        sides = [as_whole(side) or 0 for side in _listed(size, "a size is (height, width)")]
-        if len(sides) != 2 or min(sides) < 1:
-            raise ValueError(f"`size` (={quoted(size)}) must be (height, width) in pixels")
+        sides = _sides(size)
         width, height = self.size
         if (sides[0], sides[1]) == (height, width):
             return self.grid
@@ -261,7 +271,14 @@ class Pipeline:
                 f"`size` (={sides[0]}x{sides[1]}) must be {height}x{width}: this model makes no "
                 "pictures of another size"
             )
-        return check_grid(self.tokenizer.grid(sides[0], sides[1]))
+        _check_multiples(sides, self.stride)
+        rows, columns = check_grid(self.tokenizer.grid(sides[0], sides[1]))
+        if rows * columns > MOST_TOKENS:
+            raise ValueError(
+                f"a picture of {sides[0]}x{sides[1]} pixels (height x width) has {rows}x{columns} "
+                f"tokens, more than 64x64 (={MOST_TOKENS}): make it smaller"
+            )
+        return rows, columns
 
     def condition_of(self, asked: Any) -> Tensor:
         """What the model reads of class names or ids, or of texts: a row for each of them.
@@ -285,6 +302,11 @@ class Pipeline:
         codes = torch.zeros(1, math.prod(self.grid), dtype=torch.int64, device="cpu")
         height, width = self.decode(codes).shape[-2:]
         return width, height
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Height and width of a token, in pixels of its pictures; of a model of one scale."""
+        return self.size[1] // self.grid[0], self.size[0] // self.grid[1]
 
     def class_id(self, name: str | SupportsIndex) -> int:
         """The id of a class given by name or id.
@@ -350,8 +372,8 @@ class Pipeline:
             count: images per class.
             on_set: called after each set of each batch with the partial images.
             batch_size: images generated at once.
-            given: codes that are kept, int64 ``[images or 1, N]``; where they are -1, in all
-                images, codes are made.
+            given: codes that are kept, int64 ``[images or 1, N]``; where they are -1, at as many
+                tokens of each image, codes are made.
             negative_prompt: what guidance leads away from, in the place of no text.
             settings: fields of `SamplingSettings`: temperature, top_k, top_p, min_p, attention,
                 cache, smoothing.
@@ -376,12 +398,17 @@ class Pipeline:
         chosen = self.defaults.changed({"recipe": recipe, "guidance": guidance, **settings})
         self.check_sampling(chosen)
         free = None if given is None else self._planned(given, images, grid)
+        if free is not None and len(free) > 1 and chosen.recipe.schedule == "own":
+            batch_size = 1  # sets of each image's own
         own_precision = torch.autocast(self.device.type, enabled=False)  # whatever is set outside
+        if negative_prompt is not None and self.text is not None and chosen.guidance.off:
+            raise ValueError("`negative_prompt` needs guidance, which is off")
         condition, null = self._conditions(names, negative_prompt)
         made = []
         for first in range(0, images, batch_size):
             batch = slice(first, first + batch_size)
-            noise, plan = noise_and_plan(chosen.recipe, grid, seeds[batch], seeds[0], free)
+            cells = free if free is None or len(free) == 1 else free[batch]
+            noise, plan = noise_and_plan(chosen.recipe, grid, seeds[batch], seeds[0], cells)
             self.model.check(plan)
             rows = torch.arange(images)[batch] // count
             how = (chosen.guidance, chosen.settings, self._teller(on_set, first, grid))
@@ -411,31 +438,138 @@ class Pipeline:
         check_smoothing(self.model, chosen.settings)
 
     def edit(
-        self, image: Image.Image, mask: Any, class_: str | int, **options: Any
+        self,
+        image: Image.Image,
+        mask: Any,
+        class_: str | int,
+        *,
+        size: Sequence[SupportsIndex] | None = None,
+        **options: Any,
     ) -> list[Image.Image]:
         """Make what a mask covers anew; every pixel outside it stays as it is.
 
-        Inpainting keeps the image's class, class-conditional editing asks for another one, and
-        `setar.pictures.masks.outpaint` makes the image and the mask of outpainting.
+        Inpainting keeps the image's class or text, and editing asks for another one.
 
         >>> mask = box_mask(image.size, (16, 0, 32, 32))
         >>> images = pipe.edit(image, mask, "cat-face", count=4)
 
         Args:
-            image: in any mode, transparency is put on white. Unless it has the model's `size`, it
-                is cropped in the middle and resized to it, and the mask with it.
+            image: in any mode, transparency is put on white.
             mask: a PIL image of the same size, white where the image is made anew; or bool
                 ``[height, width]``.
             class_: name or id of the class, or a text if the model `reads` texts.
+            size: (height, width) that the image is cropped in the middle and resized to, and the
+                mask with it. None is the model's `size`; but of a model of any grid the image keeps
+                its own, whatever that is.
             options: those of `redraw`.
 
         Returns:
-            ``count`` pictures of the model's size.
+            ``count`` pictures.
 
         Raises:
-            ValueError: an argument is wrong, or the model cannot make these tokens.
+            ValueError: an argument is wrong, the model cannot make these tokens, or there are too
+                many of them.
         """
-        return self.redraw(prepare(image, mask, self.size), class_, **options)
+        return self.redraw(prepare(image, mask, self.edited_size(size)), class_, **options)
+
+    def outpaint(
+        self,
+        image: Image.Image,
+        margins: tuple[int, int, int, int],
+        class_: str | int,
+        *,
+        size: Sequence[SupportsIndex] | None = None,
+        **options: Any,
+    ) -> list[Image.Image]:
+        """Make a larger picture around an image.
+
+        >>> wide = pipe.outpaint(image, (0, 0, 32, 0), "a red apple next to a dog face", count=4)
+
+        Args:
+            image: as of `edit`.
+            margins: pixels to make at its left, top, right and bottom.
+            class_: name or id of the class, or a text if the model `reads` texts.
+            size: (height, width) of the results, into which the image is shrunk. None is the
+                model's `size`; but of a model of any grid the image keeps its own size, and the
+                margins lie around it.
+            options: those of `redraw`.
+
+        Returns:
+            ``count`` pictures.
+
+        Raises:
+            ValueError: as of `edit`, or the margins leave nothing.
+        """
+        return self.redraw(outpaint(image, self.edited_size(size), margins), class_, **options)
+
+    def edited_size(self, size: Sequence[SupportsIndex] | None = None) -> tuple[int, int] | None:
+        """(width, height) that an image is brought to before it is edited; None: it keeps its own.
+
+        ``size`` is the (height, width) that is asked for, if one is.
+
+        Raises:
+            ValueError: the model makes no pictures of this size.
+        """
+        if size is None:
+            return None if self.model.any_grid else self.size
+        self.grid_of(size)
+        height, width = _sides(size)
+        return width, height
+
+    def vary(
+        self,
+        image: Image.Image,
+        share: float,
+        class_: str | int,
+        *,
+        size: Sequence[SupportsIndex] | None = None,
+        seed: SupportsIndex | Iterable[SupportsIndex] = 0,
+        count: int = 1,
+        on_set: Callable[[PartialImages], None] | None = None,
+        **options: Any,
+    ) -> list[Image.Image]:
+        """Make a random share of an image's tokens anew, each result others: variations of it.
+
+        >>> images = pipe.vary(image, 0.3, "cat-face", count=4)
+
+        Args:
+            image: as of `edit`.
+            share: above 0, and at most 1: a usual image. At least one token is made.
+            class_: name or id of the class, or a text if the model `reads` texts.
+            size: as of `edit`.
+            seed: as of `sample_codes`; which tokens are made depends on it too.
+            count: results.
+            on_set: as in a call.
+            options: those of `sample_codes`. The kept tokens are one set more before those of the
+                recipe; a decoder-only model can only continue an image.
+
+        Returns:
+            ``count`` pictures. As tokens have no edges, every pixel may change a little.
+
+        Raises:
+            ValueError: as of `edit`.
+        """
+        part = as_real(share)
+        if part is None or not 0 < part <= 1:
+            raise ValueError(f"`share` (={quoted(share)}) must be above 0 and at most 1")
+        count = whole("count", count, 1, MAX_IMAGES, "all results are held in memory")
+        pixels = _pixels(fitted(image, self.edited_size(size)))
+        height, width = pixels.shape[1:]
+        laid = self._laid(torch.zeros(height, width, dtype=torch.bool))
+        pictures = laid.spread(pixels)[None]
+        grid, seeds = self.grid_of(laid.size), _seeds(seed, count)
+        codes = encode_images(self.tokenizer, pictures)
+        given = codes.masked_fill(random_cells(codes.shape[1], part, seeds), -1)
+
+        def tell(partial: PartialImages) -> None:
+            if on_set is not None:
+                partial.finish = lambda made: made.crop(laid.box)
+                on_set(partial)
+
+        how: dict[str, Any] = {"seed": seeds, "count": count, **options}
+        how["on_set"] = None if on_set is None else tell
+        made = self.sample_codes([class_], size=laid.size, given=given, **how)
+        return [picture.crop(laid.box) for picture in to_pil(self.decode(made, grid))]
 
     def redraw(
         self,
@@ -443,47 +577,69 @@ class Pipeline:
         class_: str | int,
         *,
         rounds: int = 2,
+        dilate: int = 0,
+        seam: int = 0,
         on_set: Callable[[PartialImages], None] | None = None,
         **options: Any,
     ) -> list[Image.Image]:
         """`edit` of a picture and a mask that are prepared already.
 
-        What lies under the mask has no influence on the results: a smooth filling hides it before
-        the image is encoded (`setar.pictures.masks.hide`). But a filling disturbs the tokens around
-        it, so there is a second round, in which each first result is the filling of its own.
+        A token is made anew if any of its pixels is masked. What lies under the mask has no
+        influence on the results: a smooth filling hides it before the image is encoded
+        (`setar.pictures.masks.hide`). But a filling disturbs the tokens around it, so there is a
+        second round, in which each first result is the filling of its own.
 
         Args:
-            task: picture and mask of the model's `size`, or of any that it makes.
+            task: picture and mask of the model's `size`; of any size if it makes any grid.
             class_: name or id of the class, or a text if the model `reads` texts.
             rounds: 1 is twice as fast, and rougher.
+            dilate: pixels by which the mask grows in every direction.
+            seam: pixels around the mask over which the picture turns into what is made; without,
+                every pixel outside the mask stays exactly.
             on_set: as in a call, in the last round.
             options: those of `sample_codes`. The kept tokens are one set more before those of the
                 recipe; a VAR and a decoder-only model have their own recipe only, and the latter
                 can only make the last tokens in raster order.
         """
         rounds = whole("rounds", rounds, 1, 100, "two are enough")
+        dilate, seam = (
+            whole(name, value, 0, MOST_MARGIN, "no picture is larger")
+            for name, value in (("dilate", dilate), ("seam", seam))
+        )
         if not isinstance(task, Task):
             raise ValueError(f"a task is a picture and a mask, prepared, not {type(task).__name__}")
-        pixels = torch.from_numpy(np.asarray(task.image).copy()).permute(2, 0, 1)
-        hidden = torch.from_numpy(np.asarray(task.mask) > 0)
-        size = (task.image.height, task.image.width)
-        grid = self.grid_of(size)
+        mask = torch.from_numpy(np.asarray(grow(task, dilate).mask) > 0)
+        laid, shown = self._laid(mask), seam_mask(mask, seam)
+        pixels, hidden = laid.spread(_pixels(task.image)), laid.spread(mask)
+        grid = self.grid_of(laid.size)
         free = free_cells(hidden, self.tokenizer.scales or (grid,))
+
+        def finish(made: Image.Image) -> Image.Image:
+            return Image.composite(made.crop(laid.box), task.image, shown)
 
         def tell(partial: PartialImages) -> None:
             if on_set is not None:
-                partial.finish = lambda made: Image.composite(made, *task)
+                partial.finish = finish
                 on_set(partial)
 
-        pictures = hide(pixels, hidden)[None]
+        pictures = made = hide(pixels, hidden)[None]
         for remaining in reversed(range(rounds)):
             kept = encode_images(self.tokenizer, pictures).masked_fill(free, -1)
             last = on_set is not None and not remaining
             codes = self.sample_codes(
-                class_, size=size, given=kept, on_set=tell if last else None, **options
+                [class_], size=laid.size, given=kept, on_set=tell if last else None, **options
             )
-            pictures = torch.where(hidden, self.decode(codes, grid), pixels)
-        return to_pil(pictures)
+            made = self.decode(codes, grid)
+            pictures = torch.where(hidden, made, pixels)
+        return [finish(picture) for picture in to_pil(made)]
+
+    def _laid(self, mask: Tensor) -> "_Laid":
+        """A picture of any size on whole tokens, if the model makes any grid; mask ``[H, W]``."""
+        if not self.model.any_grid:
+            return _Laid(range(mask.shape[0]), range(mask.shape[1]))
+        down, across = self.stride
+        kept = ~mask
+        return _Laid(_whole_tokens(kept.any(1), down), _whole_tokens(kept.any(0), across))
 
     def decode(self, codes: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """Codes ``[B, N]``, or soft ones, to pictures uint8 ``[B, 3, H, W]`` on the CPU.
@@ -523,19 +679,85 @@ class Pipeline:
         return lambda done: on_set(PartialImages(self, done, first, grid))
 
     def _planned(self, given: Tensor, images: int, grid: tuple[int, int]) -> Tensor | None:
-        """Which tokens ``[N]`` to plan around those given; None if the model plans all of them."""
+        """Which tokens ``[1 or images, N]`` to plan; None if the model plans all of them."""
         self._check_codes("given", given, grid, -1)
         tokens = math.prod(grid)
         if given.shape not in ((1, tokens), (images, tokens)):
             raise ValueError(
                 f"`given` (of shape {list(given.shape)}) must be [{images} or 1, {tokens}]"
             )
-        free = (given[0] < 0).cpu()
-        if not free.any() or ((given < 0).cpu() != free).any():
-            raise ValueError("`given` must be -1 at the same tokens of all images, at least at one")
+        free = (given < 0).cpu()
+        counts = free.sum(1)
+        if counts[0] < 1 or (counts != counts[0]).any():
+            raise ValueError("`given` must be -1 at as many tokens of each image, at least at one")
+        if (free == free[:1]).all():
+            free = free[:1]
         if self.model.editing == "suffix":
-            check_continuation(free)
+            for cells in free:
+                check_continuation(cells)
         return free if self.model.editing == "kept-first" else None
+
+
+class _Laid(NamedTuple):
+    """Where each row and column of pixels on whole tokens comes from in a smaller picture."""
+
+    rows: Sequence[int]
+    columns: Sequence[int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels of whole tokens."""
+        return len(self.rows), len(self.columns)
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Where the smaller picture lies in them: left, top, right and bottom."""
+        left, top = self.columns.count(0) - 1, self.rows.count(0) - 1
+        return left, top, left + max(self.columns) + 1, top + max(self.rows) + 1
+
+    def spread(self, pixels: Tensor) -> Tensor:
+        """Pixels ``[..., H, W]`` of the smaller picture; those at its edges go on beyond it."""
+        rows, columns = torch.tensor(self.rows), torch.tensor(self.columns)
+        return pixels[..., rows[:, None], columns]
+
+
+def _whole_tokens(kept: Tensor, stride: int) -> list[int]:
+    """The index of each of ``[n]`` pixels along a side, repeated at the ends up to whole tokens.
+
+    ``kept`` says where anything is kept: if it can, that begins with a whole token.
+    """
+    extra = -len(kept) % stride
+    before = -int(kept.long().argmax()) % stride
+    before = before if before <= extra else 0
+    last = len(kept) - 1
+    return [min(max(0, i), last) for i in range(-before, len(kept) + extra - before)]
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    """RGB as uint8 ``[3, H, W]``."""
+    return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """A size that is asked for; ValueError unless it is (height, width)."""
+    sides = [as_whole(side) or 0 for side in _listed(size, "a size is (height, width)")]
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"`size` (={quoted(size)}) must be (height, width) in pixels")
+    return sides[0], sides[1]
+
+
+def _check_multiples(size: tuple[int, int], stride: tuple[int, int]) -> None:
+    """ValueError unless whole tokens cover a size, (height, width), with the nearest that do."""
+    if not any(side % step for side, step in zip(size, stride, strict=True)):
+        return
+    below = [max(side // step, 1) * step for side, step in zip(size, stride, strict=True)]
+    above = [-(-side // step) * step for side, step in zip(size, stride, strict=True)]
+    near = dict.fromkeys(f"{height}x{width}" for height, width in (below, above))
+    steps = str(stride[0]) if stride[0] == stride[1] else f"{stride[0]} and {stride[1]}"
+    raise ValueError(
+        f"`size` (={size[0]}x{size[1]}, height x width) must be multiples of {steps} pixels, the "
+        f"tokenizer's stride: {' or '.join(near)}"
+    )
 
 
 def check_names(names: Any) -> None:

@@ -8,12 +8,21 @@ import pytest
 import torch
 
 import tiny_runs
+import tiny_text
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """The folder of a tiny model."""
     return tiny_runs.save_pipeline(tmp_path_factory.mktemp("models") / "grey model")
+
+
+@pytest.fixture(scope="module")
+def text_model(tmp_path_factory):
+    """The folder of a tiny model of texts, whose own pictures are 16x16."""
+    folder = tmp_path_factory.mktemp("text models")
+    tiny_text.text_pipeline(folder / "encoder").save_pretrained(folder / "drawn")
+    return folder / "drawn"
 
 
 @pytest.fixture

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from setar.cli.edit import MOST_MARGIN
+from setar.pictures import masks
+
 SIDE, GAP = 96, 6
 
 
@@ -66,7 +69,7 @@ def test_outpaint(run, model, image, tmp_path):
 @pytest.mark.parametrize(
     ("words", "rule"),
     [
-        ([], "give one of --mask, --box and --outpaint: what is made anew"),
+        ([], "give one of --mask, --box, --outpaint and --vary: what is made anew"),
         (["--box", "0,0,4,4", "--outpaint", "1,1,1,1"], "give one of"),
         (["--box", "0,0,4"], "--box reads LEFT,TOP,RIGHT,BOTTOM, such as 0,16,32,32; got '0,0,4'"),
         (["--box", "a,b,c,d"], "--box reads LEFT,TOP,RIGHT,BOTTOM"),
@@ -79,6 +82,14 @@ def test_outpaint(run, model, image, tmp_path):
         (["--mask", "{0}/small.png"], "the mask has 4x4 pixels, the image 8x8"),
         (["--mask", "{0}/black.png"], "the mask is empty"),
         (["--mask", "{0}/text.png"], "cannot read the image"),
+        (["--box", "0,0,4,4", "--vary", 0.5], "give one of"),
+        (["--vary", 0], "`vary` (=0.0) must be above 0 and at most 1"),
+        (["--vary", "nan"], "`vary` (=nan) must be above 0 and at most 1"),
+        (["--vary", 0.5, "--seam", 2], "--dilate and --seam belong to a mask; --vary has none"),
+        (["--box", "0,0,4,4", "--seam", -1], "`seam` (=-1) must be from 0 to 4096"),
+        (["--box", "0,0,4,4", "--dilate", 5000], "`dilate` (=5000) must be from 0 to 4096"),
+        (["--box", "0,0,4,4", "--size", "8x8"], "`size` (=8x8) must be 4x4: this model makes"),
+        (["--box", "0,0,4,4", "--prompt", "dog"], "--prompt is for models that read texts"),
         (["--box", "0,0,4,4", "--class", "cow"], "unknown class 'cow'"),
         (["--box", "0,0,4,4", "--count", 0], "`count`"),
         (["--box", "0,0,4,4", "--seed", -1], "`seed` (=-1) must be a whole number from 0"),
@@ -152,7 +163,79 @@ def test_an_edit_never_takes_the_place_of_a_file(run, model, image, tmp_path):
     assert image.read_bytes() == before
 
 
-def test_the_class_must_be_given(run, model, image):
-    code, _, err = run("edit", model, image, "--box", "0,0,4,4")
-    assert code == 2
-    assert "--class" in err
+def test_the_class_must_be_given(refused, model, image):
+    said = refused("edit", model, image, "--box", "0,0,4,4")
+    assert said == "setar: say what to make: --class, a class name or id\n"
+
+
+def test_masks_are_the_same_in_both_places():
+    assert masks.MOST_MARGIN == MOST_MARGIN
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("model", 1), ("text_model", 2)])
+def test_variations(run, request, kind, rows, image, tmp_path):
+    asked = ("--class", "cat") if kind == "model" else ("--prompt", "dog")
+    words = ("--vary", 0.4, "--count", 3, "--each", tmp_path / "each", "--out", tmp_path / "a.png")
+    code, shown, err = run("edit", request.getfixturevalue(kind), image, *asked, *words)
+    assert code == 0, err
+    assert shown.startswith("3 files -> ")
+    files = sorted((tmp_path / "each").iterdir())
+    assert len({file.read_bytes() for file in files}) == 3
+    side = 4 if kind == "model" else 8  # a model of any grid keeps the picture's size
+    for file in files:
+        with Image.open(file) as picture:
+            assert picture.size == (side, side)
+
+
+@pytest.mark.parametrize("words", [("--box", "4,0,8,8"), ("--outpaint", "0,3,9,0")])
+def test_models_of_texts_edit_a_picture_at_its_own_size(run, text_model, image, tmp_path, words):
+    code, _, err = run(
+        "edit", text_model, image, "--prompt", "a red apple", "--negative-prompt", "dog", *words,
+        "--count", 2, "--each", tmp_path / "each", "--out", tmp_path / "a.png",
+    )  # fmt: skip
+    assert code == 0, err
+    with (
+        Image.open(tmp_path / "each/000001-a red apple.png") as result,
+        Image.open(image) as before,
+    ):
+        if words[0] == "--box":
+            assert result.size == (8, 8)
+            kept = (0, 0, 4, 8)
+            assert result.crop(kept).tobytes() == before.crop(kept).tobytes()
+        else:
+            assert result.size == (17, 11)
+            assert result.crop((0, 3, 8, 11)).tobytes() == before.tobytes()
+
+
+def test_a_seam_and_a_grown_mask(run, text_model, image, tmp_path):
+    made = {}
+    for name, words in {
+        "plain": ("--box", "4,0,6,8"),
+        "grown": ("--box", "4,0,6,8", "--dilate", 2),
+        "larger": ("--box", "2,0,8,8"),
+        "soft": ("--box", "4,0,6,8", "--seam", 2),
+        "large": ("--box", "4,0,6,8", "--size", "16x16"),
+    }.items():
+        words = (*words, "--prompt", "dog", "--count", 1, "--each", tmp_path / name)
+        code, _, err = run("edit", text_model, image, *words, "--out", tmp_path / "a.png")
+        assert code == 0, err
+        made[name] = (tmp_path / name / "000000-dog.png").read_bytes()
+    assert made["grown"] == made["larger"]
+    assert len(set(made.values())) == 4
+    with Image.open(tmp_path / "large/000000-dog.png") as picture:
+        assert picture.size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ([], 'drawn reads texts: say what to make, such as --prompt "a red apple, Twemoji style"'),
+        (["--class", "cat"], "drawn has no classes: it reads texts"),
+        (["--prompt", "dog", "--size", "6x6"], "must be multiples of 4 pixels"),
+        (["--prompt", "dog", "--negative-prompt", "cat", "--guidance", 1], "needs guidance"),
+    ],
+)
+def test_mistakes_with_models_of_texts(refused, text_model, image, tmp_path, words, rule):
+    out = tmp_path / "a.png"
+    assert rule in refused("edit", text_model, image, "--box", "0,0,4,4", "--out", out, *words)
+    assert not out.exists()

@@ -15,6 +15,7 @@ def folder(tmp_path, monkeypatch):
     for name, config in {
         "gen": {"model": {}, "tokenizer": {}, "classes": ["cat", "dog"]},
         "tok": {"tokenizer": {}},
+        "texts": {"model": {}, "tokenizer": {}, "classes": [], "text": {"encoder": "minilm"}},
         "run/checkpoints/step-00000002": {"model": {}, "classes": ["old"]},
         "run/checkpoints/step-00000010": {"model": {}, "classes": ["new"]},
         "run/checkpoints/step-00000010-best": {"model": {}, "classes": ["a copy of mine"]},
@@ -32,6 +33,7 @@ def test_classes_of_what_lies_here(folder):
     assert models.class_names("gen") == ("cat", "dog")
     assert models.class_names("run") == ("new",)
     assert "cat-face" in models.class_names("emoji")
+    assert models.class_names("texts") == ()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from PIL import Image
 import tiny_runs
 from random_weights import random_fmt
 from setar import checkpoint
-from setar.cli.progress import class_rows, rows_size, seeds_of
+from setar.cli.progress import class_rows, rows_size, seeds_of, side_of
 from setar.pictures.labels import label
 from setar.pipeline import Pipeline
 from setar.sampling.settings import SamplingDefaults
@@ -300,3 +300,88 @@ def test_smoothing_is_for_a_var(refused, model, tmp_path):
     said = refused("sample", model, "--smoothing", "--out", tmp_path / "a.png")
     assert "`smoothing`" in said
     assert "needs a VAR" in said
+
+
+def test_prompts_label_the_rows(run, text_model, tmp_path, monkeypatch):
+    drawn = []
+    rows = [("sample", class_rows), ("progress", class_rows)]
+    for module, draw in rows:
+        monkeypatch.setattr(f"setar.cli.{module}.class_rows", spy_with(draw, drawn))
+    (tmp_path / "prompts.txt").write_text("\ufeffsmall house\n\n  green tree \n", encoding="utf-8")
+    code, shown, err = run(
+        "sample", text_model, "--prompt", "a red apple", "--prompts", tmp_path / "prompts.txt",
+        "--negative-prompt", "blue", "--size", "8x24", "--count", 2, "--seed", 4,
+        "--out", tmp_path / "a.png", "--each", tmp_path / "each", "--animate", tmp_path / "a.gif",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "6 images in " in shown
+    assert {texts for texts, _ in drawn} == {("a red apple", "small house", "green tree")}
+    assert {sizes for _, sizes in drawn} == {((24, 8),) * 6}
+    names = [f"{i:06d}-{text}" for i, text in zip(range(4, 10), ["a red apple"] * 2
+             + ["small house"] * 2 + ["green tree"] * 2, strict=True)]  # fmt: skip
+    assert sorted(file.stem for file in (tmp_path / "each").iterdir()) == names
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.n_frames == 4
+
+
+def spy_with(draw, drawn):
+    def noted(pipe, asked, images, *rest):
+        drawn.append((tuple(asked), tuple(image.size for image in images)))
+        return draw(pipe, asked, images, *rest)
+
+    return noted
+
+
+def test_prompts_and_what_is_led_away_from_matter(run, text_model, tmp_path):
+    made = []
+    for words in (
+        ["--prompt", "dog"], ["--prompt", "cat"], ["--prompt", "dog", "--negative-prompt", "blue"],
+    ):  # fmt: skip
+        each = tmp_path / f"{len(made)}"
+        words = [*words, "--count", 1, "--each", each, "--out", tmp_path / "a.png"]
+        assert run("sample", text_model, *words)[0] == 0
+        made.append(next(each.iterdir()).read_bytes())
+    assert len(set(made)) == 3
+
+
+EXAMPLE = '--prompt "a red apple, Twemoji style"'
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], f"drawn reads texts: say what to make, such as {EXAMPLE}"),
+        (["--classes", "cat"], f"drawn has no classes: it reads texts, such as {EXAMPLE}"),
+        (["--classes", "?"], "drawn has no classes"),
+        (["--prompts", "{}/none.txt"], "none.txt does not exist"),
+        (["--prompts", "{}/empty.txt"], "empty.txt holds no prompt: they are one a line"),
+        (["--prompts", "{}/bytes.txt"], "bytes.txt is no text in UTF-8"),
+        (["--prompt", "dog", "--size", "8by8"], "--size reads 256, or height x width"),
+        (["--prompt", "dog", "--size", "30x64"], "multiples of 4 pixels"),
+        (["--prompt", "dog", "--size", "300x300"], "more than 64x64"),
+        (["--prompt", "dog", "--negative-prompt", "cat", "--guidance", 1], "needs guidance"),
+    ],
+)
+def test_mistakes_with_models_of_texts(refused, text_model, tmp_path, words, message):
+    (tmp_path / "empty.txt").write_text(" \n\n")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    out, given = tmp_path / "never.png", [str(word).format(tmp_path) for word in words]
+    assert message in refused("sample", text_model, "--out", out, *given)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--prompt", "dog"], "--prompt is for models that read texts; "),
+        (["--negative-prompt", "dog"], "--negative-prompt is for models that read texts; "),
+        (["--size", "8x8"], "`size` (=8x8) must be 4x4: this model makes no pictures of another"),
+    ],
+)
+def test_models_of_classes_read_no_texts(refused, model, tmp_path, words, message):
+    assert message in refused("sample", model, "--out", tmp_path / "a.png", *words)
+
+
+def test_wide_pictures_are_drawn_wider():
+    shapes = [(4, 4), (64, 64), (200, 100), (64, 32), (32, 64), (640, 64)]
+    assert [side_of(size) for size in shapes] == [96, 96, 200, 192, 96, 640]

@@ -7,6 +7,7 @@ from PIL import Image
 
 from fake_features import random_pictures
 from setar.data import digits, emoji
+from setar.data.styles_tiny import FOLDER
 from setar.evaluation import sources
 from setar.evaluation.sources import (
     EvenlySpaced,
@@ -222,11 +223,22 @@ def test_names_and_the_data_set_of_a_split_are_known(tmp_path, pictures):
     assert (train.training, heldout.training) == (True, False)
     assert list(heldout.names) == list(emoji.load("heldout").names)
     folder = find_pictures(str(save_folder(tmp_path / "mine:train", pictures)))
-    assert (folder.data, folder.training) == (None, False)
+    assert (folder.data.classes, folder.training) == (("deep",), True)
     assert sorted(folder.names) == ["0", "1", "2", "3", "4"]
     save_pictures(pictures, tmp_path / "a.npz")
     stored = find_pictures(str(tmp_path / "a.npz"))
     assert (stored.data, stored.names) == (None, ())
+
+
+def test_what_is_left_out_of_a_captioned_folder_has_no_captions_either():
+    whole = find_pictures(str(FOLDER), 4).data
+    train, held = whole.paths[3], whole.heldout_paths[0]
+    left = find_pictures(str(FOLDER), 4, left_out=frozenset({train, held}))
+    assert left.data.paths == [path for path in whole.paths if path != train]
+    assert left.data.captions == [*whole.captions[:3], *whole.captions[4:]]
+    assert left.data.heldout_paths == whole.heldout_paths[1:]
+    assert len(left.data.heldout) == len(whole.heldout) - 1
+    assert len(left.images) == len(whole) - 1
 
 
 def test_other_splits_are_refused():

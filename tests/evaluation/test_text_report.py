@@ -297,6 +297,13 @@ def test_there_are_no_figures_without_names_and_styles(data):
             assert METRICS.find(name).function(less) == {}
 
 
+def test_there_are_no_figures_beside_the_features_of_other_pictures(data):
+    evidence = evidence_of(data, Artist(data))
+    other = summarise(data.images.flip(0), FakeFeatures())
+    assert drawings_of(evidence) is not None
+    assert drawings_of(dataclasses.replace(evidence, real=other)) is None
+
+
 def test_the_clip_score_is_that_of_samples_and_prompts(data):
     evidence = evidence_of(data, Artist(data))
     seen = []

@@ -7,7 +7,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from setar.pictures.masks import box_mask, hide, outpaint, prepare, show_mask
+from setar.pictures.masks import (
+    box_mask,
+    dilated,
+    fitted,
+    grow,
+    hide,
+    outpaint,
+    prepare,
+    seam_mask,
+    show_mask,
+)
 
 
 def test_a_box_is_white_inside():
@@ -114,6 +124,51 @@ def test_unreadable_images_are_refused(tmp_path):
         prepare(cut, np.ones((64, 64), dtype=bool), (64, 64))
     with pytest.raises(ValueError, match=r"an image must be a PIL image, not str"):
         prepare("a.png", np.ones((64, 64), dtype=bool), (64, 64))
+
+
+def test_without_a_size_an_image_keeps_its_own():
+    image, mask = picture(7, 5), box_mask((7, 5), (1, 1, 2, 2))
+    found, drawn = prepare(image, mask)
+    assert (found.tobytes(), drawn.tobytes()) == (image.tobytes(), mask.tobytes())
+    assert fitted(image).tobytes() == image.tobytes()
+    assert fitted(image, (3, 3)).tobytes() == prepare(image, mask, (3, 3)).image.tobytes()
+
+
+def test_margins_around_an_image_of_its_own_size():
+    image = picture(7, 5)
+    canvas, mask = outpaint(image, None, (2, 0, 3, 1))
+    assert canvas.size == mask.size == (12, 6)
+    assert canvas.crop((2, 0, 9, 5)).tobytes() == image.tobytes()
+    assert mask.getcolors() == [(35, 0), (37, 255)]
+    for margins in ((0, 0, 0, 0), (-1, 0, 2, 0)):
+        with pytest.raises(ValueError, match="must not be negative nor all 0"):
+            outpaint(image, None, margins)
+    with pytest.raises(ValueError, match="would have 10000007x4005 pixels, more than"):
+        outpaint(image, None, (10**7, 0, 0, 4000))
+
+
+def test_masks_grow_in_every_direction():
+    mask = torch.zeros(5, 7, dtype=torch.bool)
+    mask[2, 1] = True
+    assert torch.equal(dilated(mask, 0), mask)
+    grown = torch.zeros(5, 7, dtype=torch.bool)
+    grown[:, :4] = True
+    assert torch.equal(dilated(mask, 2), grown)
+    assert dilated(mask, 4096).all()
+    task = prepare(picture(7, 5), mask)
+    assert grow(task, 0) is task
+    assert np.array_equal(np.asarray(grow(task, 2).mask) > 0, grown)
+    assert not dilated(torch.zeros(3, 3, dtype=torch.bool), 2).any()
+
+
+def test_a_seam_falls_evenly():
+    """The drawing of `seam_mask`."""
+    mask = torch.zeros(2, 6, dtype=torch.bool)
+    mask[:, 0] = True
+    assert np.asarray(seam_mask(mask, 3)).tolist() == [[255, 191, 128, 64, 0, 0]] * 2
+    assert np.asarray(seam_mask(mask, 0)).tolist() == [[255, 0, 0, 0, 0, 0]] * 2
+    wide = [round(255 * (101 - distance) / 101) for distance in range(6)]
+    assert np.asarray(seam_mask(mask, 100)).tolist() == [wide] * 2  # all of it is soon in reach
 
 
 @given(st.lists(st.booleans(), min_size=20, max_size=20), st.integers(0, 9))

@@ -12,7 +12,7 @@ from random_weights import differ, random_codes, random_fmt, randomise
 from setar.models.decoder_only import DecoderOnlyConfig, DecoderOnlyTransformer
 from setar.models.var import VARConfig, VARTransformer, scale_recipe
 from setar.recipes.recipe import Recipe
-from setar.sampling.edit import check_continuation, edit_plan, free_cells
+from setar.sampling.edit import check_continuation, edit_plan, free_cells, random_cells
 from setar.sampling.generate import generate, noise_and_plan
 from setar.sampling.guidance import Guidance
 from setar.sampling.logits import draw, probabilities
@@ -294,6 +294,37 @@ def test_a_set_that_is_given_is_told_and_not_asked_for():
     assert model.told[13:] == [(2, codes[0, 2].item())]
     assert [(done.step, done.steps) for done in seen] == [(1, 3), (2, 3), (3, 3)]
     assert torch.equal(seen[0].codes, kept_of(image, free))
+
+
+# Of each image other cells
+
+
+def test_a_random_share_of_cells_is_drawn_from_each_seed():
+    cells = random_cells(TOKENS, 0.3, [3, 4, 3])
+    assert cells.sum(1).tolist() == [5, 5, 5]
+    assert torch.equal(cells[0], cells[2])
+    assert not torch.equal(cells[0], cells[1])
+    assert random_cells(TOKENS, 0.001, [3]).sum() == 1
+    assert random_cells(TOKENS, 1.0, [3]).all()
+
+
+def test_chosen_cells_have_noise_as_any_others():
+    """Means of 2,000 uniform numbers lie within 0.03 of 0.5 but once in 300,000 times."""
+    cells = random_cells(TOKENS, 0.25, range(500))
+    noise, _ = noise_and_plan(Recipe.parse("ar"), GRID, list(range(500)), 0)
+    assert abs(noise[cells].mean() - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_a_plan_of_other_cells_is_that_of_each_alone(text):
+    free = random_cells(TOKENS, 0.4, [1, 2, 3])
+    recipe = Recipe.parse(text)
+    plan = edit_plan(recipe, GRID, free, generators([5, 6, 7]), *generators([9]))
+    for i in range(3):
+        alone = edit_plan(recipe, GRID, free[i], generators([5 + i]), *generators([9]))
+        assert torch.equal(plan.order[i], alone.order[0])
+        assert torch.equal(plan.known[i], alone.known[0])
+        assert torch.equal(free[i, alone.order[0]], plan.supervised[i])
 
 
 # Decoder-only models

@@ -1,12 +1,14 @@
 """``setar edit``: part of a picture made anew, as one labelled picture."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from setar.classes import Classes
-from setar.cli import options
+from setar.cli import options, prompts
 from setar.cli.console import say
 from setar.cli.files import (
     prepare_folder,
@@ -16,7 +18,7 @@ from setar.cli.files import (
     say_where,
 )
 from setar.cli.models import class_names
-from setar.cli.progress import SEPARATOR, described, seeds_of, set_bar
+from setar.cli.progress import SEPARATOR, described, seeds_of, set_bar, side_of
 from setar.files import check_file
 from setar.numbers import counted
 
@@ -28,12 +30,19 @@ if TYPE_CHECKING:
 ROW = 8
 """Results side by side in the picture."""
 
+MOST_MARGIN = 4096
+"""That of `setar.pictures.masks`."""
+
 
 @options.with_sampling
 def edit(
     model: options.Model,
     image: Annotated[Path, typer.Argument(help="The picture to edit.")],
-    class_: Annotated[str, typer.Option("--class", help="What to make: a class name or id.")],
+    class_: Annotated[str, typer.Option("--class", help="What to make: a class name or id.")] = "",
+    prompt: Annotated[
+        str | None, typer.Option(help="What to make, for a model that reads texts.")
+    ] = None,
+    negative_prompt: options.Negative = None,
     mask: Annotated[
         Path | None, typer.Option(help="A picture of the same size, white where to make anew.")
     ] = None,
@@ -43,6 +52,27 @@ def edit(
     outpaint: Annotated[
         str, typer.Option(help="Make around it: LEFT,TOP,RIGHT,BOTTOM in pixels of the result.")
     ] = "",
+    vary: Annotated[
+        float | None,
+        typer.Option(
+            help="Make a random share of its tokens anew, such as 0.3.",
+            callback=options.must(lambda share: 0 < share <= 1, "above 0 and at most 1"),
+        ),
+    ] = None,
+    dilate: Annotated[
+        int,
+        typer.Option(
+            help="Pixels by which the mask grows.", callback=options.counted(0, MOST_MARGIN)
+        ),
+    ] = 0,
+    seam: Annotated[
+        int,
+        typer.Option(
+            help="Pixels outside the mask over which the picture turns into what is made.",
+            callback=options.counted(0, MOST_MARGIN),
+        ),
+    ] = 0,
+    size: options.Size = "",
     sampling: options.Sampling = options.AS_TRAINED,
     seed: Annotated[
         int, typer.Option(help="Result i uses seed + i.", callback=options.whole_seed)
@@ -56,41 +86,55 @@ def edit(
         Path | None, typer.Option(help="Also write every result as a PNG file of this folder.")
     ] = None,
 ) -> None:
-    """Make part of a picture anew: inpainting, outpainting, or a region as another class.
+    """Make part of a picture anew: inpainting, outpainting, a region as something else.
 
-    The picture is cropped in the middle to the model's shape, unless it is outpainted.
+    With --vary, a random share of all of it. A model that makes one size only gets the middle of
+    the picture in its shape, or all of it where it is outpainted; others keep its size.
     """
-    if (mask is not None) + bool(box) + bool(outpaint) != 1:
-        raise ValueError("give one of --mask, --box and --outpaint: what is made anew")
-    edges = _four("outpaint" if outpaint else "box", outpaint or box) if mask is None else None
+    if sum((mask is not None, bool(box), bool(outpaint), vary is not None)) != 1:
+        raise ValueError("give one of --mask, --box, --outpaint and --vary: what is made anew")
+    if vary is not None and (dilate or seam):
+        raise ValueError("--dilate and --seam belong to a mask; --vary has none")
+    text = outpaint or box
+    edges = _four("outpaint" if outpaint else "box", text) if text else None
     for file in (image, mask):
         if file is not None:
             check_file(file)
-    names = class_names(model)
-    chosen = Classes(names).id(class_)
+    shape, names = options.parse_size(size), class_names(model)
+    chosen, name = _chosen(model, names, class_, prompt, negative_prompt)
     options.check_seeds(seed, count)
     prepare_picture(out)
     if each:
         prepare_folder(each)
 
-    from setar.pictures.masks import show_mask
+    from setar.data.decoding import open_image
+    from setar.pictures.masks import fitted, grow, show_mask
     from setar.pictures.sheets import check_sheet, labelled_rows, sheet_size
 
-    pipe = options.load_pipeline(model, device, sampling)
-    side, title = max(96, pipe.size[0]), f"edit{SEPARATOR}{described(model, pipe)}"
-    counts = [("input", "", 2), *[(names[chosen], "", ROW)] * -(-count // ROW)]
-    check_sheet(sheet_size(counts, pipe.size, title, side), out)
-    task, note = _task(image, mask, edges, bool(outpaint), pipe.size)
+    pipe, note = options.load_pipeline(model, device, sampling), ""
+    title, edited = f"edit{SEPARATOR}{described(model, pipe)}", pipe.edited_size(shape)
+    how = {"negative_prompt": negative_prompt, "seed": seed, "count": count}
+    if vary is None:
+        task, note = _task(image, mask, edges, bool(outpaint), edited)
+        task = grow(task, dilate)
+        picture, make = task.image, partial(pipe.redraw, task, chosen, seam=seam, **how)
+        rows = [("input", "grey is made anew", [picture, show_mask(*task)])]
+    else:
+        picture = fitted(open_image(image), edited)
+        make = partial(pipe.vary, picture, vary, chosen, size=shape, **how)
+        rows = [("input", f"{100 * vary:g} % made anew", [picture])]
+    side = side_of(picture.size)
+    counts = [("input", "", 2), *[(name, "", ROW)] * -(-count // ROW)]
+    check_sheet(sheet_size(counts, picture.size, title, side), out)
     with set_bar(count) as on_set:
-        results = pipe.redraw(task, chosen, seed=seed, count=count, on_set=on_set)
-    rows = [("input", "grey is made anew", [task.image, show_mask(*task)])]
+        results = make(on_set=on_set)
     for first in range(0, len(results), ROW):
         some = results[first : first + ROW]
-        rows.append((names[chosen], seeds_of(seed + first, len(some)), some))
+        rows.append((name, seeds_of(seed + first, len(some)), some))
     written: list[tuple[str, Path]] = []
     try:
         if each:
-            save_each(results, [names[chosen]] * count, seed, each)
+            save_each(results, [name] * count, seed, each)
             written.append((counted(count, "file"), each))
         sheet = save_picture(labelled_rows(rows, title, side), out)
         written.append((counted(count, "result"), sheet))
@@ -100,14 +144,35 @@ def edit(
         say(note)
 
 
+def _chosen(
+    model: str, names: Sequence[str], class_: str, prompt: str | None, negative: str | None
+) -> tuple[int | str, str]:
+    """What a model is asked with, a class's id or a text; and how that is called.
+
+    Raises:
+        ValueError: it is nothing that the model reads.
+    """
+    texts = [] if prompt is None else [prompt]
+    prompts.check_reads(model, names, class_, texts, negative)
+    if prompt is not None:
+        return prompt, prompt
+    if not class_:
+        raise ValueError("say what to make: --class, a class name or id")
+    chosen = Classes(names).id(class_)
+    return chosen, names[chosen]
+
+
 def _task(
     file: Path,
     mask: Path | None,
     edges: tuple[int, int, int, int] | None,
     around: bool,
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
 ) -> "tuple[Task, str]":
-    """Picture and mask, both of the model's ``size`` (width, height), and what is to be said."""
+    """Picture and mask, and what is to be said of them.
+
+    ``size`` is the (width, height) that they are brought to; None: the picture's own.
+    """
     from setar.data.decoding import open_image
     from setar.pictures.masks import box_mask, outpaint, prepare
 
@@ -115,7 +180,7 @@ def _task(
     if around and edges:
         return outpaint(picture, size, edges), ""
     drawn = box_mask(picture.size, edges) if edges else open_image(mask or file)
-    note = _cut_off(picture.size, drawn, size)
+    note = "" if size is None else _cut_off(picture.size, drawn, size)
     return prepare(picture, drawn, size), note
 
 

@@ -1,4 +1,4 @@
-"""What can be said of a model before torch is imported: whether it is one, and its classes."""
+"""What can be said of a model before torch is imported: whether it is one, and what it reads."""
 
 import json
 import os
@@ -17,22 +17,30 @@ LOOKED_AT = 1000
 
 
 def class_names(source: str) -> tuple[str, ...]:
-    """The names of a generator's classes.
+    """The names of a generator's classes; of one that reads texts there are none.
 
     Raises:
         ValueError: the source is no generator, or its `config.json` is wrong.
     """
-    config = glance(source)
-    if "model" not in config and "tokenizer" in config:
-        raise ValueError(
-            f"{source} is a tokenizer, which makes no pictures of its own: use `setar reconstruct`"
-        )
+    config = _generator(source)
     names = config.get("classes")
+    if names == [] and config.get("text"):
+        return ()
     if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
         return tuple(names)
     from setar.pipeline import Pipeline
 
     return Pipeline.from_pretrained(source).classes  # which says what is wrong
+
+
+def _generator(source: str) -> dict[str, Any]:
+    """The `config.json` of what is no tokenizer alone; ValueError if it is one."""
+    config = glance(source)
+    if "model" not in config and "tokenizer" in config:
+        raise ValueError(
+            f"{source} is a tokenizer, which makes no pictures of its own: use `setar reconstruct`"
+        )
+    return config
 
 
 def glance(source: str) -> dict[str, Any]:

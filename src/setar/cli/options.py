@@ -43,6 +43,16 @@ Model = Annotated[
 Sampling = Mapping[str, Any]
 """What a command gets of the options of sampling; see `with_sampling`."""
 AS_TRAINED: Sampling = MappingProxyType({})
+Prompt = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", help="What to make, for a model that reads texts; repeatable."),
+]
+Negative = Annotated[
+    str | None, typer.Option(help="A text that guidance leads away from, for models of texts.")
+]
+Size = Annotated[
+    str, typer.Option("--size", help="Height x width in pixels such as 64x128; default: its own.")
+]
 DeviceOption = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:1, mps, ...; auto: a GPU if there is one, else cpu.")
 ]

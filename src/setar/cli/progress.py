@@ -60,38 +60,52 @@ def described(model: str, pipe: "Pipeline") -> str:
 
 def class_rows(
     pipe: "Pipeline",
-    ids: Sequence[int],
+    asked: Sequence[int] | Sequence[str],
     images: "Sequence[Image.Image]",
     count: int,
     title: str,
     seed: int | None = None,
 ) -> "Image.Image":
-    """One picture with a labelled row of ``count`` images per class, with its seeds."""
+    """One picture with a labelled row of ``count`` images per class or text, with its seeds."""
     from setar.pictures.sheets import labelled_rows
 
     rows = []
-    for row, (name, seeds) in enumerate(_labels(pipe, ids, count, seed)):
+    for row, (name, seeds) in enumerate(_labels(pipe, asked, count, seed)):
         rows.append((name, seeds, images[row * count : (row + 1) * count]))
-    return labelled_rows(rows, title, side=_side(pipe))
+    return labelled_rows(rows, title, side=side_of(images[0].size))
 
 
 def rows_size(
-    pipe: "Pipeline", ids: Sequence[int], count: int, title: str = "", seed: int | None = None
+    pipe: "Pipeline",
+    asked: Sequence[int] | Sequence[str],
+    count: int,
+    title: str = "",
+    seed: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
-    """(width, height) in pixels of the picture of `class_rows`, before there are images."""
+    """(width, height) in pixels of the picture of `class_rows`, before there are images.
+
+    ``size`` is the (height, width) of its images, by default the model's own.
+    """
     from setar.pictures.sheets import sheet_size
 
-    rows = [(name, seeds, count) for name, seeds in _labels(pipe, ids, count, seed)]
-    return sheet_size(rows, pipe.size, title, side=_side(pipe))
+    shape = pipe.size if size is None else (size[1], size[0])
+    rows = [(name, seeds, count) for name, seeds in _labels(pipe, asked, count, seed)]
+    return sheet_size(rows, shape, title, side=side_of(shape))
 
 
 def _labels(
-    pipe: "Pipeline", ids: Sequence[int], count: int, seed: int | None
+    pipe: "Pipeline", asked: Sequence[int] | Sequence[str], count: int, seed: int | None
 ) -> Iterator[tuple[str, str]]:
-    """The name of each class, and the seeds of its images."""
-    for row, class_id in enumerate(ids):
+    """The name of each class, or the text, and the seeds of its images."""
+    for row, what in enumerate(asked):
         first = (seed or 0) + row * count
-        yield pipe.classes[class_id], "" if seed is None else seeds_of(first, count)
+        yield named(pipe, what), "" if seed is None else seeds_of(first, count)
+
+
+def named(pipe: "Pipeline", asked: int | str) -> str:
+    """What a row of images is called: the name of a class, given by its id, or a text."""
+    return asked if isinstance(asked, str) else pipe.classes[asked]
 
 
 def seeds_of(first: int, count: int) -> str:
@@ -99,31 +113,39 @@ def seeds_of(first: int, count: int) -> str:
     return f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}"
 
 
-def _side(pipe: "Pipeline") -> int:
-    """Pixels across an image on a sheet."""
-    return max(96, pipe.size[0])
+def side_of(size: tuple[int, int]) -> int:
+    """Pixels across an image of (width, height) on a sheet; a wide one has up to twice as many."""
+    width, height = size
+    return max(96, min(192, 96 * width // height), width)
 
 
 class Animation:
     """Sets that appear one after the other; called with the partial images of each set.
 
-    All images are in it if they fit; else as many of each class as do, or of some classes one.
+    All images are in it if they fit; else as many of each class (or text) as do, or of some one.
 
     Args:
         pipe: what makes the images.
-        ids: their classes.
-        count: images of each class.
+        asked: the ids of their classes, or their texts.
+        count: images of each of these.
+        size: (height, width) of the images, by default the model's own.
 
     Raises:
         ValueError: not even one image of one class fits.
     """
 
-    def __init__(self, pipe: "Pipeline", ids: Sequence[int], count: int) -> None:
-        self.pipe, self.ids, self.count = pipe, ids, count
-        self.steps = pipe.defaults.recipe.set_count(pipe.grid)
-        self.rows, self.columns = len(ids), _most(count, lambda n: self._fits(len(ids), n))
+    def __init__(
+        self,
+        pipe: "Pipeline",
+        asked: Sequence[int] | Sequence[str],
+        count: int,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.pipe, self.asked, self.count, self.size = pipe, asked, count, size
+        self.steps = pipe.defaults.recipe.set_count(pipe.grid_of(size))
+        self.rows, self.columns = len(asked), _most(count, lambda n: self._fits(len(asked), n))
         if not self.columns:  # not even one image of each class
-            self.rows, self.columns = _most(len(ids), lambda n: self._fits(n, 1)), 1
+            self.rows, self.columns = _most(len(asked), lambda n: self._fits(n, 1)), 1
         if not self.rows:
             raise ValueError(f"an animation of {self.steps} sets of such images is too large")
         self.sets: dict[int, list[Image.Image]] = {}
@@ -140,27 +162,29 @@ class Animation:
     def facts(self) -> str:
         """How many steps it shows, and of how many images if these are not all."""
         steps = counted(len(self.sets), "step")
-        if (self.rows, self.columns) == (len(self.ids), self.count):
+        if (self.rows, self.columns) == (len(self.asked), self.count):
             return steps
-        shown, made = self.rows * self.columns, len(self.ids) * self.count
-        classes = "each class"
-        if self.rows < len(self.ids):
-            classes = "the first class" if self.rows == 1 else f"the first {self.rows} classes"
+        shown, made = self.rows * self.columns, len(self.asked) * self.count
+        one, several = ("text", "texts") if self.pipe.reads == "text" else ("class", "classes")
+        classes = f"each {one}"
+        if self.rows < len(self.asked):
+            classes = f"the first {one}" if self.rows == 1 else f"the first {self.rows} {several}"
         return f"{steps} of {shown} of the {made} images, {self.columns} of {classes},"
 
     def save(self, file: Path) -> None:
         """Write it as a GIF."""
         from setar.pictures.animations import save_animation
 
-        ids, last = self.ids[: self.rows], len(self.sets)
+        asked, last = self.asked[: self.rows], len(self.sets)
         frames = [
-            class_rows(self.pipe, ids, images, self.columns, f"set {step} of {last}")
+            class_rows(self.pipe, asked, images, self.columns, f"set {step} of {last}")
             for step, images in sorted(self.sets.items())
         ]
         save_animation(frames, file)
 
     def _fits(self, rows: int, columns: int) -> bool:
-        width, height = rows_size(self.pipe, self.ids[:rows], columns, "set 999 of 999")
+        shown, title = self.asked[:rows], "set 999 of 999"
+        width, height = rows_size(self.pipe, shown, columns, title, size=self.size)
         return self.steps * width * height <= ANIMATED_PIXELS and max(width, height) <= LONGEST
 
 

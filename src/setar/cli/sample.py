@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from setar.classes import Classes
-from setar.cli import options
+from setar.cli import options, prompts
 from setar.cli.console import say
 from setar.cli.files import (
     prepare_folder,
@@ -23,6 +22,7 @@ from setar.cli.progress import (
     Animation,
     class_rows,
     described,
+    named,
     rows_size,
     set_bar,
 )
@@ -38,11 +38,19 @@ def sample(
             help="Class names or ids, with commas, `?` lists them; default: six from all over."
         ),
     ] = "",
+    prompt: options.Prompt = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option("--prompts", help="A file of prompts, one a line.")
+    ] = None,
+    negative_prompt: options.Negative = None,
+    size: options.Size = "",
     sampling: options.Sampling = options.AS_TRAINED,
     seed: Annotated[
         int, typer.Option(help="Image i of the call uses seed + i.", callback=options.whole_seed)
     ] = 0,
-    count: Annotated[int, typer.Option(help="Images per class.", callback=options.counted(1))] = 8,
+    count: Annotated[
+        int, typer.Option(help="Images per class or prompt.", callback=options.counted(1))
+    ] = 8,
     device: options.DeviceOption = "cpu",
     out: Annotated[
         Path, typer.Option("--out", help="File to write; if it exists, the next free name.")
@@ -54,16 +62,15 @@ def sample(
         Path | None, typer.Option(help="Also write every image as a PNG file of this folder.")
     ] = None,
 ) -> None:
-    """Generate images and write them as one labelled picture, a row per class."""
-    names = class_names(model)
+    """Generate images and write them as one labelled picture, a row per class or prompt."""
+    shape, names = options.parse_size(size), class_names(model)
+    texts = prompts.texts_of(prompt or (), prompt_file)
+    prompts.check_reads(model, names, classes, texts, negative_prompt)
     if classes.strip() == "?":
         say("\n".join(names))
         return
-    # Six classes from all over the list, unless some are named.
-    shown = min(6, len(names))
-    spread = [i * len(names) // shown for i in range(shown)]
-    ids = Classes(names).ids(classes) if classes else spread
-    options.check_seeds(seed, len(ids) * count)
+    asked = prompts.chosen(names, classes, texts)
+    options.check_seeds(seed, len(asked) * count)
     if animate:
         prepare_picture(animate, [".gif"])
     prepare_picture(out)
@@ -74,23 +81,25 @@ def sample(
 
     pipe = options.load_pipeline(model, device, sampling)
     title = described(model, pipe)
-    check_sheet(rows_size(pipe, ids, count, title, seed), out)
-    animation = Animation(pipe, ids, count) if animate else None
+    pipe.grid_of(shape)
+    check_sheet(rows_size(pipe, asked, count, title, seed, shape), out)
+    animation = Animation(pipe, asked, count, shape) if animate else None
 
     began = time.perf_counter()
-    with set_bar(len(ids) * count, animation) as on_set:
-        images = pipe(ids, seed=seed, count=count, on_set=on_set)
+    with set_bar(len(asked) * count, animation) as on_set:
+        how = {"size": shape, "negative_prompt": negative_prompt, "on_set": on_set}
+        images = pipe(asked, seed=seed, count=count, **how)
     seconds = time.perf_counter() - began
 
     written: list[tuple[str, Path]] = []
     try:
         if each:
-            made = [names[ids[index // count]] for index in range(len(images))]
+            made = [named(pipe, asked[index // count]) for index in range(len(images))]
             save_each(images, made, seed, each)
             written.append((counted(len(images), "file"), each))
         made_of = counted(len(images), "image")
         title = f"{title}{SEPARATOR}{made_of}, {seconds:.1f} s"
-        sheet = save_picture(class_rows(pipe, ids, images, count, title, seed), out)
+        sheet = save_picture(class_rows(pipe, asked, images, count, title, seed), out)
         written.append((f"{made_of} in {seconds:.1f} s", sheet))
         if animate and animation:
             written.append((animation.facts, write_new(animate, animation.save)))

@@ -131,7 +131,7 @@ def described(
     return Dataset(
         ChosenImages(images, parts[""]) if held.any() else images,
         classes=tuple(classes),
-        names=[names[item] for item in parts[""].tolist()],
+        names=[name for name, row in zip(names, full, strict=True) if not row.heldout],
         heldout=ChosenImages(images, parts["heldout_"]) if held.any() else None,
         uncaptioned=[path for path, row in zip(paths, full, strict=True) if not row.captions],
         **others,

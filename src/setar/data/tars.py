@@ -132,7 +132,8 @@ def _members(file: Path) -> Iterator[tuple[str, tarfile.TarInfo | None, tarfile.
         try:
             archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115
             while (member := archive.next()) is not None:
-                archive.members, last = [], member  # it keeps all members otherwise
+                last = member
+                archive.members = []  # type: ignore[attr-defined]  # it keeps all otherwise
                 if member.isreg() and not member.issparse():
                     yield member.name, member, archive
             stream.seek(archive.offset)  # it also stops, in silence, at what is no header

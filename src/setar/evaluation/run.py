@@ -40,8 +40,8 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
         METRICS.find(name)
     target = find_target(request)
     reference = _reference(request, target)
-    data = reference.data
-    features = request.features or (data.features if data else "efflite0")
+    data = target.data(reference)
+    features = request.features or (reference.data.features if reference.data else "efflite0")
     open_extractor = Once(make_extractor, features, request.device)
     extractor = open_extractor()
     real = _reference_summary(request, reference, open_extractor)
@@ -57,8 +57,6 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
         pictures = Pictures(pictures.name, opener, pictures.labels)
     made = summarise(pictures.open, open_extractor, request.progress, request.processes)
     found = target.evidence()
-    if data and not (reference.training and target.is_of(data)):
-        data = None  # what the data set reports is about models of it, beside its training split
     evidence = Evidence(
         made, real, extractor, request.seed, request.progress, pictures.images, data, **found
     )

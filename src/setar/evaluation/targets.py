@@ -88,9 +88,9 @@ class Target:
     """Height and width in pixels of its pictures, to which those of a reference are cropped and
     resized; None if it takes any."""
 
-    def is_of(self, data: Dataset) -> bool:
-        """Whether what a data set reports may be said of it."""
-        return True
+    def data(self, reference: Pictures) -> Dataset | None:
+        """The data set whose training split is the reference, if what it reports may be said."""
+        return reference.data if reference.training else None
 
     def resize(self, request: Request) -> Resize:
         """How the pictures of folders are resized."""
@@ -165,9 +165,10 @@ class GeneratorTarget(Target):
         _refuse_texts(self.request, f"{self.request.source} makes classes")
         self.count = _per_class(self.request, len(self.pipeline.classes))
 
-    def is_of(self, data: Dataset) -> bool:
-        """Whether it has that data set's classes."""
-        return self.pipeline.classes == data.classes
+    def data(self, reference: Pictures) -> Dataset | None:
+        """What a data set reports is about models of its classes."""
+        data = super().data(reference)
+        return data if data is not None and data.classes == self.pipeline.classes else None
 
     def prepare(self, reference: Pictures) -> Pictures:
         """Sample the codes; they are decoded where they are needed."""
@@ -241,19 +242,24 @@ class TextTarget(GeneratorTarget):
             self.scorer = ImageTextScorer(request.clip, request.device)
             self.report = (*self.report, "clip-score")
 
-    def is_of(self, data: Dataset) -> bool:
-        """Any whose pictures have captions."""
-        return any(data.captions)
-
-    def prepare(self, reference: Pictures) -> Pictures:
-        """Sample the codes of all prompts."""
-        data = reference.data
+    def data(self, reference: Pictures) -> Dataset | None:
+        """What has the captions; of a file of statistics, what the model was trained on."""
+        if reference.name.endswith(".npz") and self.pipeline.data:
+            own = self.pipeline.data
+            found = find_pictures(own, self.size, self.origin.resize, self.left_out(own))
+        else:
+            found = reference
+        data = found.data if found.training else None
         if data is None or not any(data.captions):
             raise ValueError(
-                f"{reference.name} has no captions to ask for: name pictures that have some with "
+                f"{found.name} has no captions to ask for: name pictures that have some with "
                 "--reference"
             )
         self.chosen = chosen_prompts(data, self.prompts)
+        return data
+
+    def prepare(self, reference: Pictures) -> Pictures:
+        """Sample the codes of all prompts."""
         return self._sampled(len(self.chosen), self.chosen)
 
     def asked(self) -> dict[str, Any]:

@@ -20,6 +20,12 @@ from setar.registry import printable
 GREY, DARK = 225, 185
 """Levels of the stripes that `show_mask` draws."""
 
+MOST_PIXELS = 2**24
+"""Of a picture with margins around it; models edit far smaller ones."""
+
+MOST_MARGIN = 4096
+"""Pixels by which a mask grows, or over which a seam is blended, at most."""
+
 
 class Task(NamedTuple):
     """A picture, and what of it is made anew; both of a model's size."""
@@ -49,7 +55,9 @@ def box_mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Ima
     return mask
 
 
-def outpaint(image: Image.Image, size: tuple[int, int], margins: tuple[int, int, int, int]) -> Task:
+def outpaint(
+    image: Image.Image, size: tuple[int, int] | None, margins: tuple[int, int, int, int]
+) -> Task:
     """A larger picture around an image: a canvas and the mask of what is to be made.
 
     The whole image is shrunk (or enlarged) into what the margins leave, in its own proportions and
@@ -57,23 +65,33 @@ def outpaint(image: Image.Image, size: tuple[int, int], margins: tuple[int, int,
 
     Args:
         image: of any size and mode, turned upright if it carries EXIF's tag of that.
-        size: (width, height) of the canvas: that of the model.
+        size: (width, height) of the canvas: that of the model. None, for a model of any grid: the
+            image keeps its own size, and the margins lie around it.
         margins: pixels of the canvas to make at the left, top, right and bottom.
 
     Returns:
         The canvas and the mask, both of ``size``.
 
     Raises:
-        ValueError: the image is unreadable, a margin is negative, all are 0, or they leave nothing.
+        ValueError: the image is unreadable, a margin is negative, all are 0, they leave nothing, or
+            the canvas would be too large.
     """
     left, top, right, bottom = margins
+    image = _readable(image)
+    if size is None:
+        size = (image.width + left + right, image.height + top + bottom)
+        if max(margins) > 0 and size[0] * size[1] > MOST_PIXELS:
+            raise ValueError(
+                f"with the margins {margins} the picture would have {_shown(size)} pixels, more "
+                f"than {MOST_PIXELS}"
+            )
     room = (size[0] - left - right, size[1] - top - bottom)
     if min(margins) < 0 or max(margins) == 0 or min(room) < 1:
         raise ValueError(
             f"the margins {margins} must not be negative nor all 0, and leave room for the image "
             f"in {_shown(size)} pixels"
         )
-    inner = ImageOps.contain(_readable(image), room, Image.Resampling.LANCZOS)
+    inner = ImageOps.contain(image, room, Image.Resampling.LANCZOS)
     left += (room[0] - inner.width) // 2
     top += (room[1] - inner.height) // 2
     canvas, mask = Image.new("RGB", size, "white"), Image.new("L", size, 255)
@@ -82,17 +100,29 @@ def outpaint(image: Image.Image, size: tuple[int, int], margins: tuple[int, int,
     return Task(canvas, mask)
 
 
-def prepare(image: Image.Image, mask: object, size: tuple[int, int]) -> Task:
+def fitted(image: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
+    """An image as RGB, at a model's size as `prepare` brings it there; None: at its own.
+
+    Raises:
+        ValueError: the image is unreadable.
+    """
+    image = _readable(image)
+    if size is None or image.size == size:
+        return image
+    return centre_crop(image, size[1], size[0])
+
+
+def prepare(image: Image.Image, mask: object, size: tuple[int, int] | None = None) -> Task:
     """Image and mask at a model's size, cropped in the middle and resized as training images are.
 
     Args:
         image: of any size and mode, turned upright if it carries EXIF's tag of that.
         mask: a PIL image of the same size, turned likewise, of which the lighter half of all levels
             is made anew; or bool ``[height, width]``.
-        size: (width, height) of the model.
+        size: (width, height) of the model. None, for a model of any grid: that of the image.
 
     Returns:
-        Both at the model's size; a resized pixel is masked if any part of it was.
+        Both at this size; a resized pixel is masked if any part of it was.
 
     Raises:
         ValueError: the image is unreadable, the mask is neither of these, of another size, or
@@ -114,9 +144,9 @@ def prepare(image: Image.Image, mask: object, size: tuple[int, int]) -> Task:
             f"the mask has {_shown(drawn.size)} pixels, the image {_shown(image.size)}: "
             "they must be of one size"
         )
-    if image.size != size:
+    if size is not None and image.size != size:
         width, height = size
-        image = centre_crop(image, height, width)
+        image = fitted(image, size)
         shares = centre_crop(drawn.convert("F"), height, width, Image.Resampling.BOX)
         drawn = _white(np.asarray(shares) > 0)
     if drawn.getbbox() is None:
@@ -137,6 +167,42 @@ def _readable(image: Image.Image) -> Image.Image:
 def _white(where: np.ndarray) -> Image.Image:
     """A mask (L), 255 where ``where`` ``[height, width]`` is True."""
     return Image.fromarray(np.where(where, 255, 0).astype(np.uint8))
+
+
+def dilated(mask: Tensor, pixels: int) -> Tensor:
+    """A mask, bool ``[H, W]``, grown by so many pixels in every direction, diagonals included."""
+    reach = min(pixels, max(mask.shape))
+    grown = mask[None, None].float()
+    for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
+        grown = F.max_pool2d(grown, kernel, stride=1, padding=padding)
+    return grown[0, 0] > 0
+
+
+def grow(task: Task, pixels: int) -> Task:
+    """A task whose mask is `dilated`."""
+    if not pixels:
+        return task
+    grown = dilated(torch.from_numpy(np.asarray(task.mask) > 0), pixels)
+    return Task(task.image, _white(grown.numpy()))
+
+
+def seam_mask(mask: Tensor, pixels: int) -> Image.Image:
+    """How much of what is made shows at each pixel (L): all inside a mask, and less outside of it.
+
+    It falls evenly over so many pixels around the mask, bool ``[H, W]``. A mask of the pixel at the
+    left, and a seam of 3:
+
+        255 191 128 64 0 0
+    """
+    rings, grown = mask.float(), mask
+    for ring in range(pixels):
+        if grown.all():  # and so it is in all that follow
+            rings += pixels - ring
+            break
+        grown = dilated(grown, 1)
+        rings += grown
+    levels = rings.mul(255 / (pixels + 1)).round().to(torch.uint8)
+    return Image.fromarray(np.asarray(levels))
 
 
 def hide(image: Tensor, mask: Tensor) -> Tensor:

@@ -42,6 +42,21 @@ def free_cells(mask: Tensor, scales: Sequence[tuple[int, int]]) -> Tensor:
     return torch.cat([*(share >= 0.5 for share in shares[:-1]), shares[-1] > 0])
 
 
+def random_cells(tokens: int, share: float, seeds: Sequence[int]) -> Tensor:
+    """A random share of the tokens of each image, at least one: bool ``[B, tokens]``.
+
+    They are drawn from the image's own seed, behind its noise: the noise of the tokens that are
+    chosen is like that of any others.
+    """
+    count = min(tokens, max(1, round(share * tokens)))
+    chosen = torch.zeros(len(seeds), tokens, dtype=torch.bool, device="cpu")
+    for row, seed in zip(chosen, seeds, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        torch.rand(tokens, generator=generator, dtype=torch.float32, device="cpu")
+        row[torch.randperm(tokens, generator=generator, device="cpu")[:count]] = True
+    return chosen
+
+
 def edit_plan(
     recipe: Recipe,
     grid: tuple[int, int],
@@ -53,12 +68,13 @@ def edit_plan(
 
     The free cells come in the recipe's order. Its schedule splits their number, into one token per
     set if there are fewer tokens than sets. Sizes written out must sum to the free cells; where the
-    order brings its own sets (next-scale), each set holds those of its cells that are free.
+    order brings its own sets (next-scale), each set holds those of its cells that are free; of
+    images whose free cells differ these sets differ too, and cannot be sampled together.
 
     Args:
         recipe: any recipe for sampling.
         grid: (height, width) in tokens.
-        free: bool ``[N]``, at least one of them True.
+        free: bool ``[N]``, or ``[B, N]`` of each image its own, as many of each: at least one.
         generators: the randomness of each image's order, as in `Recipe.sampling_plan`.
         schedule_generator: that of the set sizes, which all images share.
 
@@ -71,7 +87,8 @@ def edit_plan(
     """
     if free.all():
         return recipe.sampling_plan(grid, generators, schedule_generator)
-    count, listed = int(free.sum()), recipe.sizes
+    free = free.expand(len(generators), -1)
+    count, listed = int(free[0].sum()), recipe.sizes
     if listed is not None and sum(listed) != count:
         raise ValueError(
             f"`sizes` sum to {sum(listed)} but must sum to the {count} tokens to be made"
@@ -79,7 +96,7 @@ def edit_plan(
     # Sizes that are written out fit the free cells only; for the order alone, any others do.
     anywhere = recipe if listed is None else replace(recipe, schedule="uniform", sizes=None)
     whole = anywhere.sampling_plan(grid, generators, schedule_generator)
-    kept_first = free[whole.order].long().argsort(dim=1, stable=True)
+    kept_first = free.gather(1, whole.order).long().argsort(dim=1, stable=True)
     if recipe.schedule == "own":
         clock = whole.known.gather(1, kept_first)[:, -count:]
     else:
@@ -87,7 +104,7 @@ def edit_plan(
         row = replace(recipe, order="raster", sets=sets)
         clock = row.sampling_plan((1, count), [torch.Generator()], schedule_generator).known
         clock = clock.expand(len(generators), -1)
-    known = F.pad(clock + 1, (len(free) - count, 0), value=1)
+    known = F.pad(clock + 1, (free.shape[1] - count, 0), value=1)
     return SetPlan(grid, whole.order.gather(1, kept_first), known, known > 1)
 
 

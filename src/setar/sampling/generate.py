@@ -41,8 +41,8 @@ def noise_and_plan(
 
     A generator first gives one uniform number per token position, float32 ``[B, N]`` in raster
     order, then its image's order: an image is the same alone and in any batch, and the noise is
-    the same under any recipe and any default of torch. Of `free` cells, bool ``[N]``, the plan is
-    that of `edit_plan`.
+    the same under any recipe and any default of torch. Of `free` cells, bool ``[N]`` or ``[B, N]``,
+    the plan is that of `edit_plan`.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     tokens, kind = grid[0] * grid[1], {"dtype": torch.float32, "device": "cpu"}

@@ -28,7 +28,7 @@ from setar.text import CachedTexts
 from setar.tokenizers.base import Tokenizer, encode_images
 from setar.training.loop import Objective, Step
 
-TRIMMED_TO = 8
+TRIMMED_TO = 28
 """Texts of a batch are padded to a multiple of so many tokens: few shapes, so that a compiled
 model is compiled a few times only."""
 
