@@ -61,7 +61,7 @@ def train(
 
     if resume and not trainer.step and trainer.processes.first:
         say_mistake(f"nothing to resume: {folder} has no checkpoint yet: starting from step 0")
-    if trainer.step >= run.loop.steps:
+    if trainer.step >= trainer.loop.steps:
         tell(f"{folder} has its {counted(trainer.step, 'step')}; raise loop.steps to train on")
         return
     tell(f"training {file.stem} into {folder}")
