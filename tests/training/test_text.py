@@ -174,18 +174,19 @@ def test_padding_does_not_change_the_loss(tokenizer):
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_texts_are_padded_to_few_lengths_and_none_is_nothing():
+def test_texts_are_padded_to_few_lengths_and_none_is_nothing(monkeypatch):
+    monkeypatch.setattr("setar.training.text.TRIMMED_TO", 8)
     condition = conditions(model(), Texts(), ["a cat", "", "a b c"])
-    assert condition.shape == (3, 16, DIM + 1)
+    assert condition.shape == (3, 8, DIM + 1)
     assert condition[:, -4:, -1].tolist() == [
         [PAD, PAD, TOKEN, TOKEN],
         [PAD, PAD, PAD, NOTHING],
         [PAD, TOKEN, TOKEN, TOKEN],
     ]
     longest = conditions(model(), Texts(), [" ".join("abcdefghijklmnopqr")])
-    assert longest.shape[1] == LENGTH  # not 32, which the model has not
+    assert longest.shape[1] == LENGTH  # not 24, which the model has not
     clock = model().condition.clock(condition)
-    assert clock[1].tolist() == [PADDING] * 15 + [0]
+    assert clock[1].tolist() == [PADDING] * 7 + [0]
 
 
 # Stages

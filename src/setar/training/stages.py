@@ -8,8 +8,9 @@ recipe = "random-16-random"
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -174,6 +175,7 @@ def make_stages(
         ValueError: there are too few drawings for scenes.
     """
     stages, drawings = list[Stage](), None
+    shapes_once = cache(partial(shapes_of, data.images))  # of millions of files: minutes
     for stage in shapes:
         if stage.scenes is not None:
             # All stages share the drawings, which are in memory.
@@ -182,7 +184,7 @@ def make_stages(
                 SceneExamples, drawings.shared_as(stage.scenes), tokenizer
             )
         else:
-            made = _of_buckets(stage, data_config.size(data), data, tokenizer)
+            made = _of_buckets(stage, data_config.size(data), data, shapes_once, tokenizer)
         length = stage.longest if stage.scenes is None and len(stage.sizes) > 1 else 0
         about = (stage.first, stage.config.steps, stage.recipe, stage.batch_size)
         stages.append(Stage(*about, made, length))
@@ -190,13 +192,17 @@ def make_stages(
 
 
 def _of_buckets(
-    stage: StageShapes, size: tuple[int, int], data: Dataset, tokenizer: Tokenizer
+    stage: StageShapes,
+    size: tuple[int, int],
+    data: Dataset,
+    shapes_once: Callable[[], Tensor],
+    tokenizer: Tokenizer,
 ) -> Callable[[], Examples]:
     def cropped(bucket: tuple[int, int]) -> Images:
         return data.images if bucket == size else data.images.at(bucket)  # type: ignore[attr-defined]
 
     def make() -> Examples:
-        shapes = shapes_of(data.images) if len(stage.sizes) > 1 else torch.ones(len(data), 2)
+        shapes = shapes_once() if len(stage.sizes) > 1 else torch.ones(len(data), 2)
         return BucketExamples(data, cropped, shapes, stage.sizes, tokenizer)
 
     return make
@@ -217,5 +223,6 @@ def stride_of(tokenizer: Tokenizer, size: tuple[int, int]) -> tuple[int, int]:
 
 def shapes_of(images: Images) -> Tensor:
     """Height and width of images before they are cropped, float ``[n, 2]``."""
-    headers = (images.header(item) for item in range(len(images)))  # type: ignore[attr-defined]
-    return torch.tensor([(height, width) for width, height, _ in headers], dtype=torch.float32)
+    with ThreadPoolExecutor() as pool:
+        headers = pool.map(images.header, range(len(images)))  # type: ignore[attr-defined]
+        return torch.tensor([(height, width) for width, height, _ in headers]).float()
