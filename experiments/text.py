@@ -245,9 +245,7 @@ def said_of(by_steps: Mapping[int, Mapping[str, Any]]) -> str:
     return f"**Acceptable from {enough} steps on**: there and with more steps {rule}."
 
 
-def draw_shares(
-    axis: Any, ways: Mapping[float, Mapping[str, Any]], label: str, bench: Bench
-) -> None:
+def draw_shares(axis: Any, ways: Mapping[Any, Mapping[str, Any]], label: str, bench: Bench) -> None:
     """Shares upwards, what is swept to the right."""
     for colour, (name, words) in zip(("C0", "C1", "C2"), FOUND.items(), strict=True):
         for kind, line in zip(KINDS, ("-", "--"), strict=True):
@@ -318,8 +316,8 @@ def evaluated(found: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
         return "No evaluation is kept here: the head of `experiments/text.py` has the commands."
 
     def line(heading: str, name: str) -> str:
-        values = [tables.get(heading, {}).get(name) for tables in found]
-        if None in values:
+        values = [t[heading][name] for t in found if name in t.get(heading, {})]
+        if len(values) < len(found):
             return ""
         return str(values[0]) if isinstance(values[0], int) else shown(values, 3)
 
