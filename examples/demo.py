@@ -25,7 +25,7 @@ CLASSES = [
 ]  # fmt: skip
 PROMPTS = [
     "a red apple", "a cat face", "a rocket", "an octopus", "a rose",
-    "a happy kitty", "a crab, Noto style", "a crab, Twemoji style", "a green heart", "a crown",
+    "a happy kitty", "a key, Noto style", "a key, Fluent style", "a green heart", "a crown",
 ]  # fmt: skip
 
 rows, sets = [], {label: [] for label in ROWS}
@@ -45,11 +45,11 @@ began = time.perf_counter()
 images = TEXT(PROMPTS, seed=3)
 seconds = time.perf_counter() - began
 print(f"{'prompts':18} {steps:3} steps  {len(images)} images in {seconds:.2f} s")
-row = ("by prompt", f"{steps} steps, {seconds:.2f} s", images)
+row = (str(TEXT.defaults.recipe), f"{steps} steps, {seconds:.2f} s", images)
 
 OUT.mkdir(exist_ok=True)
-title = "One model under four recipes, a VAR, and a model that reads texts"
-above, below = labelled_rows(rows, title, 112, CLASSES), labelled_rows([row], "", 112, PROMPTS)
+above = labelled_rows(rows, "One model under four recipes, and a VAR", 112, CLASSES)
+below = labelled_rows([row], "A model that reads texts", 112, PROMPTS)
 sheet = Image.new("RGB", (max(above.width, below.width), above.height + below.height), "white")
 for picture, top in ((above, 0), (below, above.height)):  # columns stand at the right
     sheet.paste(picture, (sheet.width - picture.width, top))

@@ -43,14 +43,14 @@ FOUR = (
     "a key and a bell |above a candle and a rose, Twemoji style",
     "a banana, a lemon, |a strawberry and a pear, Noto style",
 )
-LONG = ("a dog next to a cat next to a mouse|, Noto style", "a train|, Twemoji style")
+LONG = ("a dog next to a cat |next to a mouse, Noto style", "a train|, Twemoji style")
 AWAY = ("a heart", "red", "a flower", "Fluent style")
 """A prompt, what is led away from, and so on."""
 PARAPHRASES = (
     "a happy kitty",
     "a very sad puppy",
     "the king of the jungle",
-    "something to drink on a cold morning",
+    "something to drink |on a cold morning",
     "a vehicle that flies to the moon",
     "I am in love",
     "bad weather",
@@ -183,7 +183,7 @@ def styles(book: Gallery) -> None:
     """A table: names down, styles across."""
     book.heading(
         "One name, six styles",
-        "The model has seen each name in some of the styles, but never in those after a *: there "
+        "The model has seen each name in most of the styles, but never in those after a *: there "
         "it puts together what the thing looks like and how the style draws.",
     )
     seed, words = 0, [style.words for style in STYLES.values()]
@@ -226,7 +226,7 @@ def scenes(book: Gallery) -> None:
     book.rows("above", ABOVE, 4, 300, size=book.size(2, 1))
     book.rows("four", FOUR, 4, 400, 96, size=book.size(2, 2))
     book.parts.append("A size that it was never trained with, and what comes of it:")
-    book.rows("long", LONG, 2, 500, 192, size=book.size(1, 3))
+    book.rows("long", LONG, 3, 500, 144, size=book.size(1, 3))
 
 
 def appearing(book: Gallery) -> None:
@@ -346,9 +346,9 @@ def introduction(pipe: Pipeline, name: str) -> str:
     return (
         f"`{name}` draws emoji that a text describes: {millions:.1f} M parameters, "
         f"{height}x{width} pixels for a drawing, `{how.recipe}`, guidance "
-        f"{how.guidance.scale:g}, temperature {how.settings.temperature:g}. No picture was chosen among others: seeds follow one "
-        "another, and each command makes the same pictures again, on a CPU in seconds. "
-        "`python examples/gallery.py` makes this page."
+        f"{how.guidance.scale:g}, temperature {how.settings.temperature:g}. "
+        "No picture was chosen among others: seeds follow one another, and each command makes "
+        "the same pictures again, on a CPU in seconds. `python examples/gallery.py` writes it all."
     )
 
 
