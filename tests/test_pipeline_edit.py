@@ -465,3 +465,31 @@ def test_a_tokenizer_without_an_encoder(pipes):
     pipe = Pipeline(pipes["fmt"].model, DecoderAlone(None), CLASSES, sampled_as("ar"))
     message = refused(pipe.edit, picture(), CORNER, "cat")
     assert "the tokenizer DecoderAlone cannot encode" in message
+
+
+def test_several_tasks_at_once_are_as_each_alone(text):
+    mask = box_mask((16, 16), (8, 0, 16, 16))
+    images = text(["one cat", "a red apple"], seed=3)
+    tasks = [prepare(image, mask) for image in images]
+    prompts = ["a red apple", "one cat"]
+    together = text.redraw(tasks, prompts, seed=[5, 9])
+    alone = [
+        text.redraw(task, prompt, seed=seed)[0]
+        for task, prompt, seed in zip(tasks, prompts, (5, 9), strict=True)
+    ]
+    assert [image.tobytes() for image in together] == [image.tobytes() for image in alone]
+    assert together[0].tobytes() != together[1].tobytes() != images[1].tobytes()
+
+
+def test_tasks_that_cannot_be_done_at_once_are_refused(text):
+    image = text("one cat")[0]
+    left, right = (box_mask((16, 16), box) for box in ((0, 0, 8, 16), (8, 0, 16, 16)))
+    task = prepare(image, left)
+    with pytest.raises(ValueError, match=r"\A2 tasks at once need as many [^\n]*\(=1\)"):
+        text.redraw([task, task], ["one cat"])
+    with pytest.raises(ValueError, match=r"`count` \(=2\) 1"):
+        text.redraw([task, task], ["one cat", "one cat"], count=2)
+    with pytest.raises(ValueError, match="must have one mask"):
+        text.redraw([task, prepare(image, right)], ["one cat", "one cat"])
+    with pytest.raises(ValueError, match="not none"):
+        text.redraw([], [])

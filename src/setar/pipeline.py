@@ -573,8 +573,8 @@ class Pipeline:
 
     def redraw(
         self,
-        task: Task,
-        class_: str | int,
+        task: Task | Sequence[Task],
+        class_: str | int | Sequence[str | int],
         *,
         rounds: int = 2,
         dilate: int = 0,
@@ -590,8 +590,10 @@ class Pipeline:
         second round, in which each first result is the filling of its own.
 
         Args:
-            task: picture and mask of the model's `size`; of any size if it makes any grid.
-            class_: name or id of the class, or a text if the model `reads` texts.
+            task: picture and mask of the model's `size`; of any size if it makes any grid. Or
+                several with one mask, a result each.
+            class_: name or id of the class, or a text if the model `reads` texts; one for each of
+                several tasks.
             rounds: 1 is twice as fast, and rougher.
             dilate: pixels by which the mask grows in every direction.
             seam: pixels around the mask over which the picture turns into what is made; without,
@@ -606,32 +608,37 @@ class Pipeline:
             whole(name, value, 0, MOST_MARGIN, "no picture is larger")
             for name, value in (("dilate", dilate), ("seam", seam))
         )
-        if not isinstance(task, Task):
-            raise ValueError(f"a task is a picture and a mask, prepared, not {type(task).__name__}")
+        several = isinstance(task, list | tuple) and not isinstance(task, Task)
+        tasks: list[Task] = list(task) if several else [task]  # type: ignore[arg-type, list-item]
+        asked = list(class_) if several else [class_]  # type: ignore[arg-type]
+        _check_tasks(tasks, asked, whole("count", options.get("count", 1), 1), on_set)
+        task = tasks[0]
         mask = torch.from_numpy(np.asarray(grow(task, dilate).mask) > 0)
         laid, shown = self._laid(mask), seam_mask(mask, seam)
-        pixels, hidden = laid.spread(_pixels(task.image)), laid.spread(mask)
+        hidden = laid.spread(mask)
+        pixels = torch.stack([laid.spread(_pixels(each.image)) for each in tasks])
         grid = self.grid_of(laid.size)
         free = free_cells(hidden, self.tokenizer.scales or (grid,))
 
-        def finish(made: Image.Image) -> Image.Image:
-            return Image.composite(made.crop(laid.box), task.image, shown)
+        def finish(made: Image.Image, image: Image.Image = tasks[0].image) -> Image.Image:
+            return Image.composite(made.crop(laid.box), image, shown)
 
         def tell(partial: PartialImages) -> None:
             if on_set is not None:
                 partial.finish = finish
                 on_set(partial)
 
-        pictures = made = hide(pixels, hidden)[None]
+        pictures = made = torch.stack([hide(each, hidden) for each in pixels])
         for remaining in reversed(range(rounds)):
             kept = encode_images(self.tokenizer, pictures).masked_fill(free, -1)
             last = on_set is not None and not remaining
             codes = self.sample_codes(
-                [class_], size=laid.size, given=kept, on_set=tell if last else None, **options
+                asked, size=laid.size, given=kept, on_set=tell if last else None, **options
             )
             made = self.decode(codes, grid)
             pictures = torch.where(hidden, made, pixels)
-        return [finish(picture) for picture in to_pil(made)]
+        sources = [tasks[index % len(tasks)].image for index in range(len(made))]
+        return [finish(*both) for both in zip(to_pil(made), sources, strict=True)]
 
     def _laid(self, mask: Tensor) -> "_Laid":
         """A picture of any size on whole tokens, if the model makes any grid; mask ``[H, W]``."""
@@ -719,6 +726,23 @@ class _Laid(NamedTuple):
         """Pixels ``[..., H, W]`` of the smaller picture; those at its edges go on beyond it."""
         rows, columns = torch.tensor(self.rows), torch.tensor(self.columns)
         return pixels[..., rows[:, None], columns]
+
+
+def _check_tasks(tasks: Sequence[Any], asked: Sequence[Any], count: int, on_set: Any) -> None:
+    """ValueError unless these are tasks that can be done at once."""
+    wrong = [task for task in tasks if not isinstance(task, Task)]
+    if wrong or not tasks:
+        found = type(wrong[0]).__name__ if wrong else "none"
+        raise ValueError(f"a task is a picture and a mask, prepared, not {found}")
+    if len(tasks) == 1:
+        return
+    if len(asked) != len(tasks) or count != 1 or on_set is not None:
+        raise ValueError(
+            f"{len(tasks)} tasks at once need as many classes or prompts (={len(asked)}), "
+            f"`count` (={count}) 1 and no `on_set`"
+        )
+    if any(task.mask.tobytes() != tasks[0].mask.tobytes() for task in tasks):
+        raise ValueError("tasks that are done at once must have one mask")
 
 
 def _whole_tokens(kept: Tensor, stride: int) -> list[int]:

@@ -35,7 +35,7 @@ from setar.evaluation.metrics import Evidence, register_metric
 from setar.evaluation.neighbours import near_copies, near_copy_threshold
 from setar.evaluation.samples import Prompt
 from setar.features.base import extract_features
-from setar.pictures.masks import box_mask, outpaint
+from setar.pictures.masks import box_mask, outpaint, prepare
 from setar.pictures.sheets import to_pil
 from setar.tokenizers.base import decode_codes, encode_images
 
@@ -173,11 +173,9 @@ def edit_figures(evidence: Evidence) -> dict[str, float]:
     truth = real.images(torch.tensor([prompt.drawing for prompt in chosen]))
     height, width = truth.shape[-2:]
     right = box_mask((width, height), (width // 2, 0, width, height))
-    made = pixels(
-        picture
-        for index, (prompt, image) in enumerate(zip(chosen, to_pil(truth), strict=True))
-        for picture in pipe.edit(image, right, prompt.text, seed=evidence.seed + index)
-    )
+    tasks = [prepare(image, right, pipe.size) for image in to_pil(truth)]
+    texts = [prompt.text for prompt in chosen]
+    made = pixels(pipe.redraw(tasks, texts, seed=evidence.seed))
     kept = truth[..., : width // 2]
     others = torch.tensor(
         [real.other(prompt.drawing, index) for index, prompt in enumerate(chosen)]
@@ -199,15 +197,9 @@ def edit_figures(evidence: Evidence) -> dict[str, float]:
         return figures
     pairs = real.pairs_of_a_style(real.edits)
     first = real.images(torch.tensor([pair[0] for pair in pairs]))
-    larger = pixels(
-        picture
-        for index, (pair, image) in enumerate(zip(pairs, to_pil(first), strict=True))
-        for picture in pipe.redraw(
-            outpaint(image, (2 * width, height), (0, 0, width, 0)),
-            real.scene("beside", pair),
-            seed=evidence.seed + index,
-        )
-    )
+    tasks = [outpaint(image, (2 * width, height), (0, 0, width, 0)) for image in to_pil(first)]
+    texts = [real.scene("beside", pair) for pair in pairs]
+    larger = pixels(pipe.redraw(tasks, texts, seed=evidence.seed))
     names = [real.names[pair[1]] for pair in pairs]
     nearest = real.gallery.nearest(real.seen(larger[..., width:]))
     return {
