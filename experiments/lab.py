@@ -58,6 +58,10 @@ SEEDS = range(int(os.environ.get("SETAR_SEEDS", "3")))
 """Seeds of the models and of their samples, where a claim hangs on them."""
 
 
+class NoData(ValueError):
+    """What an experiment looks at is not on this machine; its section stays as it is."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """A claim of the paper, put to the test."""

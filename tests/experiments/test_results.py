@@ -7,9 +7,12 @@ def test_the_page_is_made_of_its_sections(results):
     page = results.PAGE.read_text(encoding="utf-8")
     sections = results.sections_of(page)
     claims = results.claims_of(sections.values())
-    assert {results.number(claim) for claim in claims} == {*range(1, 13)}
+    numbers = {results.number(claim) for claim in claims}
+    assert numbers == {*range(1, len(numbers) + 1)}
+    assert len(numbers) >= 12
     counted = (
-        f"Of the {len(claims)} statements that the 12 claims make, {results.held(claims)} hold"
+        f"Of the {len(claims)} statements that the {len(numbers)} claims make, "
+        f"{results.held(claims)} hold"
     )
     assert counted in page
     assert page.endswith("\n".join(sections.values()))
