@@ -410,7 +410,7 @@ class Pipeline:
             cells = free if free is None or len(free) == 1 else free[batch]
             noise, plan = noise_and_plan(chosen.recipe, grid, seeds[batch], seeds[0], cells)
             self.model.check(plan)
-            rows = torch.arange(images)[batch] // count
+            rows = torch.arange(images, device=self.device)[batch] // count
             how = (chosen.guidance, chosen.settings, self._teller(on_set, first, grid))
             kept = None if given is None else given.expand(images, -1)[batch]
             away = None if null is None else null.expand(len(rows), *null.shape[1:])
@@ -555,7 +555,7 @@ class Pipeline:
         count = whole("count", count, 1, MAX_IMAGES, "all results are held in memory")
         pixels = _pixels(fitted(image, self.edited_size(size)))
         height, width = pixels.shape[1:]
-        laid = self._laid(torch.zeros(height, width, dtype=torch.bool))
+        laid = self._laid(torch.zeros(height, width, dtype=torch.bool, device="cpu"))
         pictures = laid.spread(pixels)[None]
         grid, seeds = self.grid_of(laid.size), _seeds(seed, count)
         codes = encode_images(self.tokenizer, pictures)
@@ -724,7 +724,7 @@ class _Laid(NamedTuple):
 
     def spread(self, pixels: Tensor) -> Tensor:
         """Pixels ``[..., H, W]`` of the smaller picture; those at its edges go on beyond it."""
-        rows, columns = torch.tensor(self.rows), torch.tensor(self.columns)
+        rows, columns = (torch.tensor(part, device="cpu") for part in (self.rows, self.columns))
         return pixels[..., rows[:, None], columns]
 
 

@@ -30,10 +30,12 @@ CLASSES, VOCABULARY = 5, 7
 class FakeModel:
     """Logits follow from label, position and everything absorbed; every call is written down."""
 
+    any_grid = False
+
     def __init__(self):
         self.started, self.predicted, self.absorbed = [], [], []
 
-    def start(self, labels, tokens, attention="causal", cache=True, grid=None):
+    def start(self, labels, tokens, attention="causal", cache=True):
         self.started.append((labels.tolist(), tokens, attention, cache))
         return FakeDecoding(self, labels)
 
@@ -302,7 +304,7 @@ def test_without_context_the_recipe_does_not_matter():
     class Flat(FakeModel):
         """Every code is as likely as any other, whatever is known."""
 
-        def start(self, labels, tokens, attention="causal", cache=True, grid=None):
+        def start(self, labels, tokens, attention="causal", cache=True):
             decoding = super().start(labels, tokens)
             decoding.predict = lambda positions: torch.zeros(*positions.shape, 8)
             return decoding
@@ -320,7 +322,9 @@ def test_samples_follow_the_models_distribution():
     class Markov:
         """Two tokens: whichever comes second depends on the first."""
 
-        def start(self, labels, tokens, attention="causal", cache=True, grid=None):
+        any_grid = False
+
+        def start(self, labels, tokens, attention="causal", cache=True):
             self.chances = first.expand(len(labels), 3)
             return self
 

@@ -247,7 +247,8 @@ class Generator(nn.Module, Generic[ConfigKind]):
             tokens: most tokens that will be absorbed; caches are allocated for them once.
             attention: one of `attentions`.
             cache: False computes everything anew at each step, to compare with.
-            grid: rows and columns of tokens; None is that of the config, others need `any_grid`.
+            grid: rows and columns of tokens; None is that of the config. Only families that make
+                `any_grid` are asked with one.
 
         Raises:
             ValueError: it cannot be sampled with this attention or on this grid.

@@ -160,7 +160,8 @@ class _GuidedDecoding:
         settings: SamplingSettings,
     ) -> None:
         tokens = plan.order.shape[1]
-        options = (tokens, settings.attention, settings.cache, plan.grid)
+        grid = (plan.grid,) if model.any_grid else ()  # others have one grid, and need not ask
+        options = (tokens, settings.attention, settings.cache, *grid)
         self.missed: list[tuple[Tensor, Tensor]] = []
         self.joint = not guidance.off and guidance.interval == (0.0, 1.0)
         asked = torch.cat([condition, null]) if self.joint else condition
