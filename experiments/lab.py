@@ -421,6 +421,7 @@ OF_PRESET += ("encoder_layers", "decoder_layers", "layers")
 
 LATER = {"smoothing": False, "self_correction": 0.0, "plugins": [], "family": "vqgan"}
 LATER |= {"decay_embeddings": False, "heldout": 0.0, "skip_broken": False, "resize": "lanczos"}
+LATER |= {"scenes": None, "text": None, "stages": [], "init": ""}
 """Settings that came after the first results, and what they were until then: so they do not count."""
 
 
