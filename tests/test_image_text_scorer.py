@@ -99,7 +99,7 @@ def test_what_is_no_pair_is_refused(scorer, pictures, texts, message):
     [
         ("bert", r"is no model of pictures and texts, as CLIP and SigLIP are"),
         ("unsaid", r"does not say how it takes pictures: "),
-        ("none/at/all", r"none/at/all"),
+        ("none/at/all", r"is neither minilm, a folder, nor a name on the hub"),
     ],
 )
 def test_what_is_no_such_model_is_one_line(folders, kind, message):

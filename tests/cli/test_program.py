@@ -82,7 +82,7 @@ def test_a_broken_plugin_is_one_line(refused, tmp_path):
     ("words", "message"),
     [
         (["sampel"], "No such command 'sampel'. Did you mean 'sample'? (see `setar --help`)"),
-        (["sample", "--sed", "1"], "--seed) (see `setar sample --help`)"),
+        (["sample", "--sed", "1"], "--seed, --size) (see `setar sample --help`)"),
         (["sample", "--seed", "x"], "Invalid value for '--seed'"),
         (["recipe"], "Missing argument"),
     ],

@@ -152,7 +152,9 @@ def test_it_is_measured_at_every_checkpoint(tmp_path, capsys):
     assert f"heldout_loss {lines[-1]['heldout_loss']:.3g}" in capsys.readouterr().out
     trainer = open_run(make_run(DIGITS, ""), tmp_path, resume=True)
     with trainer._as_exported():
-        assert trainer.objective.validate()["heldout_loss"] == lines[-1]["heldout_loss"]
+        again = trainer.objective.validate()["heldout_loss"]
+        # Memory that lies otherwise may choose other kernels: the last digit of a float32.
+        assert again == pytest.approx(lines[-1]["heldout_loss"], rel=1e-6)
     assert trainer.objective.heldout.codes.shape == (180, 64)
 
 
