@@ -74,7 +74,7 @@ nearest. Every figure has that of the tokenizer's reconstructions beside it: mor
 
 ## Limits
 
-It knows names of emoji and six styles, nothing else, and was trained for an hour on a CPU: about five passes over its drawings, where it would need fifty. Colours, outlines and the
+It knows names of emoji and six styles, nothing else, and was trained for an hour on one core of a CPU: about five passes over its drawings, where it would need fifty. Colours, outlines and the
 kind of thing are mostly right; details, letters, flags and small faces are mostly wrong. Words that are no names of emoji work as far as MiniLM puts them near one. See
 docs/gallery.md for good and bad pictures.
 
