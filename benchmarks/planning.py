@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from setar import FullyMaskedTransformer, Recipe
 from setar.models.fmt import FMTConfig
-from setar.training.generator import token_loss
+from setar.training.text import token_loss
 
 GRID, BATCH, PART, VOCABULARY = (16, 16), 256, 16, 1024
 

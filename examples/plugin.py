@@ -131,7 +131,7 @@ class DeepSets(Generator[GeneratorConfig]):
         asked = self.positions(positions)
         return self.head(self.hidden(torch.cat([asked, known.expand_as(asked)], -1)).relu()).float()
 
-    def start(self, condition: Tensor, tokens: int, attention="causal", cache=True):
+    def start(self, condition: Tensor, tokens: int, attention="causal", cache=True, grid=None):
         self.check_attention(attention)
         return Sums(self, condition)
 

@@ -27,7 +27,8 @@ from setar import Pipeline
 from setar.data import emoji
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.base import encode_images
-from setar.training.generator import GeneratorRun, token_loss
+from setar.training.generator import GeneratorRun
+from setar.training.text import token_loss
 
 STEPS = 400
 """Of 32 images, for every model."""

@@ -1,6 +1,7 @@
 """Tiny random text models with a tokenizer, written to a folder as transformers does."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,18 +33,25 @@ def network(kind):
     """A random model of 3 layers and 16 numbers a token."""
     import transformers as of
 
-    size = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 32}
-    depth = {"num_hidden_layers": 3, "num_attention_heads": 2}
-    tokens = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    picture = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    size: dict[str, Any] = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 32}
+    depth: dict[str, Any] = {"num_hidden_layers": 3, "num_attention_heads": 2}
+    tokens: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    picture: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
     picture |= {"num_attention_heads": 1, "image_size": 8, "patch_size": 4}
     text = {**size, **depth, **tokens, "max_position_embeddings": 16}
     if kind == "gemma":
-        more = {"head_dim": 8, "num_key_value_heads": 1}
+        more: dict[str, Any] = {"head_dim": 8, "num_key_value_heads": 1}
         return of.GemmaModel(of.GemmaConfig(**size, **depth, **more, **tokens))
     if kind == "t5":
-        shape = {"vocab_size": 40, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 3}
-        config = of.T5Config(**shape, num_heads=2, decoder_start_token_id=0, pad_token_id=0)
+        shape: dict[str, Any] = {
+            "vocab_size": 40,
+            "d_model": 16,
+            "d_kv": 8,
+            "d_ff": 32,
+            "num_layers": 3,
+        }
+        config = of.T5Config(**shape, num_heads=2, pad_token_id=0)
+        config.decoder_start_token_id = 0
         return of.T5ForConditionalGeneration(config)
     if kind == "clip":
         return of.CLIPModel(of.CLIPConfig(text_config=text, vision_config=picture))

@@ -610,7 +610,7 @@ class Pipeline:
         )
         several = isinstance(task, list | tuple) and not isinstance(task, Task)
         tasks: list[Task] = list(task) if several else [task]  # type: ignore[arg-type, list-item]
-        asked = list(class_) if several else [class_]  # type: ignore[arg-type]
+        asked: list[Any] = list(class_) if several else [class_]  # type: ignore[arg-type]
         _check_tasks(tasks, asked, whole("count", options.get("count", 1), 1), on_set)
         task = tasks[0]
         mask = torch.from_numpy(np.asarray(grow(task, dilate).mask) > 0)

@@ -50,7 +50,7 @@ class BalancedSampler:
         """Codes int64 ``[B, N]``, on the CPU, of the pictures with these indices ``[B]``."""
         rounds, labels = items // len(self.asked), items % len(self.asked)
         seeds = self.seed + labels * self.count + rounds
-        asked = [self.asked[label] for label in labels]
+        asked = [self.asked[int(label)] for label in labels]
         codes = self.pipeline.sample_codes(asked, seed=seeds.tolist(), **self.options)
         return (codes.cpu(),)
 

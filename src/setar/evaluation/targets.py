@@ -280,7 +280,7 @@ def chosen_prompts(data: Dataset, most: int) -> list[Prompt]:
     prompts, first = [], len(data)
     for captions, offset in ((data.heldout_captions, first), (data.captions, 0)):
         generator = torch.Generator().manual_seed(0)
-        order = torch.randperm(len(captions), generator=generator).tolist()
+        order: list[int] = torch.randperm(len(captions), generator=generator).tolist()
         found = [index for index in order if captions[index]]
         prompts += [Prompt(captions[index][0], offset + index) for index in found[:most]]
     return prompts

@@ -219,7 +219,7 @@ def clip_score(evidence: Evidence) -> dict[str, float]:
     samples, data, images = evidence.samples, evidence.data, evidence.images
     if evidence.scorer is None or samples is None or not samples.prompts or images is None:
         return {}
-    texts = [samples.prompts[label].text for label in samples.labels]
+    texts = [samples.prompts[int(label)].text for label in samples.labels]
     scores = [
         evidence.scorer(images[rows], [texts[row] for row in rows])
         for rows in torch.arange(len(images)).split(64)

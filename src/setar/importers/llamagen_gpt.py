@@ -7,6 +7,7 @@ grid leave no trace there. Of the heads of published models a table tells; the g
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -143,7 +144,7 @@ def infer_config(
     )
 
 
-def infer_network(state: Mapping[str, Tensor], heads: int | None, kind: str) -> dict[str, int]:
+def infer_network(state: Mapping[str, Tensor], heads: int | None, kind: str) -> dict[str, Any]:
     """Vocabulary, width, layers and heads of any GPT of theirs, whatever it is conditioned on."""
     codes, width = foreign.find(state, "tok_embeddings.weight", ("codes", "width"), kind).shape
     layers = foreign.count_parts(state, "layers.")

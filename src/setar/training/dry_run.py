@@ -33,10 +33,11 @@ from setar.text import MINILM, TextConfig, load_text_encoder
 from setar.tokenizers.base import TOKENIZERS, Tokenizer
 from setar.training import facts
 from setar.training.data import DataConfig
-from setar.training.generator import GeneratorRun, check_recipes, token_loss
+from setar.training.generator import GeneratorRun, check_recipes
 from setar.training.optim import OptimizerConfig, grouped
 from setar.training.run import Run, read_run
 from setar.training.stages import StageShapes
+from setar.training.text import token_loss
 from setar.training.tokenizer import TokenizerRun
 
 GIB = 2**30
@@ -351,7 +352,8 @@ class _FusedAttention(TorchFunctionMode):
     ) -> Any:
         if function is not F.scaled_dot_product_attention:
             return function(*args, **(kwargs or {}))
-        query, key, value, mask = (*args, None)[:4]
+        parts: Any = (*args, None)[:4]
+        query, key, value, mask = parts
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.empty(mask.shape, dtype=query.dtype, device=mask.device)
         return _Saving.apply(query, key, value, mask)

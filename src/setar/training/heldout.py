@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from setar.data.base import Dataset, spread
+from setar.data.base import Dataset, chosen, holding, spread
 from setar.models.base import Generator
 from setar.recipes.recipe import Recipe
-from setar.training.survey import chosen, holding
 
 MEASURED = 1024
 """Held-out pictures that are measured, at most; of more, some from all over the classes."""

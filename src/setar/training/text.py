@@ -152,7 +152,7 @@ class BucketExamples:
 
     def captions(self, items: Tensor, draw: random.Random) -> list[str]:
         """One of the captions of each image; empty if it has none."""
-        own = [self.data.captions[item] for item in items.tolist()]
+        own = [self.data.captions[int(item)] for item in items]
         return [draw.choice(texts) if texts else "" for texts in own]
 
 
