@@ -20,10 +20,6 @@ Seed = Annotated[
         help="Sample j of prompt i uses seed + i * count + j.", callback=options.whole_seed
     ),
 ]
-SizeOption = Annotated[
-    str, typer.Option("--size", help="64, or height x width such as 64x128; default: the model's.")
-]
-Negative = Annotated[str, typer.Option(help="What samples are led away from.")]
 
 
 @options.with_sampling
@@ -32,8 +28,8 @@ def geneval(
     prompts: Annotated[Path, typer.Argument(help="GenEval's evaluation_metadata.jsonl.")],
     out: Out,
     count: Count = 4,
-    size: SizeOption = "",
-    negative_prompt: Negative = "",
+    size: options.Size = "",
+    negative_prompt: options.Negative = None,
     sampling: options.Sampling = options.AS_TRAINED,
     seed: Seed = 0,
     device: options.DeviceOption = "cpu",
@@ -48,8 +44,8 @@ def dpg(
     prompts: Annotated[Path, typer.Argument(help="DPG-Bench's folder of prompts, ID.txt.")],
     out: Out,
     count: Count = 4,
-    size: SizeOption = "",
-    negative_prompt: Negative = "",
+    size: options.Size = "",
+    negative_prompt: options.Negative = None,
     sampling: options.Sampling = options.AS_TRAINED,
     seed: Seed = 0,
     device: options.DeviceOption = "cpu",
@@ -65,7 +61,7 @@ def _export(
     out: Path,
     count: int,
     size: str,
-    negative_prompt: str,
+    negative_prompt: str | None,
     sampling: options.Sampling,
     seed: int,
     device: str,
@@ -87,7 +83,7 @@ def _export(
         count,
         seed,
         shape,
-        negative_prompt or None,
+        negative_prompt,
         model,
         sys.stderr.isatty(),
     )

@@ -360,16 +360,20 @@ class GridGenerator(Generator[GridKind]):
             x = torch.cat([self.condition.embed(condition), x], 1)
         return self.dropout(x)
 
-    def rotation(self, positions: Tensor, columns: Tensor | int = 0) -> Tensor:
-        """Rotations of raster positions ``[B or 1, n]`` on a grid of so many columns.
+    def cells(self, positions: Tensor, columns: Tensor | int = 0) -> tuple[Tensor, Tensor]:
+        """Rows and columns of raster positions ``[B or 1, n]`` on a grid of so many columns.
 
         ``columns`` may be those of each image, ``[B, 1]``; 0 are those of the config.
         """
-        config = self.config
         if isinstance(columns, int):
-            columns = positions.new_tensor([[columns or config.grid[1]]])
+            columns = positions.new_tensor([[columns or self.config.grid[1]]])
+        return positions // columns, positions % columns
+
+    def rotation(self, positions: Tensor, columns: Tensor | int = 0) -> Tensor:
+        """Rotations of the `cells` of raster positions ``[B or 1, n]``."""
+        config = self.config
         head_dim = config.width // config.heads
-        return rotation(positions // columns, positions % columns, head_dim, config.rope_base)
+        return rotation(*self.cells(positions, columns), head_dim, config.rope_base)
 
 
 FAMILIES: Table[type[Generator]] = Table(

@@ -25,6 +25,9 @@ class Condition(nn.Module):
         width: of the tokens.
     """
 
+    reads: ClassVar[str] = "class"
+    """What people say to it: the name of a ``class``, or a ``text``."""
+
     def __init__(self, config: "GeneratorConfig", width: int) -> None:
         super().__init__()
         self.length, self.width, self.drop = config.condition_length, width, config.class_dropout
@@ -33,9 +36,6 @@ class Condition(nn.Module):
     def facts(cls, data: Any) -> dict[str, Any]:
         """Fields of a generator's config that follow from a data set (`setar.data.base`)."""
         return {"classes": len(data.classes)}
-
-    reads: ClassVar[str] = "class"
-    """What people say to it: the name of a ``class``, or a ``text``."""
 
     def example(self, count: int) -> Tensor:
         """Conditions ``[count, ...]`` to try it with, most of them different."""

@@ -20,12 +20,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import EncoderBlock, rms_norm
 from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
-from setar.recipes.clocks import PADDING, visible
+from setar.recipes.clocks import unpadded, visible
 from setar.recipes.recipe import SetPlan
 
 RASTER_ONLY = (
@@ -169,8 +168,7 @@ class CachedDecoding:
         mask = visible(clock, clock)[:, None] if prefix > 1 else None
         x = model.embed(condition, nothing)
         self.last = model.read(x, model.prefix_rotation(prefix), mask, self.caches)[:, -1:]
-        seen = F.pad(clock < PADDING, (0, tokens), value=True)[:, None, None]
-        self.seen = None if seen.all() else seen
+        self.seen = unpadded(clock, tokens)
 
     def predict(self, positions: Tensor) -> Tensor:
         """Logits of the next token; ValueError if ``positions`` ``[B, 1]`` are not the next."""

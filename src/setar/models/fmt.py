@@ -22,13 +22,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import DecoderBlock, EncoderBlock, rms_norm
 from setar.layers.rope import sine_positions
 from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
-from setar.recipes.clocks import CONDITION, PADDING, dense_masks, visible
+from setar.recipes.clocks import CONDITION, dense_masks, unpadded, visible
 from setar.recipes.recipe import SetPlan
 from setar.registry import quoted
 
@@ -145,8 +144,7 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         """
         if self.config.positions == "learned":
             return self.positions(positions)
-        columns = columns if isinstance(columns, Tensor) else columns or self.config.grid[1]
-        waves = sine_positions(positions // columns, positions % columns, self.config.width)
+        waves = sine_positions(*self.cells(positions, columns), self.config.width)
         return waves.to(self.head.weight.dtype)
 
     def decode(
@@ -213,8 +211,7 @@ class CachedDecoding:
         self.model, self.columns = model, grid[1]
         clock = model.condition.clock(condition)
         batch, config, prefix = len(condition), model.config, clock.shape[1]
-        self.prefix, padding = prefix, clock == PADDING
-        self.padding = padding[:, None, None] if padding.any() else None
+        self.prefix, self.seen = prefix, unpadded(clock, tokens)
         heads, head_dim = config.heads, config.width // config.heads
 
         def caches(layers: int, length: int) -> list[KVCache]:
@@ -256,10 +253,8 @@ class CachedDecoding:
 
     def _mask(self, more: int) -> Tensor | None:
         """Which keys are no padding, those cached and ``more``; None if all are visible."""
-        if self.padding is None:
-            return None
-        tokens = self.encoder_caches[0].length - self.prefix + more
-        return F.pad(~self.padding, (0, tokens), value=True)
+        keys = self.encoder_caches[0].length + more
+        return None if self.seen is None else self.seen[..., :keys]
 
     def _remember(self, x: Tensor, rotation: Tensor, mask: Tensor | None = None) -> None:
         memory = self.model.encode(x, rotation, mask, self.encoder_caches)

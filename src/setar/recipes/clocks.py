@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from setar.recipes.recipe import SetPlan
 
@@ -67,6 +68,15 @@ def visible(key_clock: Tensor, query_clock: Tensor) -> Tensor:
 def prefix_clock(length: int, device: torch.device | str | None = None) -> Tensor:
     """Return int64 [length]: the clocks -length+1..0 of a condition, the last at `CONDITION`."""
     return torch.arange(CONDITION - length + 1, CONDITION + 1, device=device)
+
+
+def unpadded(clock: Tensor, tokens: int) -> Tensor | None:
+    """Which keys are no padding, of a condition with clocks [B, P] and so many tokens after it.
+
+    Return bool [B, 1, 1, P + tokens], a mask of attention; None if there is no padding.
+    """
+    seen = F.pad(clock < PADDING, (0, tokens), value=True)[:, None, None]
+    return None if seen.all() else seen
 
 
 def attention_clocks(plan: SetPlan, prefix: int | Tensor = 1) -> AttentionClocks:
