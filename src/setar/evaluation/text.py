@@ -77,25 +77,32 @@ def _pairs(evidence: Evidence, counts: Callable[[Prompt, int], bool]) -> dict[st
     found = find(real.gallery, made[rows], asked.repeat_interleave(each))
     rebuilt = find(real.gallery, real.seen(real.rebuilt[asked]), asked)
     others = find_others(real.gallery, asked)
-    copies, ceiling = real.rebuilt[: real.known], share(rebuilt.drawing)
+    copies = real.rebuilt[: real.known]
     pictures = real.pipeline.decode(samples.codes[rows])
     return {
         "prompts": len(kept),
         f"drawing within {RANK}": share(found.drawing),
         f"drawing within {RANK}, any of {each}": share_of_prompts(found.drawing, each),
-        f"drawing within {RANK}, reconstructed": ceiling,
-        "drawing, share of reconstructed": share(found.drawing) / max(ceiling, 1e-9),
+        f"drawing within {RANK}, reconstructed": share(rebuilt.drawing),
+        "drawing, share of reconstructed": _of(found.drawing, rebuilt.drawing),
         "style of nearest": share(found.style),
         "style of nearest, reconstructed": share(rebuilt.style),
+        "style, share of reconstructed": _of(found.style, rebuilt.style),
         "style of nearest other, real": share(others.style),
         f"name within {RANK}": share(found.name),
         f"name within {RANK}, any of {each}": share_of_prompts(found.name, each),
         f"name within {RANK}, reconstructed": share(rebuilt.name),
+        "name, share of reconstructed": _of(found.name, rebuilt.name),
         f"name within {RANK} others, real": share(others.name),
         "near copies": near_copies(pictures, copies, real.threshold),
         "near copies, reconstructed": near_copies(real.rebuilt[asked], copies, real.threshold),
         "near copies, threshold": real.threshold,
     }
+
+
+def _of(made: Tensor, rebuilt: Tensor) -> float:
+    """Hits of samples as a share of those of reconstructions: what the tokenizer lets one see."""
+    return share(made) / max(share(rebuilt), 1e-9)
 
 
 @register_metric("text-styles", heading="prompts without a style")
@@ -149,13 +156,14 @@ def scene_figures(evidence: Evidence) -> dict[str, float]:
         tokenizer = real.pipeline.tokenizer
         rebuilt = decode_codes(tokenizer, encode_images(tokenizer, whole), tokenizer.grid(*size))
         ceiling.append(real.sides(kind, rebuilt, some).asked)
-    halves = torch.cat(asked, dim=1)
+    halves, rebuilt_halves = torch.cat(asked, dim=1), torch.cat(ceiling, dim=1)
     return {
         "prompts": len(pairs),
         "halves as asked": share(halves),
         **figures,
         "both halves as asked": share(halves.all(dim=0)),
-        "halves as asked, reconstructed": share(torch.cat(ceiling, dim=1)),
+        "halves as asked, reconstructed": share(rebuilt_halves),
+        "halves, share of reconstructed": _of(halves, rebuilt_halves),
         "halves with the other's name instead": share(torch.cat(swapped, dim=1)),
     }
 
