@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from setar.data.base import Dataset
+from setar.data.captions import plain
 from setar.data.styles import STYLES, with_article
 from setar.registry import printable
 
@@ -157,7 +158,8 @@ class Scenes:
         parts = self._parts(draw, LAYOUTS[KINDS[kind]].parts)
         style = self._style(parts)
         names = [self._name(part, draw) for part in parts]
-        return Scene(KINDS[kind], parts, scene_caption(KINDS[kind], names, style, draw))
+        caption = plain(scene_caption(KINDS[kind], names, style, draw))
+        return Scene(KINDS[kind], parts, caption)
 
     def captions(self, items: Sequence[int], draw: random.Random) -> list[str]:
         """A caption of each item; of those of a drawing any one, as ``draw`` has it, or empty."""
