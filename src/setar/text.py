@@ -690,6 +690,9 @@ def _read(
         model, report = kind.from_pretrained(
             source, **places, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
+    # Without its files the library makes one that knows no word, in silence.
+    if len(tokenizer) - len(set(tokenizer.all_special_ids)) < 2:
+        raise ValueError("its tokenizer knows no words: a tokenizer.json or the like is missing")
     missing = [name for name in report["missing_keys"] if not any(map(name.count, _UNUSED))]
     if missing:
         raise ValueError(f"its files lack {counted(len(missing), 'weight')}, such as {missing[0]}")
