@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+import setar.text
 import tiny_captions
 import tiny_runs
+import tiny_texts
 from setar import Pipeline, checkpoint
 from setar.data.images import FolderImages
 from setar.data.scenes import ScenesConfig
@@ -181,6 +183,20 @@ def test_a_run_that_ends_with_a_stage_goes_on_with_the_next(make, read, here, tm
     ours, theirs = (checkpoints(tmp_path / name)[-1] for name in ("whole", "stopped"))
     assert ours.name == theirs.name == "step-00000005"
     assert (ours / "model.safetensors").read_bytes() == (theirs / "model.safetensors").read_bytes()
+
+
+def test_a_changed_encoder_is_said(make, read, here, tmp_path, capsys):
+    shutil.copytree(here / "encoder", tmp_path / "encoder")
+    text, words = tiny_captions.config(here), [f'text.encoder="{tmp_path / "encoder"}"']
+    make(text, *words, "loop.checkpoint_every=2", out="run").run()
+    shutil.rmtree(checkpoints(tmp_path / "run")[-1])
+    capsys.readouterr()
+    open_run(read(text, *words, "loop.checkpoint_every=2"), tmp_path / "run", resume=True)
+    assert "another encoder" not in capsys.readouterr().out
+    setar.text._shared.cache_clear()
+    tiny_texts.save(tmp_path / "encoder", "bert", seed=7)
+    open_run(read(text, *words, "loop.checkpoint_every=2"), tmp_path / "run", resume=True)
+    assert "captions were read by encoder-m1-12-" in capsys.readouterr().out
 
 
 def test_stages_of_single_images_are_balanced(make, here, tmp_path):
