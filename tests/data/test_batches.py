@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from setar.data.batches import ShuffledBatches
+from setar.data.batches import ChosenBatches, ShuffledBatches
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5))
@@ -34,3 +34,10 @@ def test_epochs_and_seeds_have_their_own_order():
 def test_no_items_no_training():
     with pytest.raises(ValueError, match="empty"):
         ShuffledBatches(0, 4, 0)
+
+
+def test_batches_of_chosen_items():
+    plain = ShuffledBatches(5, 5, seed=1)
+    chosen = ChosenBatches(plain, torch.tensor([7, 7, 8, 9, 3]))
+    assert sorted(chosen.indices(0).tolist()) == [3, 7, 7, 8, 9]
+    assert chosen.indices(0).tolist() == [[7, 7, 8, 9, 3][i] for i in plain.indices(0).tolist()]

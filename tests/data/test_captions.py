@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from setar.data.base import Dataset, open_data
-from setar.data.captions import METADATA, captions_of, read_metadata
+from setar.data.captions import METADATA, captions_of, decoded, plain, read_metadata, row_of
+from setar.files import MAX_CHARACTERS
+from setar.text import check_text
 from setar.training.heldout import hold_out
 from setar.training.survey import chosen
 
@@ -207,3 +209,47 @@ def test_what_is_said_must_be_said_of_each_heldout_picture():
     ):
         with pytest.raises(ValueError, match=re.escape(rule)):
             dataclasses.replace(data, **changes)
+
+
+def test_metadata_in_the_folders_of_the_pictures(folder):
+    write(folder, {"file_name": "one/a.png", "text": "red"})
+    write(folder / "two", {"file_name": "c.png", "text": "blue"}, {"file_name": "e.png"})
+    write(folder / "one", {"file_name": "a.png", "text": "crimson", "split": "test"})
+    data = open_data(str(folder), 4)
+    assert list(data.paths) == ["one/b.png", "two/c.png", "two/d.png"]
+    assert [list(texts) for texts in data.captions] == [[], ["blue"], []]
+    assert sorted(data.heldout_captions[0]) == ["crimson", "red"]
+    assert list(data.absent) == ["two/e.png"]
+    assert data.left_out == {}
+
+
+@given(st.text(st.characters(), max_size=30))
+def test_a_caption_is_what_a_text_encoder_takes(text):
+    check_text(plain(text))
+    assert plain(plain(text)) == plain(text)
+
+
+def test_captions_lose_what_is_no_character(folder):
+    rows = [{"file_name": "one/a.png", "text": "a\0 red\x1b\x7f \ud83d one"}]
+    rows += [{"file_name": "one/b.png", "text": "\0\x07"}]
+    rows += [{"file_name": "two/c.png", "text": "blue " * MAX_CHARACTERS}]
+    write(folder, *rows)
+    data = open_data(str(folder), 4)
+    assert list(data.captions[0]) == ["a red one"]
+    assert list(data.uncaptioned) == ["one/b.png", "two/d.png"]
+    assert data.captions[2][0] == ("blue " * MAX_CHARACTERS)[:MAX_CHARACTERS].strip()
+    assert plain("\U0001f431 猫") == "\U0001f431 猫"
+
+
+def test_the_first_column_that_says_something_counts():
+    assert row_of({"text": None, "caption": "red"}).captions == ("red",)
+    assert row_of({"text": [" "], "caption": ["red", "crimson"]}).captions == ("red", "crimson")
+    assert row_of({"text": "red", "caption": "blue"}).captions == ("red",)
+
+
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_texts_in_several_codes(folder, code):
+    (folder / "one/a.txt").write_bytes("un café\r\n\r\nein Häuschen".encode(code))
+    data = open_data(str(folder), 4)
+    assert list(data.captions[0]) == ["un café", "ein Häuschen"]
+    assert decoded(b"") == ""

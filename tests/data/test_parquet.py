@@ -1,5 +1,6 @@
 """Parquet files as a source of pictures."""
 
+import datetime
 import io
 import re
 import sys
@@ -142,3 +143,20 @@ def test_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ImportError, match=re.escape("pip install setar[parquet]")):
         open_data(str(file), 4)
+
+
+def test_dates_and_views_are_read(tmp_path):
+    when = [datetime.datetime(2020, 1, 2, 3, 4, 5), None]
+    file = write(
+        tmp_path / "t.parquet",
+        image=pa.array([encoded("a"), encoded("b")], pa.binary_view()),
+        text=pa.array(["red", "green"], pa.string_view()),
+        hue=pa.array(["r", "g"], pa.string_view()),
+        when=when,
+        day=[datetime.date(2020, 1, 2), None],
+    )
+    data = open_data(str(file), 4)
+    assert [list(texts) for texts in data.captions] == [["red"], ["green"]]
+    assert data.meta["when"] == ["2020-01-02 03:04:05", ""]
+    assert (data.meta["day"], data.meta["hue"]) == (["2020-01-02", ""], ["r", "g"])
+    assert seen(data.images) == [COLOURS["a"], COLOURS["b"]]

@@ -8,6 +8,7 @@ import torch
 
 from setar.data.base import Dataset
 from setar.data.scenes import KINDS, LAYOUTS, Scenes, ScenesConfig, scene_caption
+from setar.text import check_text
 
 NAMES = ["apple", "ball", "cat", "dog", "egg", "owl", "pie", "star"]
 STYLE = ["noto"] * 4 + ["twemoji"] * 4
@@ -82,6 +83,14 @@ def test_captions_name_the_parts_of_the_scene():
         left, right = (NAMES[part] for part in scene.parts)
         places = [scene.caption.index(left), scene.caption.index(right)]
         assert (places[0] < places[1]) != ("to the right of" in scene.caption)
+
+
+def test_captions_of_scenes_are_what_a_text_encoder_takes():
+    odd = {"name": ["ca\0t \ud83d"] * len(NAMES), "style": ["my\x1bown"] * len(NAMES)}
+    scenes = Scenes(drawings(meta=odd), ALL)
+    for item in items_of("four").tolist():
+        check_text(scenes.scene(item).caption)
+    assert "a ca t" in scenes.scene(1).caption
 
 
 def test_scenes_follow_from_the_seed_alone():

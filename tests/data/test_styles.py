@@ -193,6 +193,36 @@ def test_another_version_is_noted(packages, tmp_path):
     )
 
 
+def test_of_other_versions_the_newest_counts(packages, tmp_path):
+    (packages / f"iconify-json-noto-{STYLES['noto'].version}.tgz").unlink()
+    for version in ("9.0.0", "10.0.0", "10.0.0-beta"):
+        pack(packages, "noto", {"apple": square("#f00")}, version=version)
+    [note] = build_styles(tmp_path / "out", packages, 8).notes
+    assert note.startswith("noto is version 10.0.0, not")
+
+
+def test_aliases_of_aliases(tmp_path):
+    aliases = {
+        "a": {"parent": "z"},
+        "z": {"parent": "apple"},
+        "b": {"parent": "turned"},
+        "turned": {"parent": "z", "hFlip": True},
+        "back": {"parent": "turned", "hFlip": True},
+        "round": {"parent": "circle"},
+        "circle": {"parent": "round"},
+        "self": {"parent": "self"},
+    }
+    left_out = {}
+    file = pack(tmp_path, "noto", {"apple": square("#f00")}, aliases)
+    found = {one.slug: one for one in read_package(file, "noto", left_out)}
+    assert {slug: one.names for slug, one in found.items()} == {
+        "apple": ["apple", "z", "a"], "turned": ["turned", "b"], "back": ["back"],
+    }  # fmt: skip
+    assert [found[slug].mirrored for slug in ("apple", "turned", "back")] == [False, True, False]
+    lost = left_out["names of drawings that are not there"]
+    assert sorted(lost) == ["noto/circle", "noto/round", "noto/self"]
+
+
 def test_what_is_there_is_not_overwritten(packages, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match="out exists already: remove it"):

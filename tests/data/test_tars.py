@@ -133,8 +133,33 @@ def test_captions_that_cannot_be_read_are_missing(tmp_path):
         **{"c.png": encoded("c"), "c.json": [1], "d.png": encoded("d"), "d.txt": b"d \xff"},
     )
     data = open_data(str(file), 4)
-    assert [list(texts) for texts in data.captions] == [[], [], [], ["d \ufffd"]]
+    assert [list(texts) for texts in data.captions] == [[], [], [], ["d ÿ"]]
     assert list(data.uncaptioned) == ["t.tar/a.png", "t.tar/b.png", "t.tar/c.png"]
+
+
+@pytest.mark.parametrize("ending", ["txt", "json"])
+def test_a_tar_that_is_cut_off_in_a_caption(tmp_path, ending):
+    file = write(tmp_path / "t.tar", **{"a.png": encoded("a"), f"a.{ending}": "x" * 3000})
+    content = file.read_bytes()
+    file.write_bytes(content[: content.index(b"xxx") + 1000])
+    data = open_data(str(file), 4)
+    assert list(data.paths) == ["t.tar/a.png", f"t.tar/{REST}"]
+    assert list(survey(data, (4, 4)).broken) == [f"t.tar/{REST}"]
+
+
+def test_a_tar_of_names_with_dots_says_what_it_holds(tmp_path):
+    file = write(tmp_path / "t.tar", **{"a.b.png": encoded("a"), "a.b.txt": "red"})
+    with pytest.raises(
+        ValueError, match=r"t\.tar holds no picture; left out: 1 \.b\.png, 1 \.b\.txt"
+    ):
+        open_data(str(file), 4)
+
+
+def test_a_tar_that_is_gone_is_named(tmp_path):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/0.tar").symlink_to(tmp_path / "gone.tar")
+    with pytest.raises(ValueError, match=r"cannot read .*shards/0\.tar: it does not exist"):
+        open_data(str(tmp_path / "shards"), 4)
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar", b"\x1f\x8b" + bytes(600), bytes(100)])

@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+import setar.text
 import tiny_captions
 import tiny_runs
+import tiny_texts
 from setar import Pipeline, checkpoint
 from setar.data.images import FolderImages
 from setar.data.scenes import ScenesConfig
@@ -55,9 +57,11 @@ def test_what_stages_show():
 
 def test_scenes_of_the_data_are_those_of_stages_of_their_size():
     data = DataConfig("/a/folder", image_size=16, scenes=ScenesConfig(four=1.0))
-    same, larger = laid_out(StageConfig(1), StageConfig(1, image_size=32), data=data)
+    others = StageConfig(1, image_size=32), StageConfig(1, max_aspect=2.0)
+    same, larger, wider = laid_out(StageConfig(1), *others, data=data)
     assert same.scenes == data.scenes
-    assert larger.scenes is None
+    assert larger.scenes is wider.scenes is None
+    assert (larger.sizes, len(wider.sizes)) == (((32, 32),), 3)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,8 @@ def test_stages_that_do_not_fit_are_refused_before_they_begin(config, more, mess
         ({"max_aspect": 9.0}, r"`max_aspect` \(=9.0\) must be from 1 to 8"),
         ({"image_size": 5000}, r"`image_size` \(=5000\) must be at most 4096"),
         ({"batch_size": 0}, r"`batch_size` \(=0\) must be at least 1"),
+        ({"scenes": ScenesConfig(), "image_size": 16}, "`scenes`, .* `image_size` .* not both"),
+        ({"scenes": ScenesConfig(), "max_aspect": 2.0}, "`scenes`, .* `max_aspect` .* not both"),
     ],
 )
 def test_stages_that_cannot_be(values, message):
@@ -163,6 +169,68 @@ def test_a_resumed_stage_goes_on_as_if_nothing_had_happened(make, read, here, tm
             assert (ours / file).read_bytes() == (theirs / file).read_bytes(), part
         shutil.rmtree(tmp_path / "whole")
         shutil.rmtree(tmp_path / "stopped")
+
+
+def test_a_run_that_ends_with_a_stage_goes_on_with_the_next(make, read, here, tmp_path):
+    text, often = tiny_captions.config(here), ["loop.checkpoint_every=2", "loop.keep=9"]
+    make(text, *often, out="whole").run()
+    shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
+    for late in checkpoints(tmp_path / "stopped")[1:]:
+        shutil.rmtree(late)
+    trainer = open_run(read(text, *often), tmp_path / "stopped", resume=True)
+    assert trainer.step == 2
+    trainer.run()
+    ours, theirs = (checkpoints(tmp_path / name)[-1] for name in ("whole", "stopped"))
+    assert ours.name == theirs.name == "step-00000005"
+    assert (ours / "model.safetensors").read_bytes() == (theirs / "model.safetensors").read_bytes()
+
+
+def test_a_changed_encoder_is_said(make, read, here, tmp_path, capsys):
+    shutil.copytree(here / "encoder", tmp_path / "encoder")
+    text, words = tiny_captions.config(here), [f'text.encoder="{tmp_path / "encoder"}"']
+    make(text, *words, "loop.checkpoint_every=2", out="run").run()
+    shutil.rmtree(checkpoints(tmp_path / "run")[-1])
+    capsys.readouterr()
+    open_run(read(text, *words, "loop.checkpoint_every=2"), tmp_path / "run", resume=True)
+    assert "another encoder" not in capsys.readouterr().out
+    setar.text._shared.cache_clear()
+    tiny_texts.save(tmp_path / "encoder", "bert", seed=7)
+    open_run(read(text, *words, "loop.checkpoint_every=2"), tmp_path / "run", resume=True)
+    assert "captions were read by encoder-m1-12-" in capsys.readouterr().out
+
+
+def test_stages_of_single_images_are_balanced(make, here, tmp_path):
+    folder = tmp_path / "uneven"
+    shutil.copytree(here / "pictures", folder)
+    (folder / "metadata.jsonl").unlink()
+    for index, file in enumerate(sorted(folder.glob("*.png"))):
+        own = folder / ("few" if index < 3 else "many")
+        own.mkdir(exist_ok=True)
+        file.rename(own / file.name)
+        (own / file.name).with_suffix(".txt").write_text("a cat")
+    trainer = make(tiny_captions.config(here), f'data.source="{folder}"', "data.balance=1")
+    batches = trainer.objective.examples(0).batches(18, 0)  # 3 pictures thrice, and 9 others
+    assert sorted(batches.indices(0).tolist()) == [*[0] * 3, *[1] * 3, *[2] * 3, *range(3, 12)]
+
+
+def test_a_batch_need_only_suit_the_scenes_that_are_shown(make, here):
+    pairs = "[[stages]]\nsteps = 1\nbatch_size = 6\nscenes = {one = 0, beside = 1.0}\n"
+    trainer = make(tiny_captions.config(here, pairs))
+    trainer.run()
+    assert trainer.step == 1
+
+
+def test_captions_with_odd_characters_end_no_training(make, here, tmp_path):
+    shutil.copytree(here / "pictures", tmp_path / "odd")
+    file = tmp_path / "odd/metadata.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    odd = ["a \0 cat", "a \ud83d dog", "a tree " * 9999]
+    for index, row in enumerate(rows):
+        row["text"] = odd[index % 3]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trainer = make(tiny_captions.config(here), f'data.source="{tmp_path / "odd"}"')
+    trainer.run()
+    assert trainer.step == 5
 
 
 def test_scenes_from_end_to_end(make, here):

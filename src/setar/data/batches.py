@@ -49,3 +49,14 @@ class ShuffledBatches:
             self._permutation = torch.randperm(self.samples, generator=generator)
             self._epoch = epoch
         return self._permutation
+
+
+class ChosenBatches:
+    """Batches of other items: ``items`` ``[n]`` in the place of the numbers 0 to n - 1."""
+
+    def __init__(self, batches: Batches, items: Tensor) -> None:
+        self.batches, self.items = batches, items
+
+    def indices(self, step: int) -> Tensor:
+        """The items of batch ``step`` (from 0), int64."""
+        return self.items[self.batches.indices(step)]

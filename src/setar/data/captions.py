@@ -1,18 +1,21 @@
 """Captions: which texts belong to a picture, and a data set of pictures that have some.
 
-A folder of images is captioned by ``metadata.jsonl`` at its root, as the Hugging Face `imagefolder`
-has it: a JSON object a line, with
+A folder of images is captioned by ``metadata.jsonl``, as the Hugging Face `imagefolder` has it: at
+its root, or in its subfolders. It has a JSON object a line, with
 
-    file_name   the picture, below the folder
+    file_name   the picture, below the folder that the metadata lie in
     text        a caption, or a list of several; ``caption`` means the same
     split       ``train`` (also if left out), or one of `HELD_OUT`: never trained on
     others      what else is known, such as ``name`` and ``style``: `Dataset.meta`
 
-or by a ``.txt`` beside each image, a caption a line.
+or by a ``.txt`` beside each image, a caption a line. What no text encoder takes is taken out of
+captions: control characters and halves of characters, and what comes after very many letters.
 """
 
+import codecs
 import json
 import posixpath
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,19 +28,22 @@ from torch import Tensor
 from setar.data.base import Dataset
 from setar.data.crops import Resize
 from setar.data.images import ChosenImages, FolderImages, Images, Size
-from setar.files import open_regular
+from setar.files import MAX_CHARACTERS, open_regular
 from setar.registry import one_line, printable, quoted
 
 METADATA = "metadata.jsonl"
 
 TEXTS = ("text", "caption")
-"""Columns that hold captions; the first that there is counts."""
+"""Columns that hold captions; the first that says something counts."""
 
 HELD_OUT = ("heldout", "test", "validation")
 """Splits that are never trained on."""
 
 MAX_ROW = 2**24
 """Bytes of a row of metadata, and of a ``.txt``, at most."""
+
+_NO_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Controls, and halves of characters, as wrong escapes in JSON give them."""
 
 
 @dataclass
@@ -63,9 +69,11 @@ def load(folder: Path, size: Size | None, resize: Resize) -> Dataset:
     images = FolderImages(folder, size, resize)
     left_out = images.left_out.copy()
     paths = [file.relative_to(images.folder).as_posix() for file in images.files]
-    if METADATA in images.texts:
-        rows = read_metadata(images.folder / METADATA)
-        used = [METADATA]
+    used = [text for text in images.texts if posixpath.basename(text) == METADATA]
+    if used:
+        rows = dict[str, Row]()
+        for text in used:
+            _add(rows, read_metadata(images.folder / text), posixpath.dirname(text))
         found = [rows.pop(_key(path), None) for path in paths]
     else:
         texts = [text for text in images.texts if text.lower().endswith(".txt")]
@@ -157,16 +165,23 @@ def read_metadata(file: Path) -> dict[str, Row]:
                     path, row = _row(line)
                 except ValueError as error:
                     raise ValueError(f"line {number}: {error}") from error
-                before = rows.get(path)
-                if before is None:
-                    rows[path] = row
-                else:
-                    before.captions += row.captions
-                    before.heldout |= row.heldout
-                    before.meta = {**row.meta, **before.meta}
+                _add(rows, {path: row})
     except ValueError as error:
         raise ValueError(f"{printable(file)}: {error}") from error
     return rows
+
+
+def _add(rows: dict[str, Row], more: Mapping[str, Row], folder: str = "") -> None:
+    """Take in what is known of pictures in a folder; what was known of one before stays."""
+    for name, row in more.items():
+        path = _key(posixpath.join(folder, name))
+        before = rows.get(path)
+        if before is None:
+            rows[path] = row
+        else:
+            before.captions += row.captions
+            before.heldout |= row.heldout
+            before.meta = {**row.meta, **before.meta}
 
 
 def _row(line: bytes) -> tuple[str, Row]:
@@ -193,28 +208,53 @@ def row_of(values: Mapping[str, Any]) -> Row:
     split = values.get("split")
     if split is not None and split not in ("train", *HELD_OUT):
         raise ValueError(f"`split` (={quoted(split)}) must be one of train, {', '.join(HELD_OUT)}")
-    captions = next((values[name] for name in TEXTS if name in values), None)
+    captions = next(filter(None, (captions_of(values.get(name)) for name in TEXTS)), ())
     others = {name: value for name, value in values.items() if name not in (*TEXTS, "split")}
-    meta = {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in others.items()
-        if value is not None
-    }
-    return Row(captions_of(captions), split in HELD_OUT, meta)
+    meta = {name: _as_text(value) for name, value in others.items() if value is not None}
+    return Row(captions, split in HELD_OUT, meta)
+
+
+def _as_text(value: object) -> str:
+    """A value of a column: texts and dates as they are, others as JSON."""
+    if isinstance(value, dict | list | int | float):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
 
 
 def captions_of(value: object) -> tuple[str, ...]:
     """The captions in a value: a text or a list of texts; those that say nothing are none."""
     values = value if isinstance(value, list | tuple) else [value]
-    texts = (" ".join(one.split()) for one in values if isinstance(one, str))
+    texts = (plain(one) for one in values if isinstance(one, str))
     return tuple(text for text in texts if text)
+
+
+def plain(text: str) -> str:
+    """A text in one line of at most `MAX_CHARACTERS`, of characters alone.
+
+    >>> plain("a\\x00 red\\n  apple")
+    'a red apple'
+    """
+    return " ".join(_NO_CHARACTERS.sub(" ", text).split())[:MAX_CHARACTERS].rstrip()
+
+
+def decoded(data: bytes) -> str:
+    """The text in a file: UTF-8 or UTF-16 if it begins with their mark; or else UTF-8 or, where
+    that fails, Windows-1252."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    if data.startswith(codecs.BOM_UTF8):
+        return data.decode("utf-8-sig", "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
 
 
 def _lines(file: Path) -> tuple[str, ...]:
     """The captions in a ``.txt``, one a line; none where it cannot be read."""
     try:
         with open_regular(file) as stream:
-            text = stream.read(MAX_ROW).decode("utf-8-sig", "replace")
+            text = decoded(stream.read(MAX_ROW))
     except (ValueError, OSError):
         return ()
     return captions_of(text.splitlines())

@@ -138,7 +138,7 @@ def _opened(file: Path) -> Iterator[Any]:
 def _is_binary(kind: Any) -> bool:
     from pyarrow import types
 
-    return types.is_binary(kind) or types.is_large_binary(kind)
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
 
 
 def _bytes_of(parquet: Any) -> str:
@@ -173,7 +173,8 @@ def _described(parquet: Any) -> tuple[list[str], list[Row]]:
     schema, columns = parquet.schema_arrow, []
     for field in schema:
         kind = field.type
-        plain = types.is_string(kind) or types.is_large_string(kind) or types.is_primitive(kind)
+        text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+        plain = text or types.is_primitive(kind)
         if field.name in (*TEXTS, "split") or (plain and field.name != IMAGE):
             columns.append(field.name)
     image = schema.field(IMAGE).type

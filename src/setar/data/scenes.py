@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from setar.data.base import Dataset
+from setar.data.captions import plain
 from setar.data.styles import STYLES, with_article
 from setar.registry import printable
 
@@ -157,7 +158,8 @@ class Scenes:
         parts = self._parts(draw, LAYOUTS[KINDS[kind]].parts)
         style = self._style(parts)
         names = [self._name(part, draw) for part in parts]
-        return Scene(KINDS[kind], parts, scene_caption(KINDS[kind], names, style, draw))
+        caption = plain(scene_caption(KINDS[kind], names, style, draw))
+        return Scene(KINDS[kind], parts, caption)
 
     def captions(self, items: Sequence[int], draw: random.Random) -> list[str]:
         """A caption of each item; of those of a drawing any one, as ``draw`` has it, or empty."""
@@ -258,7 +260,7 @@ class SceneBatches:
 
     Args:
         scenes: of a data set.
-        batch_size: drawings per batch, a multiple of four.
+        batch_size: drawings per batch, a multiple of the parts of every kind that is shown.
         seed: of the order.
 
     Raises:
@@ -266,8 +268,12 @@ class SceneBatches:
     """
 
     def __init__(self, scenes: Scenes, batch_size: int, seed: int) -> None:
-        if batch_size % 4 and scenes.config.shares[1:] != (0, 0, 0):
-            raise ValueError(f"`batch_size` (={batch_size}) must be a multiple of 4 with scenes")
+        shown = [LAYOUTS[k] for k, share in zip(KINDS, scenes.config.shares, strict=True) if share]
+        most = max(layout.parts for layout in shown)
+        if batch_size % most:
+            raise ValueError(
+                f"`batch_size` (={batch_size}) must be a multiple of {most} with scenes"
+            )
         self.scenes, self.batch_size, self.seed = scenes, batch_size, seed
 
     def indices(self, step: int) -> Tensor:

@@ -51,7 +51,9 @@ def dataset_of(
         ValueError: there is no picture, all are held out, or a class's name cannot be printed.
     """
     if not places:
-        raise ValueError(f"{printable(source)} holds no picture")
+        kinds = ", ".join(f"{count} {ending or 'without'}" for ending, count in left_out.items())
+        others = f"; left out: {printable(kinds)[:200]}" if kinds else ""
+        raise ValueError(f"{printable(source)} holds no picture{others}")
     own = source.resolve().stem or "images"
     parts = [path.removeprefix("./").strip("/").split("/") for _, path in places]
     classes, labels = classes_of(part[0] if len(part) > 1 else own for part in parts)

@@ -225,8 +225,14 @@ def _tarball(folder: Path, style: str) -> tuple[Path, list[str]]:
     for file, version in matches.items():
         if version == known:
             return file, []
-    file = max(matches)
+    file = max(matches, key=lambda file: _version(matches[file]))
     return file, [f"{style} is version {matches[file]}, not {known}: its drawings may differ"]
+
+
+def _version(text: str) -> tuple[list[int], bool]:
+    """What versions are compared by: their numbers, and that there is no word after these."""
+    numbers, _, word = text.partition("-")
+    return [int(number) for number in re.findall(r"\d+", numbers)], not word
 
 
 def read_package(
@@ -259,8 +265,10 @@ def read_package(
     }
     for slug in toned:
         found[slug].names = [words(f"{slug}-skin-tone")]
-    for alias, entry in sorted(icons.get("aliases", {}).items()):
-        parent, drawing = entry["parent"], found.get(entry["parent"])
+    known, aliases = dict(found), icons.get("aliases", {})
+    for alias in sorted(aliases, key=lambda alias: (_depth(alias, aliases), alias)):
+        entry = aliases[alias]
+        parent, drawing = entry["parent"], known.get(entry["parent"])
         if entry.keys() - {"parent", "hFlip"}:
             left_out.setdefault("turned or cut by their package", []).append(f"{style}/{alias}")
         elif drawing is None:
@@ -268,10 +276,22 @@ def read_package(
             left_out.setdefault(reason, []).append(f"{style}/{alias}")
         elif entry.get("hFlip"):
             named = f"{alias}-skin-tone" if parent in toned else alias
-            found[alias] = Drawing(style, alias, drawing.svg, True, [words(named)])
-        elif words(alias) not in drawing.names:
-            drawing.names.append(words(alias))
+            mirrored = not drawing.mirrored
+            found[alias] = Drawing(style, alias, drawing.svg, mirrored, [words(named)])
+            known[alias] = found[alias]
+        else:
+            known[alias] = drawing
+            if words(alias) not in drawing.names:
+                drawing.names.append(words(alias))
     return [found[slug] for slug in sorted(found)]
+
+
+def _depth(alias: str, aliases: Mapping[str, Any]) -> int:
+    """Of how many others an alias is one, each of the next; they may go round in a circle."""
+    above = list[str]()
+    while (alias := aliases[alias]["parent"]) in aliases and alias not in above:
+        above.append(alias)
+    return len(above)
 
 
 def _icons(tarball: Path) -> dict[str, Any]:

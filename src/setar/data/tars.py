@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from setar.data.base import Dataset
-from setar.data.captions import MAX_ROW, Row, captions_of, row_of
+from setar.data.captions import MAX_ROW, Row, captions_of, decoded, row_of
 from setar.data.crops import Resize
 from setar.data.decoding import ENDINGS
 from setar.data.images import EncodedImages, Size
@@ -127,7 +127,7 @@ def _members(file: Path) -> Iterator[tuple[str, tarfile.TarInfo | None, tarfile.
     Raises:
         ValueError: it is no tar.
     """
-    with open_regular(file) as stream:
+    with _opened(file) as stream:
         last, end = None, b"?"
         try:
             archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115
@@ -147,12 +147,22 @@ def _members(file: Path) -> Iterator[tuple[str, tarfile.TarInfo | None, tarfile.
             yield f"{folder}/{REST}" if folder else REST, None, None
 
 
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return open_regular(file)
+    except ValueError as error:
+        raise ValueError(f"cannot read {printable(file)}: {error}") from error
+
+
 def _text(archive: tarfile.TarFile, member: tarfile.TarInfo, ending: str) -> Row:
     """What a ``.txt`` or ``.json`` says, nothing where it is damaged; ValueError as `row_of`."""
     stream = archive.extractfile(member)
     if stream is None or member.size > MAX_ROW:
         return Row()
-    text = stream.read().decode("utf-8-sig", "replace")
+    try:
+        text = decoded(stream.read())
+    except tarfile.ReadError:  # it is cut off
+        return Row()
     if ending == ".txt":
         return Row(captions_of(text.splitlines()))
     try:

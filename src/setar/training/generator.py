@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -353,7 +353,10 @@ class GeneratorRun:
                 f"{self.data.source!r} has no captions: write a metadata.jsonl with `file_name` "
                 "and `text`, or a .txt beside each image"
             )
-        texts = CachedTexts(load_text_encoder(self.text, device_of(tokenizer)), kept)
+        encoder = load_text_encoder(self.text, device_of(tokenizer))
+        if processes.first:
+            note_encoder(kept, encoder.id)
+        texts = CachedTexts(encoder, kept)
         shapes = self.stage_shapes(model, tokenizer, self.data.size(data), processes.count)
         stages = make_stages(shapes, self.data, data, tokenizer, self.loop.seed)
         heldout = None
@@ -425,6 +428,16 @@ class GeneratorRun:
                 f"the tokenizer {self.tokenizer!r} knows grey levels alone, and "
                 f"{self.data.source!r} has coloured images: train a tokenizer on them"
             )
+
+
+def note_encoder(kept: Path, name: str) -> None:
+    """Make the folder of an encoder's states; say a line if there are those of others alone."""
+    before = sorted(folder.name for folder in kept.iterdir()) if kept.is_dir() else []
+    if before and name not in before:
+        others = "another encoder, or numbers of another type"
+        say(f"captions were read by {before[0]} before, now by {name}: {others}")
+    with suppress(OSError):  # it is said when there are states to be written
+        (kept / name).mkdir(parents=True, exist_ok=True)
 
 
 def check_recipes(model: Generator, training: Recipe, sampling: Recipe) -> None:

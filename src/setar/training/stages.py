@@ -41,7 +41,8 @@ class StageConfig:
     """The longer side over the shorter one of the widest shape; 1 crops all images to squares."""
     batch_size: int | None = None
     scenes: ScenesConfig | None = None
-    """Instead of single images, of captioned square drawings."""
+    """Instead of single images, of captioned square drawings of the size in ``data``. Those in
+    ``data`` are for stages that say nothing of scenes, `image_size` or `max_aspect`."""
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, *BOUNDS["steps"])
@@ -52,6 +53,16 @@ class StageConfig:
         aspect = as_real(self.max_aspect)
         if aspect is None or not 1 <= aspect <= WIDEST:
             raise ValueError(f"`max_aspect` (={self.max_aspect}) must be from 1 to {WIDEST:g}")
+        if self.scenes is not None and not self.as_elsewhere:
+            raise ValueError(
+                "a stage has `scenes`, of drawings of `data.image_size`, or an `image_size` or "
+                "`max_aspect` of its own, not both"
+            )
+
+    @property
+    def as_elsewhere(self) -> bool:
+        """Whether its images have the size and shape of those of no stage."""
+        return self.image_size is None and self.max_aspect == 1
 
     def buckets(self, size: tuple[int, int], stride: tuple[int, int]) -> list[tuple[int, int]]:
         """Sizes (height, width) in pixels of its images.
@@ -60,7 +71,7 @@ class StageConfig:
             size: of the images elsewhere in the config, which counts if the stage has none.
             stride: pixels of a token, down and across.
         """
-        if self.image_size is None and self.max_aspect == 1:
+        if self.as_elsewhere:
             return [size]
         side = self.image_size or min(size)
         if side % max(stride):
@@ -121,7 +132,7 @@ def lay_out(
     """
     found, first = [], 0
     for number, config in enumerate(configs, 1):
-        scenes = config.scenes or (data_config.scenes if config.image_size is None else None)
+        scenes = config.scenes or (data_config.scenes if config.as_elsewhere else None)
         batch_size, parts = config.batch_size or loop.batch_size, [1]
         if scenes is not None:
             if size[0] != size[1]:
@@ -184,7 +195,7 @@ def make_stages(
                 SceneExamples, drawings.shared_as(stage.scenes), tokenizer
             )
         else:
-            made = _of_buckets(stage, data_config.size(data), data, shapes_once, tokenizer)
+            made = _of_buckets(stage, data_config, data, shapes_once, tokenizer)
         length = stage.longest if stage.scenes is None and len(stage.sizes) > 1 else 0
         about = (stage.first, stage.config.steps, stage.recipe, stage.batch_size)
         stages.append(Stage(*about, made, length))
@@ -193,17 +204,19 @@ def make_stages(
 
 def _of_buckets(
     stage: StageShapes,
-    size: tuple[int, int],
+    data_config: DataConfig,
     data: Dataset,
     shapes_once: Callable[[], Tensor],
     tokenizer: Tokenizer,
 ) -> Callable[[], Examples]:
+    size, epoch = data_config.size(data), data_config.epoch(data.labels)
+
     def cropped(bucket: tuple[int, int]) -> Images:
         return data.images if bucket == size else data.images.at(bucket)  # type: ignore[attr-defined]
 
     def make() -> Examples:
         shapes = shapes_once() if len(stage.sizes) > 1 else torch.ones(len(data), 2)
-        return BucketExamples(data, cropped, shapes, stage.sizes, tokenizer)
+        return BucketExamples(data, cropped, shapes, stage.sizes, tokenizer, epoch)
 
     return make
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from setar.data.base import Dataset
-from setar.data.batches import Batches, ShuffledBatches
+from setar.data.batches import Batches, ChosenBatches, ShuffledBatches
 from setar.data.images import ChosenImages, Images
 from setar.data.scenes import LAYOUTS, Scenes
 from setar.models.base import Generator
@@ -110,6 +110,7 @@ class BucketExamples:
         shapes: float ``[n, 2]``, height and width of each image before it is cropped.
         buckets: sizes (height, width) in pixels.
         tokenizer: of the codes, on its device.
+        epoch: int64, the images of one epoch, some of them repeated; None is each once.
         most: codes that are kept; images beyond are encoded at each showing.
     """
 
@@ -120,9 +121,11 @@ class BucketExamples:
         shapes: Tensor,
         buckets: Sequence[tuple[int, int]],
         tokenizer: Tokenizer,
+        epoch: Tensor | None = None,
         most: int = MOST_CODES,
     ) -> None:
         self.data, self.tokenizer, self.room = data, tokenizer, most
+        self.epoch = torch.arange(len(data)) if epoch is None else epoch
         self.bucket = nearest_bucket(shapes, buckets)
         self.grid_of_bucket = [tokenizer.grid(*size) for size in buckets]
         self.images = [cropped(size) for size in buckets]
@@ -130,7 +133,7 @@ class BucketExamples:
 
     def batches(self, batch_size: int, seed: int) -> Batches:
         """All images in turn, whatever their shapes."""
-        return ShuffledBatches(len(self.data), batch_size, seed)
+        return ChosenBatches(ShuffledBatches(len(self.epoch), batch_size, seed), self.epoch)
 
     def grids(self, items: Tensor) -> list[Grid]:
         """Rows and columns of the tokens of each image."""
