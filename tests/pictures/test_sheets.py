@@ -208,3 +208,15 @@ def test_a_sheet_of_too_many_rows_is_refused_before_it_is_drawn():
         labelled_rows(rows)
     with pytest.raises(ValueError, match=r"`across` \(=0\) must be at least 1"):
         labelled_rows(rows[:1], across=0)
+
+
+@pytest.mark.parametrize(("count", "first"), [(1, (40 - 3) // 2), (3, 40 // 2 - (3 + 6 + 3) // 2)])
+def test_pictures_lower_than_two_lines_of_text_lie_in_their_middle(count, first):
+    flat = Image.new("RGB", (96, 3), "red")
+    sheet = np.asarray(labelled_rows([("a", "b", [flat] * count)], "title", across=2)).astype(int)
+    red = np.flatnonzero((sheet[:, :, 0] - sheet[:, :, 1] > 200).any(1))
+    below = 24 + 48  # margin and title
+    assert red[0] == below + first
+    dark = (sheet.max(2) < 100).any(1)
+    gap = dark.nonzero()[0]
+    assert (np.diff(gap) > 10).sum() == 1  # the heading does not run into the title

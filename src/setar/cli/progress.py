@@ -142,7 +142,8 @@ class Animation:
         size: tuple[int, int] | None = None,
     ) -> None:
         self.pipe, self.asked, self.count, self.size = pipe, asked, count, size
-        self.steps = pipe.defaults.recipe.set_count(pipe.grid_of(size))
+        grid = pipe.grid_of(size)
+        self.steps = pipe.recipe_on(grid).set_count(grid)
         self.rows, self.columns = len(asked), _most(count, lambda n: self._fits(len(asked), n))
         if not self.columns:  # not even one image of each class
             self.rows, self.columns = _most(len(asked), lambda n: self._fits(n, 1)), 1

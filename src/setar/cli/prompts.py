@@ -9,17 +9,25 @@ from setar.files import check_file
 EXAMPLE = '--prompt "a red apple, Twemoji style"'
 LARGEST = 2**24
 """Bytes of a file of prompts; far more than anybody waits for."""
+MOST = 10_000
+"""Prompts of a call; their rows make a picture larger than any that is drawn."""
 
 
 def texts_of(prompts: Sequence[str], file: Path | None) -> list[str]:
     """All prompts that are given: one by one, and those of a file, one a line.
 
     Raises:
-        ValueError: the file cannot be read, is no text, or holds none.
+        ValueError: the file cannot be read, is no text, or holds none or too many.
     """
     texts = list(prompts)
-    if file is None:
-        return texts
+    if file is not None:
+        texts += _lines_of(file)
+    if len(texts) > MOST:
+        raise ValueError(f"{len(texts)} prompts are more than the {MOST} of a call")
+    return texts
+
+
+def _lines_of(file: Path) -> list[str]:
     check_file(file)
     if file.stat().st_size > LARGEST:
         raise ValueError(f"{file} is larger than {LARGEST} bytes: prompts are one a line")
@@ -30,7 +38,7 @@ def texts_of(prompts: Sequence[str], file: Path | None) -> list[str]:
     found = [line.strip() for line in lines if line.strip()]
     if not found:
         raise ValueError(f"{file} holds no prompt: they are one a line")
-    return texts + found
+    return found
 
 
 def check_reads(

@@ -14,6 +14,7 @@ are made is remembered beside the folder, as ``FOLDER.json``, so that they are n
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from setar.files import open_regular
 from setar.numbers import whole
 from setar.pipeline import Pipeline
 from setar.registry import Table, quoted
+from setar.text import check_text
 
 LARGEST = 2**26
 """Bytes of a file of prompts; GenEval's has 90 thousand."""
@@ -85,6 +87,8 @@ class GenEval(Export):
     def read(self, source: Path) -> list[Item]:
         """Of a file with a JSON object in each line, whose ``prompt`` is a text."""
         lines = _text(source).rstrip().split("\n")
+        if lines == [""]:
+            raise ValueError(f"{source} holds no prompts, which are JSON objects, one a line")
         return [_geneval_item(source, number, line) for number, line in enumerate(lines)]
 
     def check(self, count: int, size: tuple[int, int]) -> None:
@@ -238,28 +242,38 @@ def export(
 
 
 def _remember(out: Path, settings: Mapping[str, Any]) -> None:
-    """Keep the settings beside the folder, or compare them with those that are there."""
-    beside = out.with_name(f"{out.name}.json")
+    """Keep the settings beside the folder, or compare them with those of pictures in it."""
+    out = Path(os.path.abspath(out))
+    if not out.name:
+        raise ValueError(f"{out} is no folder to write to: its settings are to lie beside it")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; an export is a folder")
+    beside, begun = out.with_name(f"{out.name}.json"), out.is_dir() and any(out.iterdir())
+    before = _settings_in(beside, out) if beside.is_file() else None
+    if begun and before is None:
+        raise ValueError(f"{out} holds files, and no {beside.name} says how they were made")
     now = json.loads(json.dumps(settings))
-    if not beside.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise ValueError(f"{out} holds files, and no {beside.name} says how they were made")
-        out.mkdir(parents=True, exist_ok=True)
+    if before is not None and before.keys() != now.keys():
+        raise ValueError(f"{beside} is of something else; it is to say how {out} was made")
+    for key, value in now.items() if begun else ():
+        if before[key] != value:
+            raise ValueError(
+                f"{out} holds pictures of another `{key}`: {quoted(before[key])}, not "
+                f"{quoted(value)}; go on with the same, or write to another folder"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    if before != now:  # of an export that has made nothing
         write_text(beside, json.dumps(settings, indent=2) + "\n")
-        return
+
+
+def _settings_in(beside: Path, out: Path) -> dict[str, Any]:
     try:
         before = json.loads(_text(beside))
     except (ValueError, RecursionError):
         before = None
     if not isinstance(before, dict):
         raise ValueError(f"{beside} is damaged; it says how the pictures of {out} were made")
-    for key, value in now.items():
-        if before.get(key) != value:
-            raise ValueError(
-                f"{out} holds pictures of another `{key}`: {quoted(before.get(key))}, not "
-                f"{quoted(value)}; go on with the same, or write to another folder"
-            )
-    out.mkdir(parents=True, exist_ok=True)
+    return before
 
 
 def _text(file: Path) -> str:
@@ -281,6 +295,10 @@ def _checked(prompt: str, where: str) -> str:
     text = " ".join(prompt.split())  # some of the prompts in files are broken into lines
     if not 1 <= len(text) <= LONGEST:
         raise ValueError(f"{where}: a prompt has 1 to {LONGEST} characters, not {len(text)}")
+    try:
+        check_text(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     return text
 
 

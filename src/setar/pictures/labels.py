@@ -93,6 +93,7 @@ def _spelt(letter: str, font: Font) -> str:
     return f"[U+{ord(letter):04X}]"
 
 
+@lru_cache(maxsize=2**14)  # a sheet has thousands of labels, of a few letters
 def _has(font: Font, letter: str) -> bool:
     """Whether a font has a shape for a letter."""
     return letter == " " or _shape(font, letter) != _shape(font, NOWHERE)

@@ -5,7 +5,7 @@ editing         a region and another class
 outpainting     all around a smaller image       `outpaint`
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from setar.data.crops import centre_crop
 from setar.data.decoding import to_rgb
-from setar.registry import printable
+from setar.numbers import as_whole
+from setar.registry import printable, quoted
 
 GREY, DARK = 225, 185
 """Levels of the stripes that `show_mask` draws."""
@@ -42,9 +43,9 @@ def box_mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Ima
     The box is in pixels; its right and bottom edges lie outside of it, as everywhere in Pillow.
 
     Raises:
-        ValueError: the box is empty or does not lie inside.
+        ValueError: the box is no four whole numbers, is empty, or does not lie inside.
     """
-    left, top, right, bottom = box
+    left, top, right, bottom = box = _four("the box", box)
     if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
         raise ValueError(
             f"the box {box} must have left < right and top < bottom, "
@@ -73,10 +74,10 @@ def outpaint(
         The canvas and the mask, both of ``size``.
 
     Raises:
-        ValueError: the image is unreadable, a margin is negative, all are 0, they leave nothing, or
-            the canvas would be too large.
+        ValueError: the image is unreadable, the margins are no four whole numbers, one is negative,
+            all are 0, they leave nothing, or the canvas would be too large.
     """
-    left, top, right, bottom = margins
+    left, top, right, bottom = margins = _four("the margins", margins)
     image = _readable(image)
     if size is None:
         size = (image.width + left + right, image.height + top + bottom)
@@ -152,6 +153,17 @@ def prepare(image: Image.Image, mask: object, size: tuple[int, int] | None = Non
     if drawn.getbbox() is None:
         raise ValueError("the mask is empty: its white pixels are what is made anew")
     return Task(image, drawn)
+
+
+def _four(what: str, numbers: Any) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom; ValueError unless these are four whole numbers."""
+    listed = not isinstance(numbers, str | bytes) and hasattr(numbers, "__len__")
+    found = [number for number in map(as_whole, numbers if listed else ()) if number is not None]
+    if not listed or not len(numbers) == len(found) == 4:
+        raise ValueError(
+            f"{what} (={quoted(numbers)}) must be four whole numbers: left, top, right and bottom"
+        )
+    return found[0], found[1], found[2], found[3]
 
 
 def _readable(image: Image.Image) -> Image.Image:

@@ -93,7 +93,8 @@ def labelled_rows(
         centre = sheet.left + column * (side + sheet.gap) + side // 2
         pen.text((centre, sheet.titled), text.text, PALE, text.font, anchor="ma")
     for top, (first, second), (_, _, pictures) in zip(sheet.tops, sheet.labels, rows, strict=True):
-        middle = top + sheet.height // 2
+        middle = top + max(sheet.height, sheet.least) // 2
+        top += max(0, sheet.least - sheet.below(len(pictures))) // 2
         pen.text((sheet.margin, middle), first.text, INK, first.font, anchor="ld")
         pen.text((sheet.margin, middle + 2), second.text, PALE, second.font, anchor="la")
         for index, one in enumerate(pictures):
@@ -154,7 +155,7 @@ class _Sheet:
         counts = [count for _, _, count in rows]
         self.across = max(counts) if columns else min(across, max(counts))
         self.margin, self.gap = side // 4, max(2, side // 16)
-        self.height = side * picture[1] // picture[0]
+        self.height, self.least = side * picture[1] // picture[0], int(side * 0.42)
         room = 3 * side
         self.labels = [
             (label(first, side * 0.2, room), label(second, side * 0.15, room))
@@ -169,10 +170,12 @@ class _Sheet:
         top, self.tops = self.titled + (int(side * 0.25) if columns else 0), list[int]()
         for count in counts:
             self.tops.append(top)
-            lines = -(-count // self.across)
-            below = lines * (self.height + self.gap) - self.gap
-            top += max(below, int(side * 0.42)) + self.gap
+            top += max(self.below(count), self.least) + self.gap
         self.size = (width, top + self.margin)
+
+    def below(self, count: int) -> int:
+        """How high so many pictures of a row are."""
+        return -(-count // self.across) * (self.height + self.gap) - self.gap
 
 
 def enlarge(picture: Image.Image, side: int) -> Image.Image:

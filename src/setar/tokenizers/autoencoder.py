@@ -29,10 +29,18 @@ MAX_BLOCKS = 16
 """Of a level; published tokenizers have at most four."""
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """That of torch, which refuses a single value per group: a picture of one token has that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the same shape; a single value is its own mean, and becomes 0."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def group_norm(channels: int) -> GroupNorm:
     """Normalise over groups of channels: 32 groups as published, fewer for small models."""
     groups = 32 if channels % 32 == 0 else 8
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
