@@ -37,12 +37,17 @@ def table(reports: list[dict[str, Any]], heading: str) -> str:
     return "\n".join(rows)
 
 
-def card(pipe: Pipeline, run: Path, reports: list[dict[str, Any]], note: str) -> str:
+def card(
+    pipe: Pipeline, run: Path, reports: list[dict[str, Any]], note: str, passes: int, limits: str
+) -> str:
     last = json.loads((run / METRICS).read_text().splitlines()[-1])
     millions = [
         sum(p.numel() for p in part.parameters()) / 1e6 for part in (pipe.model, pipe.tokenizer)
     ]
     tables = "\n\n".join(f"### {h[0].upper()}{h[1:]}\n\n{table(reports, h)}" for h in HEADINGS)
+    seeds = "one sampling seed"
+    if len(reports) > 1:
+        seeds = f"means and standard deviations of {len(reports)} sampling seeds"
     makers = "\n".join(
         f"- {style.words} (`@iconify-json/{name}`): {style.author}, {style.license}, {style.url}"
         for name, style in STYLES.items()
@@ -61,12 +66,11 @@ MiniLM's token states, {pipe.model.config.condition_length} at most; the encoder
     setar train emoji-text-tokenizer --out runs/emoji-text-tokenizer
     setar train emoji-text --out runs/emoji-text
 
-on two threads of a CPU without matrix units, {last["seconds"] / 60:.0f} minutes for the generator; the last training loss was {last["loss"]:.3f} nats per token, on held-out drawings
-{last["heldout_loss"]:.3f}. {note}
+on two threads of a CPU without matrix units; the last training loss was {last["loss"]:.3f} nats per token, on held-out drawings {last["heldout_loss"]:.3f}. {note}
 
 ## Figures
 
-`setar evaluate {NAME}`, means and standard deviations of {len(reports)} sampling seeds, sampled as by default ({pipe.defaults.recipe}, {pipe.defaults.guidance.schedule} guidance
+`setar evaluate {NAME}`, {seeds}, sampled as by default ({pipe.defaults.recipe}, {pipe.defaults.guidance.schedule} guidance
 {pipe.defaults.guidance.scale:g}, temperature {pipe.defaults.settings.temperature:g}). A sample is looked up among all {sum(1 for _ in STYLES)} styles' real drawings in features of EfficientNet-Lite0; "within 5" is among the five
 nearest. Every figure has that of the tokenizer's reconstructions beside it: more cannot be reached.
 
@@ -74,8 +78,7 @@ nearest. Every figure has that of the tokenizer's reconstructions beside it: mor
 
 ## Limits
 
-It knows names of emoji and six styles, nothing else, and was trained for an hour on one core of a CPU: about five passes over its drawings, where it would need fifty. Colours, outlines and the
-kind of thing are mostly right; details, letters, flags and small faces are mostly wrong. Words that are no names of emoji work as far as MiniLM puts them near one. See
+It knows names of emoji and six styles, nothing else, and has seen each drawing {passes} times, on a CPU, where fifty would be right. {limits} Words that are no names of emoji work as far as MiniLM puts them near one. See
 docs/gallery.md for good and bad pictures.
 
 ## Licences
@@ -88,11 +91,15 @@ The code is MIT. `LICENSES.md` in a folder that `setar data styles` writes has a
 """
 
 
-def main(run: Path, reports: list[Path], note: str = "") -> None:
-    """Write the weights as float16, and the card."""
+def main(run: Path, reports: list[Path], note: str = "", passes: int = 0, limits: str = "") -> None:
+    """Write the weights as float16, and the card.
+
+    ``note`` says how long was trained, ``passes`` how often a drawing was seen, ``limits`` what is
+    right and wrong in the pictures, after looking.
+    """
     pipe = Pipeline.from_pretrained(run)
     pipe.data = "data/styles"
-    text = card(pipe, run, [json.loads(file.read_text()) for file in reports], note)
+    text = card(pipe, run, [json.loads(file.read_text()) for file in reports], note, passes, limits)
     pipe.save_pretrained(SHIPPED / NAME, half=True, card=text)
     print(f"{run} -> {SHIPPED / NAME}")
 

@@ -32,7 +32,7 @@ def _lines_of(file: Path) -> list[str]:
     if file.stat().st_size > LARGEST:
         raise ValueError(f"{file} is larger than {LARGEST} bytes: prompts are one a line")
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text in UTF-8") from error
     found = [line.strip() for line in lines if line.strip()]
