@@ -10,9 +10,17 @@ import atexit
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=10)
+"""How long the processes wait for one of them, before they all end. What the first one does alone
+(saving, drawing) must take less."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,13 @@ class Processes:
         if self.count > 1:
             distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
 
+    def everyones(self, value: T) -> list[T]:
+        """The value of each process; small ones, for they are pickled."""
+        values = [value] * self.count
+        if self.count > 1:
+            distributed.all_gather_object(values, value)
+        return values
+
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
         """Replace tensors by those of the first process."""
         for tensor in tensors if self.count > 1 else ():
@@ -75,6 +90,6 @@ def join() -> Processes:
         return ALONE
     if not distributed.is_initialized():
         on_gpus = torch.cuda.is_available()
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=TIMEOUT)
         atexit.register(distributed.destroy_process_group)
     return Processes(distributed.get_rank(), distributed.get_world_size())

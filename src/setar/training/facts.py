@@ -14,7 +14,7 @@ from setar.recipes.recipe import Recipe
 from setar.registry import printable
 from setar.tokenizers.base import Tokenizer
 from setar.training.data import DataConfig
-from setar.training.report import say
+from setar.training.messages import say
 from setar.training.survey import Survey
 
 if TYPE_CHECKING:

@@ -29,8 +29,10 @@ from setar.run_folder import (
     prune,
     step_folders,
 )
+from setar.training.cost import peak
 from setar.training.distributed import ALONE, Processes
 from setar.training.facts import Fact, of_loop, tell
+from setar.training.guard import GENTLER, Guard
 from setar.training.identity import AnotherRun, check_identity, check_weights
 from setar.training.lock import locked
 from setar.training.optim import (
@@ -95,6 +97,10 @@ class Objective:
         """The losses of the items with these indices, all at once."""
         raise NotImplementedError
 
+    def sources(self, items: Tensor, step: int) -> Tensor:
+        """What the items of a step are in the data, to find a bad one; as they are by default."""
+        return items
+
     def replaced(self) -> dict[str, Tensor]:
         """What the last step's ``finish`` set anew in the first network, rather than moved.
 
@@ -135,6 +141,9 @@ BOUNDS = {
     "checkpoint_every": (1, 10**9, "no run has more steps"),
     "keep": (1, 10**6, "more folders than that no file system likes"),
     "seed": (0, 2**32 - 1, "a step's own seed follows from it"),
+    "skip_bad_steps": (0, 10**9, "no run has more steps"),
+    "fd_every": (0, 10**9, "no run has more steps"),
+    "fd_samples": (2, 10**6, "no one compares more"),
 }
 """Of the numbers of `LoopConfig`: the least, the most, and why."""
 
@@ -158,6 +167,16 @@ class LoopConfig:
     """``auto`` takes a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    fd_every: int = 0
+    """Steps between Frechet distances to the training images, also measured at the end; 0: never.
+    Of a tokenizer it is that of reconstructions."""
+    fd_samples: int = 1000
+    """Images that are made for one."""
+    wandb: str = ""
+    """Project of Weights & Biases that gets all figures and pictures too; empty: none. It must be
+    installed; ``WANDB_MODE=offline`` keeps them here."""
+    skip_bad_steps: int = 0
+    """Steps that are left out when a loss or gradient is not finite; the next one ends the run."""
     compile: bool = False
     """Fuse a generator's operations with torch.compile; takes a C++ compiler and a minute."""
 
@@ -192,9 +211,6 @@ class LoopConfig:
             )
 
 
-GENTLER = "go on with --resume and a smaller `optimizer.learning_rate` or `optimizer.clip`"
-"""What may help a run that diverged."""
-
 KINDS = (FloatingPointError, OSError, ValueError, MemoryError, RuntimeError)
 """Of errors that end a training and are told with what is left of it."""
 
@@ -203,6 +219,9 @@ Exported = tuple[dict[str, Any], dict[str, dict[str, Tensor]]]
 
 Export = Callable[[Mapping[str, Tensor]], Exported]
 """From the averaged weights of the first network to a model folder that can be loaded."""
+
+Measure = Callable[[Any], Mapping[str, float]]
+"""The first network with averaged weights to figures; called in every process."""
 
 Show = Callable[[Any, int], Tensor]
 """The first network with averaged weights, and the step, to a picture uint8 ``[3, H, W]``."""
@@ -223,6 +242,8 @@ class Trainer:
     Attributes:
         facts: what is said before the first step, beside what the loop itself knows.
         left_out: files of the data that are not trained on, and why, for ``left-out.txt``.
+        flops: floating-point operations of the mean image of a step, if they are known.
+        fidelity: figures of what the network makes, every ``loop.fd_every`` steps.
 
     Raises:
         ValueError: the processes cannot take equal shares of a batch.
@@ -230,6 +251,7 @@ class Trainer:
 
     facts: Sequence[Fact] = ()
     left_out: Mapping[str, str] = {}
+    fidelity: Measure | None = None
 
     def __init__(
         self,
@@ -249,6 +271,7 @@ class Trainer:
         self.processes = processes
         self.objective, self.settings, self.loop = objective, optimizer, loop
         self.folder, self.export, self.show = Path(folder), export, show
+        self.flops: Callable[[int], float | None] = lambda step: None
         self.step = 0
         self.seconds = 0.0
         self.resumed_at = (0, 0.0)
@@ -257,6 +280,7 @@ class Trainer:
         }
         self.ema = AveragedWeights(self.result, optimizer.ema)
         self.batches = objective.batches(loop.batch_size, loop.seed)
+        self.guard = Guard(processes, loop.skip_bad_steps)
 
     @property
     def result(self) -> nn.Module:
@@ -279,6 +303,16 @@ class Trainer:
         """Mean speed since the run began or was resumed."""
         step, seconds = self.resumed_at
         return (self.step - step) * self.loop.batch_size / max(self.seconds - seconds, 1e-9)
+
+    @property
+    def utilisation(self) -> float | None:
+        """Share of the devices' operations that the mean speed takes (MFU), if it is known."""
+        device = self.objective.device
+        flops = self.flops(self.step - 1)
+        if flops is None or device.type not in ("cpu", "cuda"):
+            return None
+        most = peak(str(device), self.loop.precision_on(device)) * self.processes.count
+        return flops * self.images_per_second / most
 
     def run(self) -> None:
         """Train to the last step, logging, drawing and saving on the way.
@@ -313,7 +347,7 @@ class Trainer:
         if first and self.facts:
             how = of_loop(loop, self.objective.samples, self.step, self.objective.device)
             tell([*self.facts, how])
-        about = (self.folder, self.step, loop.steps, loop.batch_size)
+        about = (self.folder, self.step, loop.steps, loop.batch_size, loop.wandb)
         with Report(*about) if first else nullcontext() as report:
             self._train(report, stop)
 
@@ -328,11 +362,14 @@ class Trainer:
             if report:
                 report.bar.update()
             due = last or self.step % loop.checkpoint_every == 0
-            heldout = self._validate() if due else {}
-            if last or heldout or self.step % loop.log_every == 0:
-                values = self._numbers({**metrics, **heldout})
+            measured = self._validate() if due else {}
+            if self.fidelity and loop.fd_every and (last or self.step % loop.fd_every == 0):
+                measured |= self._with_average(self.fidelity)
+            if last or measured or self.step % loop.log_every == 0:
+                values = self._numbers({**metrics, **self._norms(), **measured})
                 if report:
-                    report.write(self.step, self.seconds, self.images_per_second, values)
+                    fast = self.images_per_second, self.utilisation
+                    report.write(self.step, self.seconds, values, *fast)
             # Saved before it is drawn: what cannot be sampled was still learned.
             if due or stopping:
                 self._numbers(metrics)
@@ -341,7 +378,7 @@ class Trainer:
                 saved = self.save()
                 if report and stopping and not last:
                     say(f"stopped after step {self.step}, saved as {saved}: --resume goes on")
-            if report and (last or (loop.sample_every and self.step % loop.sample_every == 0)):
+            if last or (loop.sample_every and self.step % loop.sample_every == 0):
                 self._draw(report)
 
     def _saying_what_is_left(self, error: Exception) -> Exception:
@@ -362,19 +399,26 @@ class Trainer:
             module.train()
         with self._numerics():
             losses, measured, finish = self.objective.losses(items, step)
-        metrics: Metrics = {"learning_rate": factor * self.settings.learning_rate, **measured}
+        norms: dict[str, Tensor] = {}
         for name, loss in losses.items():
-            with self._numerics():
-                loss.backward()
-            parameters = list(networks[name].parameters())
+            parameters = [p for p in networks[name].parameters() if p.requires_grad]
+            with self._numerics():  # a loss would leave gradients in the other networks too
+                loss.backward(inputs=parameters)
             processes.all_reduce_mean(p.grad for p in parameters if p.grad is not None)
-            norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-            metrics[f"gradient_norm/{name}"] = norm
-            set_learning_rate(self.optimizers[name], factor)
-            for optimizer in self.optimizers[name].values():
-                optimizer.step()
-            for module in networks.values():  # a loss leaves gradients in the others too
-                module.zero_grad(set_to_none=True)
+            norms[name] = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
+        metrics: Metrics = {"learning_rate": factor * self.settings.learning_rate}
+        moves = self.guard.lets_pass(step + 1, self.objective.sources(items, step), losses, norms)
+        if moves:
+            for name in losses:
+                set_learning_rate(self.optimizers[name], factor)
+                for optimizer in self.optimizers[name].values():
+                    optimizer.step()
+        for module in networks.values():
+            module.zero_grad(set_to_none=True)
+        if not moves:
+            return metrics
+        metrics |= measured
+        metrics |= {f"gradient_norm/{name}": norm for name, norm in norms.items()}
         finish()
         if self.settings.ema:
             self.ema.replace(self.result, self.objective.replaced())
@@ -406,11 +450,24 @@ class Trainer:
             raise FloatingPointError(f"training diverged at step {self.step}: {values}; {GENTLER}")
         return values
 
-    def _validate(self) -> Mapping[str, float]:
+    def _norms(self) -> Metrics:
+        """The norm of all weights of each network, and how many steps moved none if some did."""
+        found: Metrics = {
+            f"parameter_norm/{name}": nn.utils.get_total_norm(module.parameters())
+            for name, module in self.objective.networks.items()
+        }
+        return {**found, "skipped_steps": self.guard.skipped} if self.guard.skipped else found
+
+    def _validate(self) -> dict[str, float]:
         """What the averaged weights make of held-out items; the same in every process."""
+        return self._with_average(lambda module: self.objective.validate())
+
+    def _with_average(self, measure: Measure) -> dict[str, float]:
+        """Figures of the averaged weights."""
         eager = torch.compiler.set_stance("force_eager") if self.loop.compile else nullcontext()
-        with self._as_exported(), self._numerics(), eager:  # compiling again would take a minute
-            return self.objective.validate()
+        # Compiling again would take a minute.
+        with self._as_exported() as module, self._numerics(), eager:
+            return dict(measure(module))
 
     @contextmanager
     def _as_exported(self) -> Iterator[nn.Module]:
@@ -424,20 +481,26 @@ class Trainer:
             module.load_state_dict(own)
             module.train()
 
-    def _draw(self, report: Report) -> None:
-        """A picture of what the averaged weights make; what cannot be drawn ends no training."""
+    def _draw(self, report: Report | None) -> None:
+        """A picture of what the averaged weights make; what cannot be drawn ends no training.
+
+        Every process calls it, for weights may lie with all of them; the first one draws.
+        """
         if self.show is None:
             return
-        try:
-            with self._as_exported() as module, torch.inference_mode():
-                picture = self.show(module, self.step)
-            report.draw(self.step, picture)
-            file = self.folder / SAMPLES / f"step-{self.step:08d}.png"
-            file.parent.mkdir(exist_ok=True)
-            with durable.replacing(file) as beside:
-                Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(beside)
-        except (ValueError, RuntimeError, ArithmeticError, OSError, MemoryError) as error:
-            warn(f"no picture of step {self.step}: {one_line(error)}")
+        with self._as_exported() as module:
+            if not report:
+                return
+            try:
+                with torch.inference_mode():
+                    picture = self.show(module, self.step)
+                report.draw(self.step, picture)
+                file = self.folder / SAMPLES / f"step-{self.step:08d}.png"
+                file.parent.mkdir(exist_ok=True)
+                with durable.replacing(file) as beside:
+                    Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(beside)
+            except (ValueError, RuntimeError, ArithmeticError, OSError, MemoryError) as error:
+                warn(f"no picture of step {self.step}: {one_line(error)}")
 
     def save(self) -> Path:
         """Write a checkpoint of this step, then delete those that are too many.
@@ -459,7 +522,9 @@ class Trainer:
                 )
         if self.processes.first:
             samples = self.objective.samples
-            progress = Progress(self.step, self.seconds, self.ema.updates, samples)
+            progress = Progress(
+                self.step, self.seconds, self.ema.updates, samples, self.guard.skipped
+            )
             (self.folder / CHECKPOINTS).mkdir(exist_ok=True)  # but not a folder that was deleted
             checkpoint.save(folder, config, tensors, {PROGRESS: progress.text()})
             prune(self.folder, self.step, self.loop.keep)
@@ -541,10 +606,11 @@ class Trainer:
         self.ema.state = {k: v.to(self.objective.device) for k, v in average.items()}
         self.objective.load_state(saved.parts["train-objective"])
         progress = saved.progress
-        self.step, self.seconds, self.ema.updates = (
+        self.step, self.seconds, self.ema.updates, self.guard.skipped = (
             progress.step,
             progress.seconds,
             progress.averaged,
+            progress.skipped,
         )
 
     def _averaged(self) -> dict[str, Tensor]:

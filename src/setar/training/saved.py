@@ -32,9 +32,11 @@ class Progress:
     """Updates of the averaged weights."""
     samples: int = 0
     """Number of training items; 0 is not known."""
+    skipped: int = 0
+    """Steps that moved nothing, for a number in them was not finite."""
 
     def __post_init__(self) -> None:
-        if min(self.step, self.seconds, self.averaged, self.samples) < 0:
+        if min(self.step, self.seconds, self.averaged, self.samples, self.skipped) < 0:
             raise ValueError("a number is negative")
 
     def text(self) -> str:

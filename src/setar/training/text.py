@@ -26,6 +26,7 @@ from setar.recipes.padding import join_codes, join_plans
 from setar.recipes.recipe import Recipe, SetPlan
 from setar.text import CachedTexts
 from setar.tokenizers.base import Tokenizer, encode_images
+from setar.training.by_set import LossBySet
 from setar.training.loop import Objective, Step
 
 TRIMMED_TO = 28
@@ -308,10 +309,17 @@ def text_loss(
     model: Generator, batch: TextBatch, texts: CachedTexts, device: torch.device
 ) -> Tensor:
     """Float32 mean of the cross-entropy of all supervised tokens; an empty caption is none."""
+    losses = text_losses(model, batch, texts, device)
+    return supervised_mean(losses, batch.plan.supervised.to(device))
+
+
+def text_losses(
+    model: Generator, batch: TextBatch, texts: CachedTexts, device: torch.device
+) -> Tensor:
+    """Float32 cross-entropy ``[B, N]`` of all tokens, in output order."""
     plan, codes = batch.plan.to(device), batch.codes.to(device)
     condition = conditions(model, texts, batch.captions).to(device)
-    logits = model(codes, condition, plan)
-    return token_loss(logits, codes.gather(1, plan.order), plan.supervised)
+    return token_losses(model(codes, condition, plan), codes.gather(1, plan.order))
 
 
 def conditions(model: Generator, texts: CachedTexts, captions: Sequence[str]) -> Tensor:
@@ -325,8 +333,18 @@ def conditions(model: Generator, texts: CachedTexts, captions: Sequence[str]) ->
 
 def token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
     """Float32 cross-entropy ``[B, N, V]`` against ``[B, N]``, mean over supervised tokens."""
+    return supervised_mean(token_losses(logits, targets), supervised)
+
+
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Float32 cross-entropy ``[B, N, V]`` against ``[B, N]`` of each token."""
     losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    counted = supervised.flatten().float()
+    return losses.view_as(targets)
+
+
+def supervised_mean(losses: Tensor, supervised: Tensor) -> Tensor:
+    """Mean of losses ``[B, N]`` over supervised tokens."""
+    counted = supervised.float()
     return (losses * counted).sum() / counted.sum().clamp_min(1)
 
 
@@ -352,12 +370,12 @@ class HeldOutTexts:
 
     @torch.no_grad()
     def __call__(self, model: Generator) -> Mapping[str, float]:
-        """Mean negative log-likelihood in nats per token, ``heldout_loss``."""
+        """Mean negative log-likelihood in nats per supervised token, also by set (`LossBySet`)."""
         generator, device = torch.Generator().manual_seed(0), next(model.parameters()).device
-        total = 0.0
+        found = LossBySet(self.recipe.set_count(self.grid))
         for start in range(0, len(self.codes), BATCH):
             codes = self.codes[start : start + BATCH]
             plan = self.recipe.plan(self.grid, len(codes), generator)
             batch = TextBatch(codes, self.captions[start : start + BATCH], plan)
-            total += len(codes) * text_loss(model, batch, self.texts, device).item()
-        return {"heldout_loss": total / len(self.codes)}
+            found.add(text_losses(model, batch, self.texts, device), plan)
+        return found.figures()
