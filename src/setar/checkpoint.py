@@ -23,13 +23,8 @@ from torch import Tensor, nn
 from setar import durable
 from setar.config import build, table
 from setar.device import Unfilled, float32_by_default
+from setar.files import CONFIG, MANIFEST, MAX_JSON
 from setar.registry import Table, one_line, quoted
-
-MANIFEST = "manifest.json"
-CONFIG = "config.json"
-
-MAX_JSON = 2**26
-"""Bytes of a config or manifest that are read: a million class names fit."""
 
 MAX_HEADER = 2**24
 """Bytes of a safetensors header that are read: a hundred thousand tensors fit."""

@@ -6,6 +6,12 @@ import unicodedata
 from pathlib import Path
 from typing import BinaryIO
 
+MANIFEST, CONFIG = "manifest.json", "config.json"
+"""Of a model folder (`setar.checkpoint`)."""
+
+MAX_JSON = 2**26
+"""Bytes of a config or manifest that are read: a million class names fit."""
+
 
 def open_regular(file: Path) -> BinaryIO:
     """A file opened for reading, or what a link to one leads to.

@@ -19,9 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from setar.checkpoint import CONFIG, MANIFEST, MAX_JSON
 from setar.durable import partial_of
-from setar.files import open_regular
+from setar.files import CONFIG, MANIFEST, MAX_JSON, open_regular
 
 SETTINGS, METRICS, LEFT_OUT = "settings.json", "metrics.jsonl", "left-out.txt"
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"

@@ -211,6 +211,9 @@ class LoopConfig:
             )
 
 
+WARM = 20
+"""Steps after which a speed says something of the device."""
+
 KINDS = (FloatingPointError, OSError, ValueError, MemoryError, RuntimeError)
 """Of errors that end a training and are told with what is left of it."""
 
@@ -306,10 +309,15 @@ class Trainer:
 
     @property
     def utilisation(self) -> float | None:
-        """Share of the devices' operations that the mean speed takes (MFU), if it is known."""
+        """Share of the devices' operations that the mean speed takes (MFU), if it is known.
+
+        It is not in the first steps, of which most of the time is for warming up.
+        """
         device = self.objective.device
+        if self.step - self.resumed_at[0] < WARM or device.type not in ("cpu", "cuda"):
+            return None
         flops = self.flops(self.step - 1)
-        if flops is None or device.type not in ("cpu", "cuda"):
+        if flops is None:
             return None
         most = peak(str(device), self.loop.precision_on(device)) * self.processes.count
         return flops * self.images_per_second / most
