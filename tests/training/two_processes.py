@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tomllib
+from dataclasses import replace  # noqa: F401
 from pathlib import Path
 
 import torch
