@@ -28,7 +28,8 @@ RUNS: dict[str, type[Run]] = {"tokenizer": TokenizerRun, "generator": GeneratorR
 """The kinds of runs by their ``task``."""
 
 FREE = {
-    "loop": {"steps", "log_every", "sample_every", "checkpoint_every", "keep", "device", "compile"},
+    "loop": {"steps", "log_every", "sample_every", "checkpoint_every", "keep", "device", "compile"}
+    | {"parallel", "micro_batch", "checkpointing"},
     "data": {"skip_broken"},
 }
 """Settings that a resumed run may change without a word, by their table."""
