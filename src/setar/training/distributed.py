@@ -200,7 +200,7 @@ class Engine:
             return objective.losses
         return DistributedDataParallel(
             _Losses(objective),
-            broadcast_buffers=False,
+            forward_sync_buffers=False,
             gradient_as_bucket_view=True,
             find_unused_parameters=len(objective.networks) > 1,  # a critic may begin later
         )

@@ -11,8 +11,10 @@ Torch loads a flipped byte without a word. `setar.checkpoint` sums up these file
 first.
 """
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -85,7 +87,8 @@ class Saver:
             done(folder)
 
         if self.processes.count == 1:
-            finish(partial(dcp.save, state, storage_writer=writer, no_dist=True))
+            with _alone():
+                finish(partial(dcp.save, state, storage_writer=writer, no_dist=True))
             return
         group = self.processes.saving
         written: Any = dcp.async_save(state, storage_writer=writer, process_group=group)
@@ -154,7 +157,8 @@ def load(folder: Path, parts: Parts) -> None:
         return _copy(_of_before(folder), parts)
     reader = HuggingFaceStorageReader(str(folder / FOLDER))
     try:
-        dcp.load(flat(parts), storage_reader=reader, no_dist=True)
+        with _alone():
+            dcp.load(flat(parts), storage_reader=reader, no_dist=True)
     except (CheckpointException, OSError, SafetensorError, RuntimeError) as error:
         reason = _cause(error) if isinstance(error, CheckpointException) else error
         raise ValueError(f"{folder / FOLDER} cannot be read: {one_line(reason)}") from error
@@ -189,6 +193,14 @@ def _files(parts: Parts) -> dict[str, int]:
         for number, (part, state) in enumerate(parts.items(), 1)
         for name in state
     }
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Torch warns each time that one process saves or loads by itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
 
 
 def _told(error: CheckpointException, folder: Path) -> OSError:
