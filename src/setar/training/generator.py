@@ -245,13 +245,10 @@ class GeneratorRun:
         if self.reads_texts:
             make = partial(self._text_objective, folder / TEXTS)
         objective = make(model, tokenizer, data, processes)
-        if self.loop.compile:
-            torch._dynamo.config.recompile_limit = 64  # of texts and grids of several lengths
-            model.compile(dynamic=False)
+        described = {**pipeline.describe(), IMAGE_SIZE: [*size]}
 
         def export(weights: Mapping[str, Tensor]) -> Exported:
-            states = {"model": dict(weights), "tokenizer": dict(tokenizer.state_dict())}
-            return {**pipeline.describe(), IMAGE_SIZE: [*size]}, states
+            return described, {"model": dict(weights), "tokenizer": dict(tokenizer.state_dict())}
 
         def show(module: Generator, step: int) -> Tensor:
             shown = Pipeline(module, tokenizer, classes, defaults, text=self.text)
@@ -505,11 +502,17 @@ class GeneratorObjective(Objective):
 
     def losses(self, items: Tensor, step: int) -> Step:
         """Mean negative log-likelihood in nats per supervised token."""
-        plan = self.recipe.plan(self.model.config.grid, len(items)).to(self.device)
+        part = self.part_of(items)
+        draw = part.generator()
+        plan = self.recipe.plan(self.model.config.grid, len(part.batch), draw)
+        counted = plan.supervised.sum().item() * part.share
+        chances = part.chances(draw)[part.rows].to(self.device)
+        plan = plan.rows(part.rows).to(self.device)
         items = self.sources(items, step)
         codes, labels = self.codes[items].to(self.device), self.labels[items].to(self.device)
-        logits = self.model(codes, labels, plan)
-        loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised)
+        with self.model.condition.dropping_by(chances):
+            logits = self.model(codes, labels, plan)
+        loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised, counted)
         return Step({"model": loss}, {"loss": loss.detach()})
 
     def sources(self, items: Tensor, step: int) -> Tensor:
@@ -550,13 +553,18 @@ class SelfCorrectionObjective(Objective):
 
     def losses(self, items: Tensor, step: int) -> Step:
         """Mean negative log-likelihood in nats per token."""
-        rows, columns = self.model.config.grid
+        part = self.part_of(items)
+        draw, rows = part.generator(), part.rows
+        shape = (len(part.batch), math.prod(self.model.config.grid))
+        wrong = torch.randint(self.model.config.vocabulary, shape, generator=draw)
+        share = self.share * torch.rand(len(part.batch), 1, generator=draw)
+        where = torch.rand(shape, generator=draw) < share
+        wrong, where = wrong[rows].to(self.device), where[rows].to(self.device)
+        chances = part.chances(draw)[rows].to(self.device)
         items = self.sources(items, step)
-        shape = (len(items), rows * columns)
-        wrong = torch.randint(self.model.config.vocabulary, shape).to(self.device)
-        where = (torch.rand(shape) < self.share * torch.rand(len(items), 1)).to(self.device)
         features, labels = self.features[items].to(self.device), self.labels[items].to(self.device)
-        logits, targets = self.model.after_mistakes(features, labels, wrong, where)
+        with self.model.condition.dropping_by(chances):
+            logits, targets = self.model.after_mistakes(features, labels, wrong, where)
         loss = token_loss(logits, targets, torch.ones_like(where))
         return Step({"model": loss}, {"loss": loss.detach()})
 

@@ -38,7 +38,7 @@ RUNS: dict[str, type[Run]] = {"tokenizer": TokenizerRun, "generator": GeneratorR
 
 FREE = {
     "loop": {"steps", "log_every", "sample_every", "checkpoint_every", "keep", "device", "compile"}
-    | {"fd_every", "fd_samples", "wandb"},
+    | {"fd_every", "fd_samples", "wandb", "parallel", "micro_batch", "checkpointing"},
     "data": {"skip_broken"},
 }
 """Settings that a resumed run may change without a word, by their table."""

@@ -144,8 +144,7 @@ class TokenizerRun:
 
     def trainer(self, folder: Path, processes: Processes) -> Trainer:
         """The trainer of this run, which is complete; ValueError if its parts do not fit."""
-        if self.loop.compile:
-            raise ValueError("`loop.compile` is for generators; leave it out for a tokenizer")
+        self.loop.check_whole()
         data, device = self.data.open(), self.loop.resolve_device()
         size = self.data.size(data)
         model = self._initial().to(device)
