@@ -442,9 +442,8 @@ class Trainer:
         left = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         if self.processes.count > 1 and lost(error):
             return ConnectionError(
-                f"process {self.processes.index} ends, for another one of the {self.processes.count} "
-                f"is gone or hangs; that one's own message says why. {left[0].upper()}{left[1:]}: "
-                f"--resume goes on ({one_line(error)[:200]})"
+                f"process {self.processes.index} ends, for another one is gone or hangs, whose own "
+                f"message says why; {left} ({one_line(error)[:200]})"
             )
         kind = next(kind for kind in KINDS if isinstance(error, kind))
         return kind(f"{one_line(error)}; {left}")
