@@ -318,14 +318,14 @@ def test_as_many_checkpoints_are_kept_as_wanted(keep, left, tmp_path):
 
 
 def test_old_checkpoints_stay_until_the_new_one_is_complete(tmp_path, monkeypatch):
-    complete = checkpoint.save
+    complete = checkpoint.finish
 
-    def failing(folder, *rest):
+    def failing(beside, folder):
         if folder.name == "step-00000006":
             raise OSError(28, "No space left on device")
-        complete(folder, *rest)
+        complete(beside, folder)
 
-    monkeypatch.setattr(checkpoint, "save", failing)
+    monkeypatch.setattr(checkpoint, "finish", failing)
     with pytest.raises(OSError, match="No space"):
         make_trainer(generator_objective(), tmp_path, keep=1).run()
     assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000003"]

@@ -210,10 +210,11 @@ class Engine:
 
     def losses(self, objective: "Objective") -> Callable[[Tensor, int], "Step"]:
         """The losses of an objective, whose gradients will be those of all processes."""
+        losses = _Losses(objective)
         if self.processes.count == 1 or self.shards:
-            return objective.losses
+            return losses
         return DistributedDataParallel(
-            _Losses(objective),
+            losses,
             forward_sync_buffers=False,
             gradient_as_bucket_view=True,
             find_unused_parameters=len(objective.networks) > 1,  # a critic may begin later
