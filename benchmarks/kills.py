@@ -121,10 +121,10 @@ class Life:
         for name, code in (("save", SAVE), ("_step", STEP)):
             function = getattr(Trainer, name)
 
-            def marked(trainer: Trainer, *words: Any, f: Any = function, c: int = code) -> Any:
+            def marked(*words: Any, f: Any = function, c: int = code, **options: Any) -> Any:
                 before, self.state[0] = self.state[0], c
                 try:
-                    return f(trainer, *words)
+                    return f(*words, **options)
                 finally:
                     self.state[0] = before
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from setar.training import distributed
 from setar.training.run import open_run
 
 
-def trouble(kind, trainer, losses):
+def trouble(kind, trainer, losses, struck):
     def found(items, step):
         if step != 2 or trainer.processes.first:
             return losses(items, step)
+        struck.write_text(str(time.time()))
         if kind == "raise":
             raise ValueError("the disk of this node is gone")
         if kind == "kill":
@@ -41,9 +43,11 @@ def main(kind, folder):
         distributed.TIMEOUT = timedelta(seconds=5)
     values = two.generator()
     if kind == "skip":
-        values = two.replace(values, loop=two.replace(values.loop, skip_bad_steps=1))
+        values = replace(values, loop=replace(values.loop, skip_bad_steps=1))
     trainer = open_run(values, folder)
-    trainer.objective.losses = trouble(kind, trainer, trainer.objective.losses)
+    trainer.objective.losses = trouble(
+        kind, trainer, trainer.objective.losses, folder.with_name("struck")
+    )
     trainer.run()
 
 

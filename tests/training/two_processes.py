@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import tomllib
-from dataclasses import replace  # noqa: F401
 from pathlib import Path
 
 import torch

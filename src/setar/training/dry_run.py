@@ -34,12 +34,12 @@ from setar.tokenizers.base import TOKENIZERS, Tokenizer
 from setar.training import facts
 from setar.training.data import DataConfig
 from setar.training.generator import GeneratorRun, check_recipes, loss_of_one
-from setar.training.optim import OptimizerConfig, grouped
+from setar.training.memory import held
+from setar.training.optim import OptimizerConfig
 from setar.training.run import Run, read_run
 from setar.training.stages import StageShapes
 from setar.training.tokenizer import TokenizerRun
 
-GIB = 2**30
 FLOAT, HALF = 4, 2
 """Bytes of a number."""
 
@@ -280,27 +280,7 @@ def _memory(
     module: nn.Module, optimizer: OptimizerConfig, frozen: Mapping[str, float]
 ) -> facts.Fact:
     """What every device holds all the time."""
-    groups = grouped(module, optimizer)
-    by_muon, by_adam = _numbers(groups.matrices), _numbers([*groups.decayed, *groups.plain])
-    held = {
-        "weights": _numbers(module.state_dict().values()) * FLOAT,
-        "gradients": (by_muon + by_adam) * FLOAT,
-        "optimiser": (by_muon + 2 * by_adam) * FLOAT,
-        "averaged weights": _numbers(module.state_dict().values()) * FLOAT,
-        **frozen,
-    }
-    parts = ", ".join(f"{_size(amount)} {name}" for name, amount in held.items() if amount)
-    return "memory", f"{_size(sum(held.values()))} on each device: {parts}"
-
-
-def _numbers(tensors: Any) -> int:
-    return sum(tensor.numel() for tensor in tensors)
-
-
-def _size(amount: float) -> str:
-    if amount < GIB / 10:
-        return f"{amount / 2**20:.3g} MiB"
-    return f"{amount / GIB:,.1f} GiB"
+    return facts.of_memory({**held(module, optimizer), **frozen})
 
 
 def _activations(module: nn.Module, step: Callable[[], Tensor], share: int) -> facts.Fact:
@@ -309,7 +289,7 @@ def _activations(module: nn.Module, step: Callable[[], Tensor], share: int) -> f
     if one is None:
         return "", "activations: not known for this family"
     return "", (
-        f"activations: about {_size(one)} an image, {_size(one * share)} for "
+        f"activations: about {facts.in_bytes(one)} an image, {facts.in_bytes(one * share)} for "
         f"{counted(share, 'image')} on a device"
     )
 

@@ -43,10 +43,11 @@ from setar.training.distributed import (
     lost,
 )
 from setar.training.draws import BATCH, OWN, Part, seed_of
-from setar.training.facts import Fact, of_loop, tell
+from setar.training.facts import Fact, of_loop, of_memory, tell
 from setar.training.guard import GENTLER, Guard
 from setar.training.identity import AnotherRun, check_identity, check_weights
 from setar.training.lock import locked
+from setar.training.memory import held
 from setar.training.optim import (
     AveragedWeights,
     OptimizerConfig,
@@ -399,11 +400,21 @@ class Trainer:
         """Train with a report by the first process."""
         loop, first = self.loop, self.processes.first
         if first and self.facts:
-            how = of_loop(loop, self.objective.samples, self.step, self.objective.device)
-            tell([*self.facts, how])
+            device, count = self.objective.device, self.processes.count
+            how = of_loop(loop, self.objective.samples, self.step, device, count)
+            tell([*self.facts, of_memory(self._held()), how])
         about = (self.folder, self.step, loop.steps, loop.batch_size, loop.wandb)
         with Report(*about) if first else nullcontext() as report:
             self._train(report, stop)
+
+    def _held(self) -> dict[str, float]:
+        """Bytes that this process holds all the time, by what they are."""
+        total: dict[str, float] = {}
+        for module in self.objective.networks.values():
+            shards = self.processes.count if self.engine.shards else 1
+            for name, amount in held(module, self.settings, shards).items():
+                total[name] = total.get(name, 0.0) + amount
+        return total
 
     def _train(self, report: Report | None, stop: StopRequest) -> None:
         """Step by step, to the last one or until it shall stop."""
