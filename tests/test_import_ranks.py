@@ -28,7 +28,8 @@ RANKS = [
     {"run_folder"},
     {"pretrained"},
     {"pipeline", "origin"},
-    {"training", "evaluation", "importers"},
+    {"evaluation", "importers"},
+    {"training"},
     {"web"},
     {"cli"},
 ]
@@ -52,6 +53,7 @@ HEAVY = {
     "sentence_transformers": set(),
     "gradio": {"web"},
     "tensorboard": {"training"},
+    "wandb": {"training"},
     "sklearn": {"data"},
     "typer": {"cli"},
     "huggingface_hub": {"pretrained", "checkpoint"},

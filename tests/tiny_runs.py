@@ -1,7 +1,12 @@
 """Runs and models so small that training and sampling them takes a moment."""
 
+import hashlib
+import json
+
 import numpy as np
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from random_weights import random_fmt
 from setar.pipeline import Pipeline
@@ -84,3 +89,27 @@ def save_pictures(folder, count=12, classes=("cats", "dogs")):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 256, size, dtype=np.uint8)).save(file)
     return folder
+
+
+def state_file(folder, part):
+    """The file of a checkpoint, of one process, that holds a part of the training's state."""
+    for file in sorted((folder / "train").glob("*.safetensors")):
+        with safe_open(file, "pt") as content:
+            if all(name.startswith(f"{part}/") for name in content.keys()):  # noqa: SIM118
+                return file
+    raise FileNotFoundError(part)
+
+
+def rewrite(file, change):
+    """Change the tensors of a state file, and let the manifest agree."""
+    with safe_open(file, "pt") as content:
+        about = content.metadata()
+    tensors = change(load_file(file))
+    places = json.loads(about["DCP_SHARDING_INFO"])
+    kept = {name: places.get(name, {"saved_offsets": [0]}) for name in tensors}
+    save_file(tensors, file, {**about, "DCP_SHARDING_INFO": json.dumps(kept)})
+    manifest = file.parent.parent / "manifest.json"
+    sums = json.loads(manifest.read_text())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    sums["sha256"][f"train/{file.name}"] = digest
+    manifest.write_text(json.dumps(sums))

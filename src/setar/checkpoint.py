@@ -23,13 +23,8 @@ from torch import Tensor, nn
 from setar import durable
 from setar.config import build, table
 from setar.device import Unfilled, float32_by_default
+from setar.files import CONFIG, MANIFEST, MAX_JSON
 from setar.registry import Table, one_line, quoted
-
-MANIFEST = "manifest.json"
-CONFIG = "config.json"
-
-MAX_JSON = 2**26
-"""Bytes of a config or manifest that are read: a million class names fit."""
 
 MAX_HEADER = 2**24
 """Bytes of a safetensors header that are read: a hundred thousand tensors fit."""
@@ -96,8 +91,30 @@ def save(
         ValueError: something is there already that is no model; it is left alone.
         OSError: it cannot be written; the disk is full, for example.
     """
+    beside = begin(folder)
+    try:
+        write(beside, config, tensors, texts or {})
+        finish(beside, folder)
+    except BaseException:
+        abandon(beside)
+        raise
+
+
+def abandon(beside: Path) -> None:
+    """Leave nothing of the folder of `begin`."""
+    shutil.rmtree(beside, ignore_errors=True)
+
+
+def beside_of(folder: Path) -> Path:
+    """Where a model folder is written before it is whole."""
     folder = Path(folder).resolve()
-    beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def begin(folder: Path) -> Path:
+    """An empty folder beside a model folder that shall be written; errors as of `save`."""
+    folder = Path(folder).resolve()
+    beside, old = beside_of(folder), folder.with_name(f".{folder.name}.old")
     folder.parent.mkdir(parents=True, exist_ok=True)
     if old.exists() and not folder.exists():
         old.rename(folder)
@@ -106,11 +123,18 @@ def save(
         raise ValueError(f"{folder} exists and is no model folder, so it is not replaced")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    try:
-        _write(beside, config, tensors, texts or {})
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+    return beside
+
+
+def finish(beside: Path, folder: Path) -> None:
+    """Give the folder of `begin`, which has all its files, a manifest; then it takes its place."""
+    folder = Path(folder).resolve()
+    old = folder.with_name(f".{folder.name}.old")
+    files = sorted(file for file in beside.rglob("*") if file.is_file() and file.suffix != ".md")
+    sums = {file.relative_to(beside).as_posix(): _sha256(file) for file in files}
+    (beside / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", encoding="utf-8")
+    for path in (*beside.rglob("*"), beside):
+        durable.flush(path)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
@@ -119,13 +143,13 @@ def save(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(
+def write(
     folder: Path,
     config: Mapping[str, Any],
     tensors: Mapping[str, Mapping[str, Tensor]],
     texts: Mapping[str, str],
 ) -> None:
-    """Fill an empty folder and flush it; the manifest comes last."""
+    """Write the files of a model into a folder, all but the manifest; arguments as of `save`."""
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for part, state in tensors.items():
         file = folder / f"{part}.safetensors"
@@ -137,11 +161,6 @@ def _write(
             shutil.copymode(folder / CONFIG, file)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    files = sorted(file for file in folder.iterdir() if file.suffix != ".md")
-    sums = {file.name: _sha256(file) for file in files}
-    (folder / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", encoding="utf-8")
-    for file in (*folder.iterdir(), folder):
-        durable.flush(file)
 
 
 def verify(folder: Path, parts: Collection[str] | None = None) -> dict[str, Any]:
@@ -177,13 +196,21 @@ def _listed(folder: Path, parts: Collection[str] | None) -> dict[str, Any]:
     for name in wanted:
         if name not in sums:
             raise ValueError(f"{folder / MANIFEST} does not list {name}")
-        if Path(name).name != name:
+        if not _is_inside(name):
             raise ValueError(f"{folder / MANIFEST} lists {quoted(name)}, which is no file in it")
         try:
             _regular(folder / name)
         except OSError as error:
             raise ValueError(f"{folder} lacks {name}, which its {MANIFEST} lists") from error
     return {name: sums[name] for name in wanted}
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name of a manifest is that of a file in the folder, or in one right inside it."""
+    parts = name.split("/")
+    return len(parts) <= 2 and all(
+        part not in ("", "..") and Path(part).name == part for part in parts
+    )
 
 
 def load_tensors(folder: Path, part: str) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from setar.registry import did_you_mean, one_line
 Config = TypeVar("Config")
 
 MAX_CONFIG = 2**20
-"""Bytes of a config file that are read: it is written by hand."""
+"""Bytes of a config file that are read: it is written by hand, or is a run's own settings."""
 
 MAX_MESSAGE = 500
 """Characters of a message about a config: values in it may be of any length."""
@@ -54,12 +54,21 @@ def find_config(text: str) -> Path:
     return CONFIGS / f"{name}.toml"
 
 
+def read_config(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The tables of a config: TOML, or the JSON of a run's settings; errors as `read_toml`."""
+    return _read_tables(path, overrides, "JSON" if path.suffix == ".json" else "TOML")
+
+
 def read_toml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """The tables of a TOML file, with ``key=value`` overrides such as ``loop.steps=10``.
 
     Raises:
         ValueError: the file is missing or is not TOML, or an override has no ``=``.
     """
+    return _read_tables(path, overrides, "TOML")
+
+
+def _read_tables(path: Path, overrides: Iterable[str], form: str) -> dict[str, Any]:
     try:
         if path.exists() and not path.is_file():  # reading a pipe or a device may never end
             raise ValueError(f"cannot read the config {path}: it is no regular file")
@@ -69,9 +78,11 @@ def read_toml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the config {path}: {_one_line(error)}") from error
     try:
-        tables = tomllib.loads(text)
+        tables = json.loads(text) if form == "JSON" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid TOML: {_one_line(error)}") from error
+        raise ValueError(f"{path} is not valid {form}: {_one_line(error)}") from error
+    if not isinstance(tables, dict):
+        raise ValueError(f"{path} must hold a JSON object")
     for override in overrides:
         _apply(tables, override)
     return tables

@@ -10,6 +10,12 @@ MAX_CHARACTERS = 10_000
 """Of a text that a model is to read, at most; a tokenizer's time grows with them, whatever it cuts
 later."""
 
+MANIFEST, CONFIG = "manifest.json", "config.json"
+"""Of a model folder (`setar.checkpoint`)."""
+
+MAX_JSON = 2**26
+"""Bytes of a config or manifest that are read: a million class names fit."""
+
 
 def open_regular(file: Path) -> BinaryIO:
     """A file opened for reading, or what a link to one leads to.

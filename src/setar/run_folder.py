@@ -1,12 +1,12 @@
 """The folder of a training run: what lies where.
 
-settings.json    what it was started with
+settings.json    what it was started with; under `history` by which program, and when it went on
 metrics.jsonl    the log, a JSON object a line
 tensorboard/     the same as curves
 samples/         pictures on the way
 checkpoints/     model folders, step-00000500 and so on
 left-out.txt     files of the data that could not be read, if they were to be skipped
-.lock            held by the process that trains in it
+.lock            held by the process that trains in it, whose host and id it says
 
 Whatever else lies there is the user's: it is not read, and never deleted.
 """
@@ -19,12 +19,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from setar.checkpoint import CONFIG, MANIFEST, MAX_JSON
 from setar.durable import partial_of
-from setar.files import open_regular
+from setar.files import CONFIG, MANIFEST, MAX_JSON, open_regular
 
 SETTINGS, METRICS, LEFT_OUT = "settings.json", "metrics.jsonl", "left-out.txt"
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"
+
+HISTORY = "history"
+"""Key of ``settings.json`` that is no setting: a table for each start and each resumption."""
+
+CLOCKS = ("seconds", "images_per_second", "mfu")
+"""Figures of the log that follow from the machine; all others are the same whenever a run was
+stopped or killed and resumed."""
 
 STEP = r"step-([0-9]{8}|[1-9][0-9]{8,})"
 """Name of a checkpoint, exactly as `checkpoint_folder` writes it."""
@@ -80,12 +86,28 @@ def is_run(folder: str | Path) -> bool:
 
 
 def read_settings(run: str | Path) -> dict[str, Any]:
-    """The settings of a run as nested tables, unchecked.
+    """The settings of a run as nested tables, unchecked, without their history.
 
     Raises:
         ValueError: why they cannot be read, as the end of a sentence about the file.
     """
-    with open_regular(Path(run) / SETTINGS) as stream:
+    values = read_settings_file(Path(run) / SETTINGS)
+    values.pop(HISTORY, None)
+    return values
+
+
+def read_history(run: str | Path) -> list[dict[str, Any]]:
+    """When and by which program a run was started and resumed; what cannot be read is left out."""
+    try:
+        found = read_settings_file(Path(run) / SETTINGS).get(HISTORY)
+    except ValueError:
+        return []
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def read_settings_file(file: Path) -> dict[str, Any]:
+    """All of a ``settings.json``; errors as of `read_settings`."""
+    with open_regular(file) as stream:
         text = stream.read(MAX_JSON + 1)
     if len(text) > MAX_JSON:
         raise ValueError(f"it has more than {MAX_JSON} bytes")

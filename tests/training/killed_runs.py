@@ -35,7 +35,7 @@ import setar.training.generator
 import setar.training.report
 import tiny_runs
 from setar import checkpoint
-from setar.run_folder import METRICS, checkpoints
+from setar.run_folder import CLOCKS, METRICS, checkpoints
 from setar.training.run import make_run, open_run
 
 VALUES = tomllib.loads(tiny_runs.DIGITS)
@@ -148,7 +148,8 @@ def in_a_process(folder, at=0, **options):
 
 def figures(folder):
     """What must be the same: the log but for its seconds, every weight, and no leftovers."""
-    log = re.sub(rb'"seconds": [0-9.]+, ', b"", (folder / "metrics.jsonl").read_bytes())
+    clocks = "|".join(CLOCKS).encode()
+    log = re.sub(rb'"(%b)": [^,]+, ' % clocks, b"", (folder / "metrics.jsonl").read_bytes())
     last = checkpoints(folder)[-1]
     files = {file.name: file for file in sorted(last.iterdir())}
     sums = {

@@ -29,12 +29,13 @@ def start(*words):
 def test_alone_nothing_is_exchanged():
     assert join() == ALONE
     tensor = torch.tensor([1.0, 2.0])
-    ALONE.all_reduce_mean([tensor])
     ALONE.highest(tensor)
     ALONE.copy_first([tensor])
     ALONE.wait()
     assert tensor.tolist() == [1.0, 2.0] == ALONE.mean([1.0, 2.0])
-    assert ALONE.shard(torch.arange(5)).tolist() == list(range(5))
+    assert ALONE.rows(5) == slice(0, 5)
+    with pytest.raises(OSError, match="mine"):
+        ALONE.all_raise(OSError("mine"))
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +58,11 @@ def found(folder):
 def test_they_exchange_numbers(found):
     for index, process in enumerate(found):
         assert process["count"] == 2
-        assert process["average"] == [[[0.5, 0.5], [0.5, 0.5]], [1.0, 1.0, 1.0]]
         assert process["mean"] == [0.5, 4.0]
         assert process["highest"] == [[1.0, 1.0], [1.0, 1.0]]
         assert process["first"] == [[0.0, 0.0], [0.0, 0.0]]
         assert process["share"] == [[0, 1, 2], [3, 4, 5]][index]
+        assert (process["told"], process["first's"]) == ("mine", "of the first")
 
 
 @pytest.mark.slow

@@ -120,7 +120,15 @@ def test_how_long_and_on_what():
         "30 steps of 8 images, 4 epochs, on cpu in float32; compiling first, about a minute",
     )
     assert "steps 10 to 30 of 8 images" in facts.of_loop(loop, 60, 10, cpu)[1]
+    shared = facts.of_loop(loop, 60, 0, cpu, 4)[1]
+    assert "on 4 processes (replicate), each on cpu in float32" in shared
     assert "cuda in bfloat16" in facts.of_loop(loop, 60, 0, gpu)[1]
+
+
+def test_memory_is_told_with_its_parts():
+    held = {"weights": 2.0**30, "optimiser": 2.0**31, "gathered": 0.0, "buffers": 2.0**20}
+    told = "3.0 GiB on each device: 1.0 GiB weights, 2.0 GiB optimiser, 1 MiB buffers"
+    assert facts.of_memory(held) == ("memory", told)
 
 
 def test_a_run_says_it_once_and_a_finished_one_nothing(tmp_path, capsys):
@@ -129,7 +137,7 @@ def test_a_run_says_it_once_and_a_finished_one_nothing(tmp_path, capsys):
     setar.train(values, tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     names = [line[2:12].strip() for line in lines if line.startswith("  ")]
-    assert names == ["images", "held out", "tokens", "model", "training"]
+    assert names == ["images", "held out", "tokens", "model", "memory", "training"]
     assert "  tokens    64 (8x8) of 16 codes" in lines
     assert max(map(len, lines)) < 120
     setar.train(values, tmp_path / "run", resume=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 KILLS = int(os.environ.get("SETAR_KILLS", "8"))
 """How many; half as many checkpoints are damaged."""
 
@@ -23,3 +24,25 @@ def test_killed_and_damaged_runs_end_as_if_nothing_had_happened(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert f"{KILLS} kills" in done.stdout
     assert done.stdout.count(": 0 wrong") == 2
+
+
+def benchmark(name, *words):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(BENCHMARKS / name), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
+
+
+@pytest.mark.slow
+def test_kills_at_random_instants():
+    done = benchmark("kills.py", "--kills", "10")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "10 kills, " in done.stdout
+    assert int(done.stdout.split("10 kills, ")[1].split()[0]) >= 5
+    assert "all resumed by themselves; logs and weights are the same" in done.stdout
+
+
+@pytest.mark.slow
+def test_each_damaged_file_is_named():
+    done = benchmark("damage.py", "--faults", "12")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "12 damaged checkpoints, 0 wrong" in done.stdout

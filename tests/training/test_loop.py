@@ -1,26 +1,28 @@
-import hashlib
+import errno
 import json
 import shutil
 import sys
 
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from setar import checkpoint
 from setar.models.fmt import FMTConfig, FullyMaskedTransformer
 from setar.pretrained import locate
 from setar.recipes.recipe import Recipe
-from setar.run_folder import checkpoints
+from setar.run_folder import CLOCKS, checkpoints
 from setar.tokenizers.vqgan import VQGAN, VQGANConfig
 from setar.training.generator import GeneratorObjective
 from setar.training.lock import locked
 from setar.training.loop import LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
 from setar.training.tokenizer import TokenizerLossConfig, TokenizerObjective
+from tiny_runs import rewrite, state_file
 
 LOOP = {"steps": 8, "batch_size": 4, "log_every": 1, "checkpoint_every": 3, "device": "cpu"}
 OPTIMIZER = OptimizerConfig(
@@ -91,7 +93,7 @@ def broken_at(objective, step):
     return objective
 
 
-def metrics(folder, without=("seconds",)):
+def metrics(folder, without=CLOCKS):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in without} for line in lines]
 
@@ -222,7 +224,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_goes_on(finished, 
     run = tmp_path / "run"
     shutil.copytree(finished["tokenizer"][1], run)
     newest = checkpoints(run)[-1]
-    file = newest / "train-critic-adamw.safetensors"
+    file = state_file(newest, "critic-adamw")
     flip(file)
     trainer = make_trainer(tokenizer_objective(), run)
     assert trainer.resume()
@@ -230,26 +232,44 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_goes_on(finished, 
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"setar: {file} is damaged: its SHA-256 is not the one in manifest.json")
     assert line.endswith("called step-00000008.damaged, and step-00000006 goes on")
-    assert (run / "checkpoints/step-00000008.damaged" / file.name).exists()
+    assert (run / "checkpoints/step-00000008.damaged/train" / file.name).exists()
     trainer.run()
     assert_same(everything(trainer), everything(finished["tokenizer"][0]))
     assert metrics(run) == metrics(finished["tokenizer"][1])
     assert [folder.name for folder in checkpoints(run)] == ["step-00000006", "step-00000008"]
 
 
-@pytest.mark.parametrize("part", ["train-model", "train-average", "train-model-adamw"])
+@pytest.mark.parametrize("part", ["model", "average", "model-adamw"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int8, torch.complex64])
 def test_a_checkpoint_with_other_dtypes_is_damaged(finished, tmp_path, part, dtype):
     run = tmp_path / "run"
     shutil.copytree(finished["generator"][1], run)
-    file = checkpoints(run)[-1] / f"{part}.safetensors"
-    save_file({name: tensor.to(dtype) for name, tensor in load_file(file).items()}, file)
-    manifest = json.loads((file.parent / "manifest.json").read_text())
-    manifest["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    (file.parent / "manifest.json").write_text(json.dumps(manifest))
+    file = state_file(checkpoints(run)[-1], part)
+    rewrite(file, lambda state: {name: tensor.to(dtype) for name, tensor in state.items()})
     trainer = make_trainer(generator_objective(), run)
     assert trainer.resume()
     assert trainer.step == 6
+
+
+def test_a_checkpoint_of_version_0_4_goes_on(finished, tmp_path):
+    """It had each part of the state whole, in a file beside the model."""
+    run = tmp_path / "run"
+    shutil.copytree(finished["tokenizer"][1], run)
+    shutil.rmtree(checkpoints(run)[-1])
+    [newest] = checkpoints(run)
+    parts = {"model": checkpoint.load_tensors(newest, "model")}
+    for file in (newest / "train").iterdir():
+        for name, tensor in load_file(file).items():
+            part, _, name = name.partition("/")
+            parts.setdefault(f"train-{part}", {})[name] = tensor
+    texts = {"progress.json": (newest / "progress.json").read_text()}
+    shutil.rmtree(newest)
+    checkpoint.save(newest, {}, parts, texts)
+    trainer = make_trainer(tokenizer_objective(), run)
+    assert trainer.resume()
+    assert trainer.step == 6
+    trainer.run()
+    assert_same(everything(trainer), everything(finished["tokenizer"][0]))
 
 
 def test_if_all_are_damaged_nothing_is_touched(finished, tmp_path):
@@ -280,7 +300,7 @@ def test_half_a_checkpoint_counts_for_nothing(finished, tmp_path):
     shutil.copytree(finished["generator"][1], run)
     partial = run / "checkpoints/.step-00000009.partial"
     partial.mkdir()
-    (partial / "train-model.safetensors").write_bytes(b"half")
+    (partial / "model.safetensors").write_bytes(b"half")
     assert [folder.name for folder in checkpoints(run)] == ["step-00000006", "step-00000008"]
     assert locate(run).name == "step-00000008"
     trainer = make_trainer(generator_objective(), run, steps=9)
@@ -298,14 +318,14 @@ def test_as_many_checkpoints_are_kept_as_wanted(keep, left, tmp_path):
 
 
 def test_old_checkpoints_stay_until_the_new_one_is_complete(tmp_path, monkeypatch):
-    complete = checkpoint.save
+    complete = checkpoint.finish
 
-    def failing(folder, *rest):
+    def failing(beside, folder):
         if folder.name == "step-00000006":
             raise OSError(28, "No space left on device")
-        complete(folder, *rest)
+        complete(beside, folder)
 
-    monkeypatch.setattr(checkpoint, "save", failing)
+    monkeypatch.setattr(checkpoint, "finish", failing)
     with pytest.raises(OSError, match="No space"):
         make_trainer(generator_objective(), tmp_path, keep=1).run()
     assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000003"]
@@ -418,7 +438,7 @@ class Explosion(Objective):
 def test_divergence_is_an_error_and_never_a_checkpoint(tmp_path):
     loop = LoopConfig(**{**LOOP, "log_every": 100})
     trainer = Trainer(Explosion(4), OPTIMIZER, loop, tmp_path, lambda w: ({}, {"m": dict(w)}))
-    with pytest.raises(FloatingPointError, match="diverged at step 6"):
+    with pytest.raises(FloatingPointError, match="diverged at step 5: the loss of `model` is nan"):
         trainer.run()
     assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000003"]
 
@@ -434,7 +454,9 @@ def test_weights_that_are_not_finite_replace_no_good_checkpoint(tmp_path):
         return found
 
     trainer._step = overflow
-    message = r"diverged at step 6: `tokens.weight` of model is not finite; .* is .*step-00000003\Z"
+    message = (
+        r"diverged at step 6: `tokens.weight` of average is not finite; .* is .*step-00000003\Z"
+    )
     with pytest.raises(FloatingPointError, match=message):
         trainer.run()
     [left] = checkpoints(tmp_path)
@@ -442,18 +464,17 @@ def test_weights_that_are_not_finite_replace_no_good_checkpoint(tmp_path):
     assert checkpoint.load_tensors(left, "model")["tokens.weight"].isfinite().all()
 
 
-@pytest.mark.parametrize("part", ["train-model", "train-model-adamw", "train-average"])
+@pytest.mark.parametrize("part", ["model", "model-adamw", "average"])
 def test_a_checkpoint_of_nan_is_left_out(finished, tmp_path, part):
     """Such as an earlier version could write."""
     run = tmp_path / "run"
     shutil.copytree(finished["generator"][1], run)
-    newest = checkpoints(run)[-1]
-    state = checkpoint.load_tensors(newest, part)
-    next(v for v in state.values() if v.ndim)[0] = float("nan")
-    parts = {file.stem: checkpoint.load_tensors(newest, file.stem)
-             for file in newest.glob("*.safetensors")}  # fmt: skip
-    texts = {"progress.json": (newest / "progress.json").read_text()}
-    checkpoint.save(newest, {}, {**parts, part: state}, texts)
+
+    def with_nan(state):
+        next(v for v in state.values() if v.ndim)[0] = float("nan")
+        return state
+
+    rewrite(state_file(checkpoints(run)[-1], part), with_nan)
     trainer = make_trainer(generator_objective(), run)
     assert trainer.resume()
     assert trainer.step == 6
@@ -477,16 +498,25 @@ def test_what_cannot_be_drawn_ends_no_training(tmp_path, capsys, where):
     assert_same(everything(trainer), everything(plain))
 
 
-def test_a_full_disk_names_the_last_checkpoint_and_leaves_nothing_half(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["model", "state"])
+def test_a_full_disk_names_the_last_checkpoint_and_leaves_nothing_half(
+    tmp_path, monkeypatch, where
+):
     trainer = make_trainer(generator_objective(), tmp_path)
-    complete = checkpoint.save_file
+    export, state = checkpoint.save_file, safetensors.torch.save
 
-    def full(tensors, file):
-        complete(tensors, file)
-        if trainer.step == 6 and file.stem == "train-model":
+    def full_at_export(tensors, file):
+        export(tensors, file)
+        if trainer.step == 6 and where == "model":
             raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    def full_at_state(tensors, **options):
+        if trainer.step == 6 and where == "state":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return state(tensors, **options)
+
+    monkeypatch.setattr(checkpoint, "save_file", full_at_export)
+    monkeypatch.setattr(safetensors.torch, "save", full_at_state)
     with pytest.raises(OSError, match=r"\Acannot write .*No space left.* is .*step-00000003\Z"):
         trainer.run()
     assert [f.name for f in (tmp_path / "checkpoints").iterdir()] == ["step-00000003"]

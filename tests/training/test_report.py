@@ -101,7 +101,7 @@ def test_curves_end_with_one_line_when_their_writer_dies(tmp_path, capsys, monke
     with Report(tmp_path, 0, 9, 4) as report:
         monkeypatch.setattr(RecordWriter, "write", full)
         for step in range(1, 9):
-            report.write(step, 1.0, 1.0, {"loss": 2.0})
+            report.write(step, 1.0, {"loss": 2.0}, 1.0)
             report.flush()
     assert threading.excepthook is hook
     [said] = capsys.readouterr().err.splitlines()
@@ -112,7 +112,7 @@ def test_curves_end_with_one_line_when_their_writer_dies(tmp_path, capsys, monke
 def test_a_place_where_no_curves_can_be_ends_nothing(tmp_path, capsys):
     (tmp_path / "tensorboard").write_text("mine")
     with Report(tmp_path, 0, 9, 4) as report:
-        report.write(1, 1.0, 1.0, {"loss": 2.0})
+        report.write(1, 1.0, {"loss": 2.0}, 1.0)
     assert "no curves in TensorBoard" in capsys.readouterr().err
     assert (tmp_path / "tensorboard").read_text() == "mine"
 
@@ -127,5 +127,5 @@ def test_a_broken_installation_of_tensorboard_ends_nothing(tmp_path, capsys, mon
 
     monkeypatch.setattr(builtins, "__import__", broken)
     with Report(tmp_path, 0, 9, 4) as report:
-        report.write(1, 1.0, 1.0, {"loss": 2.0})
+        report.write(1, 1.0, {"loss": 2.0}, 1.0)
     assert "no curves" in "".join(capsys.readouterr())

@@ -4,6 +4,9 @@ import dataclasses
 import json
 import os
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -17,9 +20,10 @@ from setar.config import CONFIGS, shipped_configs, table
 from setar.models.fmt import PRESETS
 from setar.recipes.orders import ORDERS
 from setar.recipes.recipe import Recipe
-from setar.run_folder import SETTINGS, checkpoints
+from setar.run_folder import SETTINGS, checkpoints, read_history, read_settings
 from setar.tokenizers.multiscale import MultiScaleVQ
 from setar.training.generator import GeneratorRun
+from setar.training.provenance import session
 from setar.training.run import make_run, open_run, read_run
 from setar.training.tokenizer import TokenizerRun
 
@@ -144,7 +148,7 @@ def test_a_plugin_lies_beside_the_config(plugin, read, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     run = read(GENERATOR, f"plugins=['{plugin()}']", "recipe=backwards-4-uniform")
-    assert run.plugins == ("own_order.py",)
+    assert run.plugins == (str(tmp_path / "own_order.py"),)  # so that its settings find it too
     assert run.recipe.order == "backwards"
 
 
@@ -416,12 +420,57 @@ def test_damaged_settings_are_named_and_what_to_do(tmp_path, content):
     assert json.loads(file.read_text())["loop"]["steps"] == 4
 
 
-def test_settings_that_are_the_same_are_not_written_again(tmp_path):
+def test_a_finished_run_keeps_its_settings_file(tmp_path):
     setar.train({**with_steps(4)}, tmp_path)
     for steps, same in ((4, True), (5, False)):
         before = (tmp_path / SETTINGS).stat().st_ino
         setar.train(with_steps(steps), tmp_path, resume=True)
         assert ((tmp_path / SETTINGS).stat().st_ino == before) is same
+
+
+def test_settings_tell_of_every_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    Path("mine.py").write_text("")
+    subprocess.run([*git, "add", "mine.py"], check=True)
+    for steps in (1, 2):
+        setar.train(with_steps(steps), "run", resume=True)
+        subprocess.run([*git, "commit", "-qm", "second"], check=steps == 1)
+    first, second = read_history("run")
+    assert (first["step"], first["dirty"], second["step"], second["dirty"]) == (0, True, 1, False)
+    assert re.fullmatch("[0-9a-f]{40}", first["commit"])
+    assert first["commit"] != second["commit"]
+    assert (first["setar"], first["torch"]) == (setar.__version__, torch.__version__)
+    assert first["command"] == shlex.join(sys.orig_argv)
+    assert "history" not in read_settings("run")
+
+
+def test_without_git_or_a_repository_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert session(3)["commit"] is session(3)["dirty"] is None
+    monkeypatch.setenv("PATH", "")
+    assert session(3)["commit"] is None
+
+
+def test_only_the_first_start_and_the_last_ones_are_remembered(tmp_path):
+    setar.train(with_steps(1), tmp_path)
+    values = json.loads((tmp_path / SETTINGS).read_text())
+    values["history"] = [{"step": step} for step in range(150)] + ["nonsense"]
+    (tmp_path / SETTINGS).write_text(json.dumps(values))
+    setar.train(with_steps(2), tmp_path, resume=True)
+    steps = [one["step"] for one in read_history(tmp_path)]
+    assert steps == [0, *range(51, 150), 1]
+
+
+def test_settings_repeat_a_run(tmp_path):
+    first = setar.train(with_steps(2), tmp_path / "first")
+    again = setar.train(read_run(tmp_path / "first" / SETTINGS, []), tmp_path / "again")
+    assert (first / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    changed = read_run(tmp_path / "first" / SETTINGS, ["loop.steps=9"])
+    assert changed.loop.steps == 9
 
 
 def test_a_run_that_died_before_its_settings_were_written_goes_on(tmp_path):

@@ -19,6 +19,7 @@ import tiny_runs
 from setar.config import build
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
+from setar.training.loop import Trainer
 from setar.training.run import open_run
 from setar.training.tokenizer import TokenizerRun
 
@@ -52,27 +53,53 @@ def digest(module):
 def arithmetic(processes):
     """What each operation makes of numbers that differ between the processes."""
     mine = torch.full((2, 2), float(processes.index))
-    parts = [mine.clone(), mine.flatten()[:3] * 2]
-    processes.all_reduce_mean(parts)
     highest, first = mine.clone(), mine.clone()
     processes.highest(highest)
     processes.copy_first([first])
     return {
-        "average": [part.tolist() for part in parts],
         "mean": processes.mean([float(processes.index), 4.0]),
         "highest": highest.tolist(),
         "first": first.tolist(),
-        "share": processes.shard(torch.arange(6)).tolist(),
+        "share": torch.arange(6)[processes.rows(6)].tolist(),
+        "told": raised(processes, ValueError("mine") if processes.index else None),
+        "first's": raised(processes, None, ValueError("of the first")),
     }
+
+
+def raised(processes, error, of_first=None):
+    """What all of them raise if one does."""
+
+    def work():
+        assert processes.first
+        if of_first:
+            raise of_first
+
+    try:
+        processes.by_first(work)
+        processes.all_raise(error)
+    except ValueError as found:
+        return str(found)
+    return ""
+
+
+def unequal(processes):
+    """Let the networks begin with other weights in the second process."""
+    make = Trainer.__init__
+
+    def made(self, objective, *rest):
+        with torch.no_grad():  # those of the first are to be taken over
+            next(next(iter(objective.networks.values())).parameters()).add_(processes.index)
+        make(self, objective, *rest)
+
+    Trainer.__init__ = made
 
 
 def main(folder, pictures):
     processes = join()
     found = {"count": processes.count, **arithmetic(processes)}
+    unequal(processes)
     for name, run in (("generator", generator()), ("tokenizer", tokenizer(pictures))):
         trainer = open_run(run, folder / name)
-        with torch.no_grad():  # those of the first are to be taken over
-            next(trainer.result.parameters()).add_(processes.index)
         trainer.run()
         found[name] = [digest(module) for module in trainer.objective.networks.values()]
         found[f"{name} state"] = {k: v.tolist() for k, v in trainer.objective.state().items()}

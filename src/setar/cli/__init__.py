@@ -19,6 +19,7 @@ from setar.cli import (
     importing,
     recipe,
     reconstruct,
+    runs,
     sample,
     train,
 )
@@ -41,6 +42,7 @@ for command in (
     sample.sample,
     edit.edit,
     train.train,
+    runs.runs,
     reconstruct.reconstruct,
     evaluate.evaluate,
     recipe.recipe,

@@ -12,6 +12,7 @@ import typer
 from setar.registry import one_line
 
 LOOK_ALIKES = {"▀": '"', "▄": ".", "█": "#", "■": "#", "…": "...", "→": "->", "×": "x"}
+LOOK_ALIKES |= {"▁": "_", "▂": ".", "▃": "-", "▅": "=", "▆": "+", "▇": "*"}
 """What stands for a character of ours on a console that has not got it."""
 
 GONE = {errno.EPIPE, errno.EIO}
@@ -49,11 +50,14 @@ def say(text: object = "", end: str = "\n") -> None:
         let_go()
 
 
-def show(thing: Any) -> None:
-    """Print a table or a drawing of `rich`; its lines are ASCII where the console needs that."""
+def show(thing: Any, width: int | None = None) -> None:
+    """Print a table or a drawing of `rich`; its lines are ASCII where the console needs that.
+
+    ``width`` is that of what is no terminal, in characters; None is rich's own.
+    """
     from rich.console import Console
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=width)
     with console.capture() as captured:
         console.print(thing)
     say(captured.get(), end="")

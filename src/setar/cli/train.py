@@ -1,5 +1,6 @@
 """``setar train``: a tokenizer or a generator, of a config."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,17 @@ from setar.cli.files import prepare_folder
 from setar.files import check_file
 from setar.numbers import counted
 
+SETTINGS = "settings.json"
+"""Of `setar.run_folder`, which would import torch."""
+
 
 def train(
-    config: Annotated[str, typer.Argument(help="A TOML file, or a name that `configs` lists.")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A TOML file, a name that `configs` lists, or a run's folder: its settings again."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; default: runs/<config's name>.")
     ] = None,
@@ -34,11 +43,18 @@ def train(
     ] = 1,
 ) -> None:
     """Train a tokenizer or a generator."""
-    from setar.config import find_config, read_toml
+    from setar.config import read_config
 
-    file = find_config(config)
+    file = _file_of(config)
     check_file(file)
-    read_toml(file, change or [])  # what is wrong with it is said before torch is imported
+    read_config(file, change or [])  # what is wrong with it is said before torch is imported
+    again = file.name == SETTINGS
+    name = file.resolve().parent.name if again else file.stem
+    if again and not (out or resume or dry_run):
+        raise ValueError(
+            f"{file} is of a run: --out FOLDER repeats it there, --resume goes on with it"
+        )
+    folder = out or (file.parent if again else Path("runs") / name)
 
     from setar.run_folder import checkpoint_folder
     from setar.training.run import open_run, read_run
@@ -48,10 +64,9 @@ def train(
         from setar.training.dry_run import dry_run as foresee
         from setar.training.facts import tell as tell_facts
 
-        say(f"{file.stem}: a dry run, which trains nothing")
+        say(f"{name}: a dry run, which trains nothing")
         tell_facts(foresee(run, file.parent, devices))
         return
-    folder = out or Path("runs") / file.stem
     prepare_folder(folder)
     trainer = open_run(run, folder, resume)
 
@@ -64,7 +79,15 @@ def train(
     if trainer.step >= trainer.loop.steps:
         tell(f"{folder} has its {counted(trainer.step, 'step')}; raise loop.steps to train on")
         return
-    tell(f"training {file.stem} into {folder}")
+    tell(f"training {name} into {folder}")
     trainer.run()
     last = checkpoint_folder(folder, trainer.step)
     tell(f"{counted(trainer.step, 'step')} in {trainer.seconds:.0f} s -> {last}")
+
+
+def _file_of(config: str) -> Path:
+    """The config file that is meant; ValueError if there is none."""
+    from setar.config import find_config
+
+    settings = Path(config) / SETTINGS
+    return settings if os.path.isfile(settings) else find_config(config)

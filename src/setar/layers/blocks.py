@@ -80,15 +80,20 @@ class DecoderBlock(nn.Module):
         self,
         x: Tensor,
         rotation: Tensor,
-        keys_values: tuple[Tensor, Tensor],
+        keys_values: tuple[Tensor, Tensor] | None = None,
         self_mask: Tensor | None = None,
         cross_mask: Tensor | None = None,
         cache: KVCache | None = None,
+        memory: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """``[B, L, width]`` to the same shape.
 
-        ``keys_values`` are what this block's cross-attention made of the encoder's output.
+        ``keys_values`` are what this block's cross-attention made of the encoder's output; without
+        them it makes them of ``memory``, that output and its rotations.
         """
+        if keys_values is None:
+            assert memory is not None
+            keys_values = self.cross_attention.remember(*memory)
         attended = self.attention(self.attention_norm(x), rotation, self_mask, cache)
         x = x + self.dropout(attended)
         crossed = self.cross_attention(
@@ -157,15 +162,20 @@ class AdaLNBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        modulation: Tensor,
+        modulation: Tensor | None = None,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
+        basis: Tensor | None = None,
     ) -> Tensor:
         """``[B, L, width]`` to the same shape.
 
-        ``modulation`` ``[B, 1, 6 * width]`` is what this block's layer of that name returned: two
-        gates, two scales and two shifts, each for attention and for the feed-forward layer.
+        ``modulation`` ``[B, 1, 6 * width]`` is what this block's layer of that name made of
+        ``basis``, or makes now: two gates, two scales and two shifts, each for attention and for
+        the feed-forward layer.
         """
+        if modulation is None:
+            modulation = self.modulation(basis)
+            assert modulation is not None
         gate1, gate2, scale1, scale2, shift1, shift2 = modulation.chunk(6, -1)
         attended = self.attention(modulated_norm(x, scale1, shift1), mask, cache)
         x = x + self.drop_path(gate1 * attended)

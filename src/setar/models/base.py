@@ -5,7 +5,7 @@ A new family is one file with a `GeneratorConfig` and a `Generator`, and a line 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args
 
@@ -254,6 +254,15 @@ class Generator(nn.Module, Generic[ConfigKind]):
             ValueError: it cannot be sampled with this attention or on this grid.
         """
         raise NotImplementedError
+
+    def transformer_blocks(self) -> Sequence[nn.Module]:
+        """The blocks that hold most of its weights, in the order in which training calls them.
+
+        Each is compiled, recomputed or sharded by itself, so training must call them as modules,
+        and use no part of one from outside. By default they are the members of its module lists.
+        """
+        lists = (child for child in self.children() if isinstance(child, nn.ModuleList))
+        return [block for blocks in lists for block in blocks]
 
     def null(self, condition: Tensor) -> Tensor:
         """What stands for no condition, in the shape of ``condition``."""

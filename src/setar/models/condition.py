@@ -3,6 +3,8 @@
 A new kind of condition is a subclass of `Condition` and a line in `CONDITIONS`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -31,6 +33,7 @@ class Condition(nn.Module):
     def __init__(self, config: "GeneratorConfig", width: int) -> None:
         super().__init__()
         self.length, self.width, self.drop = config.condition_length, width, config.class_dropout
+        self._chances: Tensor | None = None
 
     @classmethod
     def facts(cls, data: Any) -> dict[str, Any]:
@@ -57,11 +60,27 @@ class Condition(nn.Module):
         """Two conditions in one shape, so that they can be one batch."""
         return condition, other
 
+    @contextmanager
+    def dropping_by(self, chances: Tensor) -> Iterator[None]:
+        """Inside, uniform numbers ``[B]`` decide which conditions of a batch are dropped.
+
+        Elsewhere they are drawn where they are needed. A training that computes a batch in parts
+        draws them for all of it.
+        """
+        self._chances = chances
+        try:
+            yield
+        finally:
+            self._chances = None
+
     def dropped(self, condition: Tensor) -> Tensor:
         """The same; in training, no condition in the place of some (Ho and Salimans 2022)."""
         if not (self.training and self.drop > 0):
             return condition
-        drop = torch.rand(len(condition), device=condition.device) < self.drop
+        chances = self._chances
+        if chances is None:
+            chances = torch.rand(len(condition), device=condition.device)
+        drop = chances < self.drop
         drop = drop.view(-1, *[1] * (condition.ndim - 1))
         return torch.where(drop, self.null(condition), condition)
 

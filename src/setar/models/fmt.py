@@ -158,9 +158,7 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
     ) -> Tensor:
         """Ask with `queries` ``[B or 1, n, width]`` and their rotations: logits ``[B, n, V]``."""
         for block in self.decoder:
-            assert isinstance(block, DecoderBlock)
-            keys_values = block.cross_attention.remember(memory, memory_rotation)
-            x = block(x, rotation, keys_values, self_mask, cross_mask)
+            x = block(x, rotation, None, self_mask, cross_mask, memory=(memory, memory_rotation))
         return self.head(self.norm(x)).float()
 
     def start(

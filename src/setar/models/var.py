@@ -307,7 +307,10 @@ class VARTransformer(Generator[VARConfig]):
         token = self.condition.embed(condition)
         x = torch.cat([self.embed_start(token), self.embed(inputs, self.config.sizes[0])], 1)
         clock = self._clock()[:length]
-        return self.logits(self.read(x, self.modulate(token), visible(clock, clock)), token)
+        mask, basis = visible(clock, clock), self.basis(token)
+        for block in self.blocks:
+            x = block(x, None, mask, basis=basis)
+        return self.logits(x, token)
 
     def embed_start(self, condition: Tensor) -> Tensor:
         """Input ``[B, first, width]`` of the first scale, of the condition ``[B, 1, width]``."""
@@ -320,19 +323,19 @@ class VARTransformer(Generator[VARConfig]):
 
     def modulate(self, condition: Tensor) -> list[Tensor]:
         """What the condition ``[B, 1, width]`` does to each block: ``[B, 1, 6 * width]``."""
-        basis = self.shared_modulation(F.silu(condition))
+        basis = self.basis(condition)
         return [block.modulation(basis) for block in self._blocks()]
 
+    def basis(self, condition: Tensor) -> Tensor:
+        """What all blocks make their modulations of: ``[B, 1, width]``, or 6 times as wide."""
+        return self.shared_modulation(F.silu(condition))
+
     def read(
-        self,
-        x: Tensor,
-        modulations: Sequence[Tensor],
-        mask: Tensor | None = None,
-        caches: Sequence[KVCache] | None = None,
+        self, x: Tensor, modulations: Sequence[Tensor], caches: Sequence[KVCache] | None = None
     ) -> Tensor:
         """Run all blocks on ``[B, n, width]``, to the same shape."""
         for index, block in enumerate(self._blocks()):
-            x = block(x, modulations[index], mask, caches[index] if caches else None)
+            x = block(x, modulations[index], cache=caches[index] if caches else None)
         return x
 
     def logits(self, x: Tensor, condition: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ The orders are listed in `setar.recipes.orders`, the schedules in `setar.recipes
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -90,10 +90,17 @@ class SetPlan:
 
     def to(self, device: torch.device | str) -> "SetPlan":
         """Return the plan with its tensors on `device`."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def rows(self, rows: slice | Tensor) -> "SetPlan":
+        """Return the plan of some of its images: a slice, or a bool mask [B]."""
+        return self._each(lambda tensor: tensor[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "SetPlan":
         tensors = {"order": self.order, "known": self.known, "supervised": self.supervised}
         if self.grids is not None:
             tensors["grids"] = self.grids
-        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True)

@@ -33,14 +33,13 @@ from setar.text import MINILM, TextConfig, load_text_encoder
 from setar.tokenizers.base import TOKENIZERS, Tokenizer
 from setar.training import facts
 from setar.training.data import DataConfig
-from setar.training.generator import GeneratorRun, check_recipes
-from setar.training.optim import OptimizerConfig, grouped
+from setar.training.generator import GeneratorRun, check_recipes, loss_of_one
+from setar.training.memory import held
+from setar.training.optim import OptimizerConfig
 from setar.training.run import Run, read_run
 from setar.training.stages import StageShapes
-from setar.training.text import token_loss
 from setar.training.tokenizer import TokenizerRun
 
-GIB = 2**30
 FLOAT, HALF = 4, 2
 """Bytes of a number."""
 
@@ -172,7 +171,7 @@ def _generator_run(run: GeneratorRun, telling: Telling) -> None:
             shown += stage.config.steps * stage.batch_size
     else:
         share = run.loop.batch_size // telling.devices
-        telling.told.append(_activations(model, _loss_of_one(model, grid, recipe), share))
+        telling.told.append(_activations(model, loss_of_one(model, grid, recipe), share))
         tokens = run.loop.batch_size * grid[0] * grid[1]
         telling.told.append(("step", f"{counted(run.loop.batch_size, 'image')}, {tokens:,} tokens"))
         shown = run.loop.steps * run.loop.batch_size
@@ -281,27 +280,7 @@ def _memory(
     module: nn.Module, optimizer: OptimizerConfig, frozen: Mapping[str, float]
 ) -> facts.Fact:
     """What every device holds all the time."""
-    groups = grouped(module, optimizer)
-    by_muon, by_adam = _numbers(groups.matrices), _numbers([*groups.decayed, *groups.plain])
-    held = {
-        "weights": _numbers(module.state_dict().values()) * FLOAT,
-        "gradients": (by_muon + by_adam) * FLOAT,
-        "optimiser": (by_muon + 2 * by_adam) * FLOAT,
-        "averaged weights": _numbers(module.state_dict().values()) * FLOAT,
-        **frozen,
-    }
-    parts = ", ".join(f"{_size(amount)} {name}" for name, amount in held.items() if amount)
-    return "memory", f"{_size(sum(held.values()))} on each device: {parts}"
-
-
-def _numbers(tensors: Any) -> int:
-    return sum(tensor.numel() for tensor in tensors)
-
-
-def _size(amount: float) -> str:
-    if amount < GIB / 10:
-        return f"{amount / 2**20:.3g} MiB"
-    return f"{amount / GIB:,.1f} GiB"
+    return facts.of_memory({**held(module, optimizer), **frozen})
 
 
 def _activations(module: nn.Module, step: Callable[[], Tensor], share: int) -> facts.Fact:
@@ -310,7 +289,7 @@ def _activations(module: nn.Module, step: Callable[[], Tensor], share: int) -> f
     if one is None:
         return "", "activations: not known for this family"
     return "", (
-        f"activations: about {_size(one)} an image, {_size(one * share)} for "
+        f"activations: about {facts.in_bytes(one)} an image, {facts.in_bytes(one * share)} for "
         f"{counted(share, 'image')} on a device"
     )
 
@@ -367,21 +346,6 @@ class _Saving(torch.autograd.Function):
         return result
 
 
-def _loss_of_one(model: Generator, grid: tuple[int, int], recipe: Recipe) -> Callable[[], Tensor]:
-    """The loss of one image on the `meta` device, where a plan has no numbers to check."""
-    model.check = lambda plan: None  # it was, before
-
-    def loss() -> Tensor:
-        plan = recipe.plan(grid, 1, torch.Generator().manual_seed(0)).to("meta")
-        codes = torch.zeros(1, grid[0] * grid[1], dtype=torch.int64, device="meta")
-        with torch.device("cpu"):
-            condition = torch.zeros_like(model.condition.example(1), device="meta")
-        logits = model(codes, condition, plan)
-        return token_loss(logits, codes.gather(1, plan.order), plan.supervised)
-
-    return loss
-
-
 # What it does.
 
 
@@ -403,7 +367,7 @@ def _stage(number: int, stage: StageShapes, model: Generator, devices: int) -> l
     told.append(("", f"{most:,} tokens of images a step, and up to {texts:,} of texts"))
     largest = max(stage.grids, key=lambda grid: grid[0] * grid[1])
     share = stage.counts[stage.grids.index(largest)] // devices
-    return [*told, _activations(model, _loss_of_one(model, largest, stage.recipe), share)]
+    return [*told, _activations(model, loss_of_one(model, largest, stage.recipe), share)]
 
 
 def _steps(run: Run, data: Dataset | None, shown: int) -> facts.Fact:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +14,7 @@ from setar.recipes.recipe import Recipe
 from setar.registry import printable
 from setar.tokenizers.base import Tokenizer
 from setar.training.data import DataConfig
-from setar.training.report import say
+from setar.training.messages import say
 from setar.training.survey import Survey
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Fact = tuple[str, str]
 """What is told, in a word or two, and what there is to tell."""
+
+GIB = 2**30
 
 SHOWN = 5
 """Names that are listed before the others are only counted."""
@@ -147,10 +149,30 @@ def of_model(module: nn.Module, kind: str) -> Fact:
     return "model", f"{kind}, {count / 1e6:.2f} M parameters"
 
 
-def of_loop(loop: "LoopConfig", samples: int, step: int, device: torch.device) -> Fact:
+def in_bytes(amount: float) -> str:
+    """Such as ``3.2 GiB``."""
+    if amount < GIB / 10:
+        return f"{amount / 2**20:.3g} MiB"
+    return f"{amount / GIB:,.1f} GiB"
+
+
+def of_memory(held: Mapping[str, float], each: str = "each device") -> Fact:
+    """What a device holds all the time, in bytes by what it is."""
+    parts = ", ".join(f"{in_bytes(amount)} {name}" for name, amount in held.items() if amount)
+    return "memory", f"{in_bytes(sum(held.values()))} on {each}: {parts}"
+
+
+def of_loop(
+    loop: "LoopConfig", samples: int, step: int, device: torch.device, processes: int = 1
+) -> Fact:
     """How long, on what, and what takes a while first."""
     epochs = loop.steps * loop.batch_size / samples
     steps = f"steps {step} to {loop.steps}" if step else counted(loop.steps, "step")
     text = f"{steps} of {counted(loop.batch_size, 'image')}, {epochs:.3g} epochs, on "
+    where = f"{device}"
+    if device.type == "cuda" and torch.cuda.is_available():
+        where += f" ({torch.cuda.get_device_name(device)})"
+    if processes > 1:
+        where = f"{processes} processes ({loop.parallel}), each on {where}"
     compiling = "; compiling first, about a minute" if loop.compile else ""
-    return "training", f"{text}{device} in {loop.precision_on(device)}{compiling}"
+    return "training", f"{text}{where} in {loop.precision_on(device)}{compiling}"

@@ -3,10 +3,11 @@
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from setar import checkpoint
 from setar.config import build, table
 from setar.data.base import Dataset
+from setar.device import Unfilled
 from setar.models.base import FAMILIES, Generator, GeneratorConfig
 from setar.models.condition import CONDITIONS
 from setar.origin import trained_size
@@ -31,6 +33,7 @@ from setar.sampling.settings import SamplingDefaults, SamplingSettings
 from setar.text import CachedTexts, TextConfig, load_text_encoder
 from setar.tokenizers.base import TOKENIZERS, Tokenizer, device_of, encode_images, through
 from setar.training import facts
+from setar.training.cost import flops_of
 from setar.training.data import MANY, DataConfig
 from setar.training.distributed import Processes
 from setar.training.heldout import HeldOutCodes, measured
@@ -242,13 +245,10 @@ class GeneratorRun:
         if self.reads_texts:
             make = partial(self._text_objective, folder / TEXTS)
         objective = make(model, tokenizer, data, processes)
-        if self.loop.compile:
-            torch._dynamo.config.recompile_limit = 64  # of texts and grids of several lengths
-            model.compile(dynamic=False)
+        described = {**pipeline.describe(), IMAGE_SIZE: [*size]}
 
         def export(weights: Mapping[str, Tensor]) -> Exported:
-            states = {"model": dict(weights), "tokenizer": dict(tokenizer.state_dict())}
-            return {**pipeline.describe(), IMAGE_SIZE: [*size]}, states
+            return described, {"model": dict(weights), "tokenizer": dict(tokenizer.state_dict())}
 
         def show(module: Generator, step: int) -> Tensor:
             shown = Pipeline(module, tokenizer, classes, defaults, text=self.text)
@@ -262,6 +262,17 @@ class GeneratorRun:
 
         trainer = Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
         trainer.left_out = found.broken if found else {}
+        trainer.flops = self._flops(model, tokenizer, size, processes)
+        if self.loop.fd_every:
+            from setar.training.fidelity import Fidelity, samples_of  # loads all of evaluation
+
+            count, prompts = self.loop.fd_samples, asked_texts(data) if self.reads_texts else []
+
+            def maker(module: Generator) -> Callable[[Tensor], Tensor]:
+                made = Pipeline(module, tokenizer, classes, defaults, text=self.text)
+                return samples_of(made, count, prompts)
+
+            trainer.fidelity = Fidelity(maker, count, data, processes, device)
         trainer.facts = [
             *facts.of_data(self.data, data, found),
             *facts.of_balance(self.data, data),
@@ -271,6 +282,29 @@ class GeneratorRun:
             *self._other_size(size),
         ]
         return trainer
+
+    def _flops(
+        self, model: Generator, tokenizer: Tokenizer, size: tuple[int, int], processes: Processes
+    ) -> Callable[[int], float | None]:
+        """Operations that the mean image of a step takes; counted when that is first asked."""
+        assert self.recipe is not None
+        shapes = [([model.config.grid], [1], self.recipe)]
+        if self.reads_texts:
+            stages = self.stage_shapes(model, tokenizer, size, processes.count)
+            shapes = [(list(s.grids), list(s.counts), s.recipe) for s in stages]
+        begins = [sum(stage.steps for stage in self.stages[:i]) for i in range(len(shapes))]
+
+        @cache
+        def of_shapes(index: int) -> float | None:
+            with torch.device("meta"), Unfilled():
+                hollow = FAMILIES.find(self.model.family)(model.config)
+            hollow.attach(deepcopy(tokenizer).to("meta"))
+            grids, counts, recipe = shapes[index]
+            each = [flops_of(loss_of_one(hollow, grid, recipe)) for grid in grids]
+            total = sum(n * (one or 0) for n, one in zip(counts, each, strict=True))
+            return None if None in each else total / sum(counts)
+
+        return lambda step: of_shapes(max(i for i, first in enumerate(begins) if first <= step))
 
     def _objective(
         self, model: Generator, tokenizer: Tokenizer, data: Dataset, processes: Processes
@@ -481,12 +515,22 @@ class GeneratorObjective(Objective):
 
     def losses(self, items: Tensor, step: int) -> Step:
         """Mean negative log-likelihood in nats per supervised token."""
-        plan = self.recipe.plan(self.model.config.grid, len(items)).to(self.device)
-        items = items if self.epoch is None else self.epoch[items]
+        part = self.part_of(items)
+        draw = part.generator()
+        plan = self.recipe.plan(self.model.config.grid, len(part.batch), draw)
+        counted = plan.supervised.sum().item() * part.share
+        chances = part.chances(draw)[part.rows].to(self.device)
+        plan = plan.rows(part.rows).to(self.device)
+        items = self.sources(items, step)
         codes, labels = self.codes[items].to(self.device), self.labels[items].to(self.device)
-        logits = self.model(codes, labels, plan)
-        loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised)
+        with self.model.condition.dropping_by(chances):
+            logits = self.model(codes, labels, plan)
+        loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised, counted)
         return Step({"model": loss}, {"loss": loss.detach()})
+
+    def sources(self, items: Tensor, step: int) -> Tensor:
+        """Indices of the codes; mirror images come after all the others."""
+        return items if self.epoch is None else self.epoch[items]
 
     def validate(self) -> Mapping[str, float]:
         """The loss on held-out codes."""
@@ -522,19 +566,43 @@ class SelfCorrectionObjective(Objective):
 
     def losses(self, items: Tensor, step: int) -> Step:
         """Mean negative log-likelihood in nats per token."""
-        rows, columns = self.model.config.grid
-        items = items if self.epoch is None else self.epoch[items]
-        shape = (len(items), rows * columns)
-        wrong = torch.randint(self.model.config.vocabulary, shape).to(self.device)
-        where = (torch.rand(shape) < self.share * torch.rand(len(items), 1)).to(self.device)
+        part = self.part_of(items)
+        draw, rows = part.generator(), part.rows
+        shape = (len(part.batch), math.prod(self.model.config.grid))
+        wrong = torch.randint(self.model.config.vocabulary, shape, generator=draw)
+        share = self.share * torch.rand(len(part.batch), 1, generator=draw)
+        where = torch.rand(shape, generator=draw) < share
+        wrong, where = wrong[rows].to(self.device), where[rows].to(self.device)
+        chances = part.chances(draw)[rows].to(self.device)
+        items = self.sources(items, step)
         features, labels = self.features[items].to(self.device), self.labels[items].to(self.device)
-        logits, targets = self.model.after_mistakes(features, labels, wrong, where)
+        with self.model.condition.dropping_by(chances):
+            logits, targets = self.model.after_mistakes(features, labels, wrong, where)
         loss = token_loss(logits, targets, torch.ones_like(where))
         return Step({"model": loss}, {"loss": loss.detach()})
+
+    def sources(self, items: Tensor, step: int) -> Tensor:
+        """Indices of the codes; mirror images come after all the others."""
+        return items if self.epoch is None else self.epoch[items]
 
     def validate(self) -> Mapping[str, float]:
         """The loss on held-out codes."""
         return self.heldout.measure(self.model, self.device) if self.heldout else {}
+
+
+def loss_of_one(model: Generator, grid: tuple[int, int], recipe: Recipe) -> Callable[[], Tensor]:
+    """The loss of one image, of a model on the device `meta`, where a plan cannot be checked."""
+    model.check = lambda plan: None  # it was, before
+
+    def loss() -> Tensor:
+        plan = recipe.plan(grid, 1, torch.Generator().manual_seed(0)).to("meta")
+        codes = torch.zeros(1, grid[0] * grid[1], dtype=torch.int64, device="meta")
+        with torch.device("cpu"):
+            condition = torch.zeros_like(model.condition.example(1), device="meta")
+        logits = model(codes, condition, plan)
+        return token_loss(logits, codes.gather(1, plan.order), plan.supervised)
+
+    return loss
 
 
 def named_rows(pictures: Tensor, names: Sequence[str]) -> Tensor:
@@ -548,11 +616,16 @@ def named_rows(pictures: Tensor, names: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.asarray(sheet).copy()).permute(2, 0, 1)
 
 
-def shown_texts(pipe: Pipeline, data: Dataset, count: int = 8) -> Tensor:
-    """Pictures of some captions, held-out ones if there are, each in a row beside its text."""
+def asked_texts(data: Dataset) -> list[str]:
+    """A caption of each picture that has one: of held-out pictures if there are, else of all."""
     held = data.held_out()
     source = data if held is None or not any(held.captions) else held
-    texts = [own[0] for own in source.captions if own]
+    return [own[0] for own in source.captions if own]
+
+
+def shown_texts(pipe: Pipeline, data: Dataset, count: int = 8) -> Tensor:
+    """Pictures of some captions, held-out ones if there are, each in a row beside its text."""
+    texts = asked_texts(data)
     texts = [texts[i * len(texts) // count] for i in range(min(count, len(texts)))]
     texts = list(dict.fromkeys(texts))
     pictures = pipe.decode(pipe.sample_codes(texts, seed=0, count=count))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from setar.data.base import Dataset, chosen, holding, spread
 from setar.models.base import Generator
 from setar.recipes.recipe import Recipe
+from setar.training.by_set import LossBySet
 
 MEASURED = 1024
 """Held-out pictures that are measured, at most; of more, some from all over the classes."""
@@ -76,9 +77,9 @@ class HeldOutCodes:
 
     @torch.no_grad()
     def measure(self, model: Generator, device: torch.device) -> Mapping[str, float]:
-        """Mean negative log-likelihood in nats per supervised token, ``heldout_loss``."""
+        """Mean negative log-likelihood in nats per supervised token, also by set (`LossBySet`)."""
         generator = torch.Generator().manual_seed(0)
-        total = counted = 0.0
+        found = LossBySet(self.recipe.set_count(model.config.grid))
         for codes, labels in zip(self.codes.split(BATCH), self.labels.split(BATCH), strict=True):
             plan = self.recipe.plan(model.config.grid, len(codes), generator).to(device)
             targets = codes.to(device).gather(1, plan.order)
@@ -86,7 +87,5 @@ class HeldOutCodes:
             losses = F.cross_entropy(
                 logits.float().flatten(0, 1), targets.flatten(), reduction="none"
             )
-            supervised = plan.supervised.flatten()
-            total += losses[supervised].sum().item()
-            counted += supervised.sum().item()
-        return {"heldout_loss": total / max(counted, 1)}
+            found.add(losses.view_as(targets), plan)
+        return found.figures()

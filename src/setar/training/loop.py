@@ -1,4 +1,4 @@
-"""The training loop: resumable, every random number a function of (seed, step, process)."""
+"""The training loop: resumable, every random number a function of (seed, step), see `draws`."""
 
 import math
 import os
@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,14 +29,29 @@ from setar.run_folder import (
     checkpoints,
     prune,
     step_folders,
+    step_of,
 )
-from setar.training.distributed import ALONE, Processes
-from setar.training.facts import Fact, of_loop, tell
+from setar.training import sharded
+from setar.training.cost import peak
+from setar.training.distributed import (
+    ALONE,
+    Engine,
+    Parallel,
+    Processes,
+    clip_gradients,
+    gathered,
+    lost,
+)
+from setar.training.draws import BATCH, OWN, Part, seed_of
+from setar.training.facts import Fact, of_loop, of_memory, tell
+from setar.training.guard import GENTLER, Guard
 from setar.training.identity import AnotherRun, check_identity, check_weights
 from setar.training.lock import locked
+from setar.training.memory import held
 from setar.training.optim import (
     AveragedWeights,
     OptimizerConfig,
+    blank_state,
     check_optimizer_state,
     load_optimizer_state,
     lr_factor,
@@ -48,11 +64,11 @@ from setar.training.saved import (
     PROGRESS,
     Parts,
     Progress,
-    Saved,
     check_like,
     not_finite,
     read_part,
 )
+from setar.training.sharded import Saver
 from setar.training.stopping import StopRequest
 
 Metrics = dict[str, float | Tensor]
@@ -81,6 +97,7 @@ class Objective:
     def __init__(self, networks: dict[str, nn.Module], samples: int) -> None:
         self.networks, self.samples = networks, samples
         self.batches: Callable[[int, int], Batches] = self.in_turn
+        self.part: Part | None = None
 
     def in_turn(self, batch_size: int, seed: int) -> Batches:
         """All items in turn, each epoch in a fresh order; others may be set as `batches`."""
@@ -92,8 +109,20 @@ class Objective:
         return next(next(iter(self.networks.values())).parameters()).device
 
     def losses(self, items: Tensor, step: int) -> Step:
-        """The losses of the items with these indices, all at once."""
+        """The losses of the items with these indices, all at once.
+
+        They are the items of `part`, if the trainer has set one; then the mean over equal parts
+        must be the loss of the batch. The loss of a network moves that network alone.
+        """
         raise NotImplementedError
+
+    def part_of(self, items: Tensor) -> Part:
+        """Where the items of `losses` lie in the batch, by which their random numbers are drawn."""
+        return self.part or Part(items, slice(0, len(items)))
+
+    def sources(self, items: Tensor, step: int) -> Tensor:
+        """What the items of a step are in the data, to find a bad one; as they are by default."""
+        return items
 
     def replaced(self) -> dict[str, Tensor]:
         """What the last step's ``finish`` set anew in the first network, rather than moved.
@@ -130,11 +159,15 @@ class Objective:
 BOUNDS = {
     "steps": (1, 10**9, "at a thousand a second these take eleven days"),
     "batch_size": (1, 2**20, "these are the images of nearly a whole ImageNet"),
+    "micro_batch": (0, 2**20, "no device takes more at once"),
     "log_every": (1, 10**9, "no run has more steps"),
     "sample_every": (0, 10**9, "no run has more steps"),
     "checkpoint_every": (1, 10**9, "no run has more steps"),
     "keep": (1, 10**6, "more folders than that no file system likes"),
     "seed": (0, 2**32 - 1, "a step's own seed follows from it"),
+    "skip_bad_steps": (0, 10**9, "no run has more steps"),
+    "fd_every": (0, 10**9, "no run has more steps"),
+    "fd_samples": (2, 10**6, "no one compares more"),
 }
 """Of the numbers of `LoopConfig`: the least, the most, and why."""
 
@@ -146,6 +179,13 @@ class LoopConfig:
     steps: int = 1000
     batch_size: int = 256
     """Images per step, of all processes together."""
+    micro_batch: int = 0
+    """Images that a process computes at once; their gradients are added up. 0: its whole share."""
+    parallel: Parallel = "replicate"
+    """What each of several processes holds: all of the model; with ``shard`` its share of every
+    tensor; with ``hybrid`` its share on each machine. Means nothing to one process."""
+    checkpointing: bool = False
+    """Compute a transformer's blocks again for their backward passes: less memory, more time."""
     seed: int = 0
     log_every: int = 20
     """Steps between lines of ``metrics.jsonl`` and TensorBoard."""
@@ -158,8 +198,19 @@ class LoopConfig:
     """``auto`` takes a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    fd_every: int = 0
+    """Steps between Frechet distances to the training images, also measured at the end; 0: never.
+    Of a tokenizer it is that of reconstructions."""
+    fd_samples: int = 1000
+    """Images that are made for one."""
+    wandb: str = ""
+    """Project of Weights & Biases that gets all figures and pictures too; empty: none. It must be
+    installed; ``WANDB_MODE=offline`` keeps them here."""
+    skip_bad_steps: int = 0
+    """Steps that are left out when a loss or gradient is not finite; the next one ends the run."""
     compile: bool = False
-    """Fuse a generator's operations with torch.compile; takes a C++ compiler and a minute."""
+    """Fuse the operations of a generator's blocks with torch.compile; takes a C++ compiler and a
+    minute."""
 
     def __post_init__(self) -> None:
         for name, bounds in BOUNDS.items():
@@ -191,9 +242,16 @@ class LoopConfig:
                 "`loop.compile` needs a C++ compiler (g++); without one: --set loop.compile=false"
             )
 
+    def check_whole(self) -> None:
+        """Raise ValueError if it asks for what only transformers can: their blocks, one by one."""
+        plain = {"compile": False, "checkpointing": False, "parallel": "replicate"}
+        for name, value in plain.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"`loop.{name}` is for generators; leave it out for a tokenizer")
 
-GENTLER = "go on with --resume and a smaller `optimizer.learning_rate` or `optimizer.clip`"
-"""What may help a run that diverged."""
+
+WARM = 20
+"""Steps after which a speed says something of the device."""
 
 KINDS = (FloatingPointError, OSError, ValueError, MemoryError, RuntimeError)
 """Of errors that end a training and are told with what is left of it."""
@@ -203,6 +261,9 @@ Exported = tuple[dict[str, Any], dict[str, dict[str, Tensor]]]
 
 Export = Callable[[Mapping[str, Tensor]], Exported]
 """From the averaged weights of the first network to a model folder that can be loaded."""
+
+Measure = Callable[[Any], Mapping[str, float]]
+"""The first network with averaged weights to figures; called in every process."""
 
 Show = Callable[[Any, int], Tensor]
 """The first network with averaged weights, and the step, to a picture uint8 ``[3, H, W]``."""
@@ -223,6 +284,8 @@ class Trainer:
     Attributes:
         facts: what is said before the first step, beside what the loop itself knows.
         left_out: files of the data that are not trained on, and why, for ``left-out.txt``.
+        flops: floating-point operations of the mean image of a step, if they are known.
+        fidelity: figures of what the network makes, every ``loop.fd_every`` steps.
 
     Raises:
         ValueError: the processes cannot take equal shares of a batch.
@@ -230,6 +293,7 @@ class Trainer:
 
     facts: Sequence[Fact] = ()
     left_out: Mapping[str, str] = {}
+    fidelity: Measure | None = None
 
     def __init__(
         self,
@@ -249,14 +313,23 @@ class Trainer:
         self.processes = processes
         self.objective, self.settings, self.loop = objective, optimizer, loop
         self.folder, self.export, self.show = Path(folder), export, show
+        self.flops: Callable[[int], float | None] = lambda step: None
         self.step = 0
         self.seconds = 0.0
         self.resumed_at = (0, 0.0)
+        half = loop.precision_on(objective.device) == "bfloat16"
+        self.engine = Engine(processes, loop.parallel, loop.checkpointing, loop.compile, half)
+        self.blank = partial(type(self.result), getattr(self.result, "config", None))
+        for module in objective.networks.values():
+            self.engine.prepare(module)
+        self.losses = self.engine.losses(objective)
+        self.saver = Saver(processes)
         self.optimizers = {
             name: make_optimizers(module, optimizer) for name, module in objective.networks.items()
         }
         self.ema = AveragedWeights(self.result, optimizer.ema)
         self.batches = objective.batches(loop.batch_size, loop.seed)
+        self.guard = Guard(processes, loop.skip_bad_steps)
 
     @property
     def result(self) -> nn.Module:
@@ -280,6 +353,21 @@ class Trainer:
         step, seconds = self.resumed_at
         return (self.step - step) * self.loop.batch_size / max(self.seconds - seconds, 1e-9)
 
+    @property
+    def utilisation(self) -> float | None:
+        """Share of the devices' operations that the mean speed takes (MFU), if it is known.
+
+        It is not in the first steps, of which most of the time is for warming up.
+        """
+        device = self.objective.device
+        if self.step - self.resumed_at[0] < WARM or device.type not in ("cpu", "cuda"):
+            return None
+        flops = self.flops(self.step - 1)
+        if flops is None:
+            return None
+        most = peak(str(device), self.loop.precision_on(device)) * self.processes.count
+        return flops * self.images_per_second / most
+
     def run(self) -> None:
         """Train to the last step, logging, drawing and saving on the way.
 
@@ -295,15 +383,16 @@ class Trainer:
         """
         if self.step >= self.loop.steps:
             return
-        for module in self.objective.networks.values():
-            self.processes.copy_first(module.state_dict().values())
         self.resumed_at = (self.step, self.seconds)
         (self.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)  # or fail before the work
         with locked(self.folder, self.processes.first), StopRequest(self.processes) as stop:
             try:
                 self._train_and_report(stop)
             except KINDS as error:
+                self.saver.close()
                 raise self._saying_what_is_left(error) from error
+            finally:
+                self.saver.close()
         if stop.signal:
             stop.end()
 
@@ -311,11 +400,21 @@ class Trainer:
         """Train with a report by the first process."""
         loop, first = self.loop, self.processes.first
         if first and self.facts:
-            how = of_loop(loop, self.objective.samples, self.step, self.objective.device)
-            tell([*self.facts, how])
-        about = (self.folder, self.step, loop.steps, loop.batch_size)
+            device, count = self.objective.device, self.processes.count
+            how = of_loop(loop, self.objective.samples, self.step, device, count)
+            tell([*self.facts, of_memory(self._held()), how])
+        about = (self.folder, self.step, loop.steps, loop.batch_size, loop.wandb)
         with Report(*about) if first else nullcontext() as report:
             self._train(report, stop)
+
+    def _held(self) -> dict[str, float]:
+        """Bytes that this process holds all the time, by what they are."""
+        total: dict[str, float] = {}
+        for module in self.objective.networks.values():
+            shards = self.processes.count if self.engine.shards else 1
+            for name, amount in held(module, self.settings, shards).items():
+                total[name] = total.get(name, 0.0) + amount
+        return total
 
     def _train(self, report: Report | None, stop: StopRequest) -> None:
         """Step by step, to the last one or until it shall stop."""
@@ -328,58 +427,93 @@ class Trainer:
             if report:
                 report.bar.update()
             due = last or self.step % loop.checkpoint_every == 0
-            heldout = self._validate() if due else {}
-            if last or heldout or self.step % loop.log_every == 0:
-                values = self._numbers({**metrics, **heldout})
+            measured = self._validate() if due else {}
+            if self.fidelity and loop.fd_every and (last or self.step % loop.fd_every == 0):
+                with self._to_draw(everywhere=True) as module:
+                    measured |= self.fidelity(module)
+            if last or measured or self.step % loop.log_every == 0:
+                values = self._numbers({**metrics, **self._norms(), **measured})
                 if report:
-                    report.write(self.step, self.seconds, self.images_per_second, values)
+                    fast = self.images_per_second, self.utilisation
+                    report.write(self.step, self.seconds, values, *fast)
             # Saved before it is drawn: what cannot be sampled was still learned.
             if due or stopping:
                 self._numbers(metrics)
                 if report:
                     report.flush()
-                saved = self.save()
+                saved = self.save(wait=last or stopping)
                 if report and stopping and not last:
                     say(f"stopped after step {self.step}, saved as {saved}: --resume goes on")
-            if report and (last or (loop.sample_every and self.step % loop.sample_every == 0)):
+            if last or (loop.sample_every and self.step % loop.sample_every == 0):
                 self._draw(report)
 
     def _saying_what_is_left(self, error: Exception) -> Exception:
         """An error of a run, with the checkpoint to go on from."""
         found = checkpoints(self.folder)
         left = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
+        if self.processes.count > 1 and lost(error):
+            return ConnectionError(
+                f"process {self.processes.index} ends, for another one is gone or hangs, whose own "
+                f"message says why; {left} ({one_line(error)[:200]})"
+            )
         kind = next(kind for kind in KINDS if isinstance(error, kind))
         return kind(f"{one_line(error)}; {left}")
 
     def _step(self, step: int) -> Metrics:
         """One update of every network; the same whatever happened before in this process."""
-        processes, networks = self.processes, self.objective.networks
-        seed = self.loop.seed * 1_000_003 + step
-        torch.manual_seed(seed * processes.count + processes.index)
-        items = processes.shard(self.batches.indices(step))
+        processes, networks, seed = self.processes, self.objective.networks, self.loop.seed
+        torch.manual_seed(seed_of(seed, step, OWN + processes.index))
+        batch = self.batches.indices(step)
+        own = Part(batch, processes.rows(len(batch)), seed_of(seed, step, BATCH))
         factor = lr_factor(self.settings, step, self.loop.steps)
         for module in networks.values():
             module.train()
-        with self._numerics():
-            losses, measured, finish = self.objective.losses(items, step)
-        metrics: Metrics = {"learning_rate": factor * self.settings.learning_rate, **measured}
-        for name, loss in losses.items():
-            with self._numerics():
-                loss.backward()
-            parameters = list(networks[name].parameters())
-            processes.all_reduce_mean(p.grad for p in parameters if p.grad is not None)
-            norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-            metrics[f"gradient_norm/{name}"] = norm
+        metrics: Metrics = {"learning_rate": factor * self.settings.learning_rate}
+        measured: Metrics = {}
+        losses: dict[str, Tensor] = {}
+        finish = Step({}, {}).finish
+        parts = own.split(self.loop.micro_batch)
+        for part in parts:
+            with self.engine.accumulating(self.losses, networks, last=part is parts[-1]):
+                weight = part.share / own.share
+                found = self._add_gradients(part, step, weight)
+                finish = found.finish
+                for total, values in ((losses, found.losses), (measured, found.metrics)):
+                    for name, value in values.items():
+                        total[name] = total.get(name, 0.0) + value * weight
+        norms = {name: clip_gradients(networks[name].parameters(), self.settings.clip)
+                 for name in losses}  # fmt: skip
+        sources = self.objective.sources(own.items, step)
+        if not self.guard.lets_pass(step + 1, sources, losses, norms):
+            for module in networks.values():
+                module.zero_grad(set_to_none=True)
+            return metrics
+        for name in losses:
             set_learning_rate(self.optimizers[name], factor)
             for optimizer in self.optimizers[name].values():
                 optimizer.step()
-            for module in networks.values():  # a loss leaves gradients in the others too
-                module.zero_grad(set_to_none=True)
+        for module in networks.values():
+            module.zero_grad(set_to_none=True)
+        metrics |= measured | {f"gradient_norm/{name}": norm for name, norm in norms.items()}
         finish()
         if self.settings.ema:
             self.ema.replace(self.result, self.objective.replaced())
             self.ema.update(self.result)
         return metrics
+
+    def _add_gradients(self, part: Part, step: int, weight: float) -> Step:
+        """Compute a part of a batch; what the objective says of it."""
+        networks = self.objective.networks
+        self.objective.part = part
+        with self._numerics():
+            found = self.losses(part.items, step)
+        self.objective.part = None
+        for name, loss in found.losses.items():
+            # The loss of a network may reach into others, as into a critic; it moves its own.
+            leaves = list(networks[name].parameters()) if len(networks) > 1 else None
+            with self._numerics():
+                (loss * weight).backward(inputs=leaves)
+        return found._replace(losses={k: v.detach() for k, v in found.losses.items()})
 
     def _numerics(self) -> ExitStack:
         """Autocast if wanted; on a CPU also plain attention.
@@ -406,30 +540,63 @@ class Trainer:
             raise FloatingPointError(f"training diverged at step {self.step}: {values}; {GENTLER}")
         return values
 
-    def _validate(self) -> Mapping[str, float]:
+    def _norms(self) -> Metrics:
+        """The norm of all weights of each network, and how many steps moved none if some did."""
+        found: Metrics = {
+            f"parameter_norm/{name}": gathered(nn.utils.get_total_norm(module.parameters()))
+            for name, module in self.objective.networks.items()
+        }
+        return {**found, "skipped_steps": self.guard.skipped} if self.guard.skipped else found
+
+    def _validate(self) -> dict[str, float]:
         """What the averaged weights make of held-out items; the same in every process."""
-        eager = torch.compiler.set_stance("force_eager") if self.loop.compile else nullcontext()
-        with self._as_exported(), self._numerics(), eager:  # compiling again would take a minute
-            return self.objective.validate()
+        with self._as_exported(), self._numerics():
+            return dict(self.objective.validate())
 
     @contextmanager
     def _as_exported(self) -> Iterator[nn.Module]:
-        """The result in evaluation mode, with its averaged weights for the time being."""
+        """The result in evaluation mode, with its averaged weights for the time being.
+
+        It is not compiled then: compiling for other shapes would take a minute.
+        """
         module, own = self.result, {k: v.clone() for k, v in self.result.state_dict().items()}
         if self.settings.ema:
             module.load_state_dict(self.ema.state)
+        eager = torch.compiler.set_stance("force_eager") if self.loop.compile else nullcontext()
         try:
-            yield module.eval()
+            with eager:
+                yield module.eval()
         finally:
             module.load_state_dict(own)
             module.train()
 
-    def _draw(self, report: Report) -> None:
+    @contextmanager
+    def _to_draw(self, everywhere: bool = False) -> Iterator[nn.Module]:
+        """The result as `_as_exported`; of a sharded one a whole copy, in the first process alone.
+
+        A sharded module can only be called as in training, by all processes at once.
+        """
+        if not self.engine.shards:
+            with self._as_exported() as module:
+                yield module
+            return
+        here = everywhere or self.processes.first
+        copy = self.blank().to(self.objective.device) if here else nn.Identity()
+        state = copy.state_dict()
+        for name, tensor in self._averaged().items():
+            all_of_it = gathered(tensor)
+            if name in state:
+                state[name].copy_(all_of_it)
+        yield copy.eval()
+
+    def _draw(self, report: Report | None) -> None:
         """A picture of what the averaged weights make; what cannot be drawn ends no training."""
-        if self.show is None:
+        if self.show is None or not (report or self.engine.shards):
             return
         try:
-            with self._as_exported() as module, torch.inference_mode():
+            with self._to_draw() as module, torch.inference_mode():
+                if report is None:
+                    return
                 picture = self.show(module, self.step)
             report.draw(self.step, picture)
             file = self.folder / SAMPLES / f"step-{self.step:08d}.png"
@@ -439,32 +606,47 @@ class Trainer:
         except (ValueError, RuntimeError, ArithmeticError, OSError, MemoryError) as error:
             warn(f"no picture of step {self.step}: {one_line(error)}")
 
-    def save(self) -> Path:
+    def save(self, wait: bool = True) -> Path:
         """Write a checkpoint of this step, then delete those that are too many.
 
-        The first process writes; all return when it is on disk.
+        Args:
+            wait: return when it is on disk. Otherwise several processes train on while it is
+                written, and the next save, or the end of the run, waits for it.
 
         Raises:
             FloatingPointError: a number in it is not finite; nothing is written.
-            OSError: it cannot be written; nothing is left of it.
+            OSError: it, or the one before, cannot be written; nothing is left of it.
         """
-        folder = checkpoint_folder(self.folder, self.step)
-        config, tensors = self.export(self._averaged())
-        tensors |= self._state()
-        for part, state in tensors.items():
+        self.saver.wait()
+        folder, parts = checkpoint_folder(self.folder, self.step), self._state()
+        self.processes.all_raise(self._not_finite(parts))
+        samples = self.objective.samples
+        skipped = self.guard.skipped
+        progress = Progress(self.step, self.seconds, self.ema.updates, samples, skipped).text()
+        exported = "average" if self.settings.ema else next(iter(self.objective.networks))
+
+        def complete(beside: Path) -> None:
+            weights = sharded.load_part(beside, exported, parts[exported])
+            checkpoint.write(beside, *self.export(weights), {PROGRESS: progress})
+
+        def done(folder: Path) -> None:
+            prune(self.folder, step_of(folder), self.loop.keep)
+
+        (self.folder / CHECKPOINTS).mkdir(exist_ok=True)  # but not a folder that was deleted
+        self.saver.start(folder, parts, complete, done)
+        if wait:
+            self.saver.wait()
+        return folder
+
+    def _not_finite(self, parts: Parts) -> FloatingPointError | None:
+        """What to say of a number in a state that is not finite."""
+        for part, state in parts.items():
             if bad := not_finite(state):
-                raise FloatingPointError(
+                return FloatingPointError(
                     f"training diverged at step {self.step}: `{bad}` of {part} is not finite; "
                     f"{GENTLER}"
                 )
-        if self.processes.first:
-            samples = self.objective.samples
-            progress = Progress(self.step, self.seconds, self.ema.updates, samples)
-            (self.folder / CHECKPOINTS).mkdir(exist_ok=True)  # but not a folder that was deleted
-            checkpoint.save(folder, config, tensors, {PROGRESS: progress.text()})
-            prune(self.folder, self.step, self.loop.keep)
-        self.processes.wait()
-        return folder
+        return None
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint of the run's folder that is whole; False without any.
@@ -475,30 +657,79 @@ class Trainer:
             ValueError: all are damaged, or they are of another model, tokenizer or classes.
         """
         damaged: dict[Path, ValueError] = {}
-        saved = None
         for folder in reversed(step_folders(self.folder)):
             try:
-                saved = self._read(folder)
+                progress = self._read(folder)
                 break
             except AnotherRun:
                 raise
             except ValueError as error:
                 damaged[folder] = error
-        if damaged and saved is None:
+        else:
+            if not damaged:
+                return False
             newest = next(iter(damaged.values()))
             raise ValueError(
                 f"no checkpoint of {self.folder} is whole: {newest}; train anew with another --out"
             )
-        if saved is None:
-            return False
         self.processes.wait()  # until all have read
         if self.processes.first:
-            self._say_what_changed(saved, damaged)
-        self._load(saved)
+            self._say_what_changed(folder, progress, damaged)
+        self.step, self.seconds, self.ema.updates, self.guard.skipped = (
+            progress.step,
+            progress.seconds,
+            progress.averaged,
+            progress.skipped,
+        )
         return True
 
-    def _read(self, folder: Path) -> Saved:
-        """A checkpoint of this run, read whole before anything of it is used."""
+    def _read(self, folder: Path) -> Progress:
+        """Take over a checkpoint of this run; all is checked before anything of it is used.
+
+        Raises:
+            AnotherRun: it is whole, but of another run.
+            ValueError: it is damaged, or its numbers are not finite. Then the next one that is read
+                replaces them.
+        """
+        self.processes.by_first(lambda: self._check(folder))
+        error, parts = None, {}
+        try:
+            progress, parts = Progress.read(folder), self._room_for(folder)
+            sharded.load(folder, parts)
+            for part, state in parts.items():
+                if bad := not_finite(state):
+                    raise ValueError(f"`{bad}` of {part} in {folder} is not finite")
+        except ValueError as found:
+            error = found
+        self.processes.all_raise(error)
+        for name, module in self.objective.networks.items():
+            module.load_state_dict(parts[name])
+            for kind, optimizer in self.optimizers[name].items():
+                load_optimizer_state(optimizer, parts[f"{name}-{kind}"])
+        self.objective.load_state(parts["objective"])
+        return progress
+
+    def _room_for(self, folder: Path) -> Parts:
+        """Tensors to read a checkpoint into, those of this run where it has them.
+
+        Raises:
+            ValueError: the checkpoint has other tensors.
+        """
+        found, parts = sharded.describe(folder), self._state()
+        for name, module in self.objective.networks.items():
+            check_like(module.state_dict(), found.get(name, {}), f"{folder}: {name}")
+            for kind, optimizer in self.optimizers[name].items():
+                part = f"{name}-{kind}"
+                check_optimizer_state(optimizer, found.get(part, {}), f"{folder}: {part}")
+                parts[part] = blank_state(optimizer, found.get(part, {}))
+        check_like(self.ema.state, found.get("average", {}), f"{folder}: average")
+        memory = found.get("objective", {})
+        self.objective.check_state(memory, f"{folder}: objective")
+        parts["objective"] = {k: torch.empty_like(v, device="cpu") for k, v in memory.items()}
+        return parts
+
+    def _check(self, folder: Path) -> None:
+        """Raise unless a checkpoint is undamaged, and of this run; see `_read`."""
         config = checkpoint.verify(folder)
         weights = self._averaged()
         config_now, exported = self.export(weights)
@@ -507,45 +738,17 @@ class Trainer:
         for part, state in exported.items():
             if not any(id(tensor) in trained for tensor in state.values()):
                 check_weights(self.folder, part, read_part(folder, part), state)
-        parts: Parts = {}
-        for name, module in self.objective.networks.items():
-            part = f"train-{name}"
-            parts[part] = read_part(folder, part)
-            check_like(module.state_dict(), parts[part], f"{folder}/{part}")
-            for kind, optimizer in self.optimizers[name].items():
-                state = f"{part}-{kind}"
-                parts[state] = read_part(folder, state)
-                check_optimizer_state(optimizer, parts[state], f"{folder}/{state}")
-        for part in ("train-average", "train-objective"):
-            parts[part] = read_part(folder, part)
-        check_like(self.ema.state, parts["train-average"], f"{folder}/train-average")
-        self.objective.check_state(parts["train-objective"], f"{folder}/train-objective")
-        return Saved(folder, Progress.read(folder), parts)
 
-    def _say_what_changed(self, saved: Saved, damaged: Mapping[Path, ValueError]) -> None:
+    def _say_what_changed(
+        self, folder: Path, progress: Progress, damaged: Mapping[Path, ValueError]
+    ) -> None:
         """Set damaged checkpoints aside, and say so; say if there are more images now, or fewer."""
-        for folder, reason in damaged.items():
-            aside = durable.set_aside(folder)
-            warn(f"{reason}; it is now called {aside.name}, and {saved.folder.name} goes on")
-        before, now = saved.progress.samples, self.objective.samples
+        for other, reason in damaged.items():
+            aside = durable.set_aside(other)
+            warn(f"{reason}; it is now called {aside.name}, and {folder.name} goes on")
+        before, now = progress.samples, self.objective.samples
         if before and before != now:
             say(f"an epoch has {now} images now, {before} before")
-
-    def _load(self, saved: Saved) -> None:
-        """Take over a checkpoint that fits."""
-        for name, module in self.objective.networks.items():
-            module.load_state_dict(saved.parts[f"train-{name}"])
-            for kind, optimizer in self.optimizers[name].items():
-                load_optimizer_state(optimizer, saved.parts[f"train-{name}-{kind}"])
-        average = saved.parts["train-average"]
-        self.ema.state = {k: v.to(self.objective.device) for k, v in average.items()}
-        self.objective.load_state(saved.parts["train-objective"])
-        progress = saved.progress
-        self.step, self.seconds, self.ema.updates = (
-            progress.step,
-            progress.seconds,
-            progress.averaged,
-        )
 
     def _averaged(self) -> dict[str, Tensor]:
         """The weights that are exported."""
@@ -555,9 +758,9 @@ class Trainer:
         """All that a run needs to go on, but `Progress`."""
         parts: Parts = {}
         for name, module in self.objective.networks.items():
-            parts[f"train-{name}"] = dict(module.state_dict())
+            parts[name] = module.state_dict()
             for kind, optimizer in self.optimizers[name].items():
-                parts[f"train-{name}-{kind}"] = optimizer_state(optimizer)
-        parts["train-average"] = self.ema.state
-        parts["train-objective"] = self.objective.state()
+                parts[f"{name}-{kind}"] = optimizer_state(optimizer)
+        parts["average"] = self.ema.state
+        parts["objective"] = self.objective.state()
         return parts

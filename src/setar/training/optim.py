@@ -7,7 +7,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from setar.training.distributed import local
 from setar.training.muon import Muon
 
 
@@ -83,7 +85,8 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> dict[str, tor
         "adamw": torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True)
     }
     if matrices:
-        kind = Muon if matrices[0].device.type == "cpu" else torch.optim.Muon
+        ours = matrices[0].device.type == "cpu" or isinstance(matrices[0], DTensor)
+        kind = Muon if ours else torch.optim.Muon
         optimizers["muon"] = kind(
             matrices, rate * config.muon_rate, decay, adjust_lr_fn="match_rms_adamw"
         )
@@ -131,6 +134,17 @@ def check_optimizer_state(
             raise ValueError(f"{source} lacks the tensor '{index}.{min(wanted - names)}'")
 
 
+def blank_state(optimizer: torch.optim.Optimizer, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that a state with these names can be read into, sharded as their parameters are."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    blank: dict[str, Tensor] = {}
+    for key in like:
+        index, _, name = key.partition(".")
+        parameter = parameters[int(index)].detach()
+        blank[key] = torch.zeros(()) if name == "step" else torch.zeros_like(parameter)
+    return blank
+
+
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """The inverse of `optimizer_state`."""
     state: dict[int, dict[str, Tensor]] = {}
@@ -158,7 +172,8 @@ def lr_factor(config: OptimizerConfig, step: int, steps: int) -> float:
 class AveragedWeights:
     """An exponential moving average of a module's parameters, kept in float32.
 
-    The decay warms up as (1 + n) / (10 + n), so that a short run is not stuck at its start.
+    Of a sharded module each process keeps the averages of its own shards, as DTensors. The decay
+    warms up as (1 + n) / (10 + n), so that a short run is not stuck at its start.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -173,9 +188,9 @@ class AveragedWeights:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         present = module.state_dict()
         floats = [k for k, v in present.items() if v.is_floating_point()]
-        ours: list[Tensor] = [self.state[k] for k in floats]
+        ours, theirs = ([local(state[k]) for k in floats] for state in (self.state, present))
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            ours, [present[k].detach() for k in floats], 1 - decay
+            ours, theirs, 1 - decay
         )
         for name in present.keys() - set(floats):
             self.state[name].copy_(present[name])

@@ -1,11 +1,7 @@
-"""What a run says while it goes on: a bar, ``metrics.jsonl``, TensorBoard."""
+"""What a run says while it goes on: a bar, ``metrics.jsonl``, curves."""
 
 import json
 import os
-import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,27 +9,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from setar import durable
-from setar.registry import one_line
 from setar.run_folder import METRICS
+from setar.training.curves import Board, TensorBoard, WeightsAndBiases
+from setar.training.messages import say, warn
 
-SHOWN = ("loss", "psnr", "usage", "heldout_loss", "heldout_psnr")
-"""Figures that are shown beside the steps; the others are in the log."""
+__all__ = ["Report", "open_log", "say", "warn"]
+
+SHOWN = ("loss", "psnr", "usage", "heldout_loss", "heldout_psnr", "skipped_steps")
+"""Figures that are shown beside the steps, with Frechet distances; the others are in the log."""
 
 MAX_LOG = 2**29
 """Bytes of a log that goes on: more than a million lines; a longer one is kept beside a new one."""
-
-
-def say(text: str) -> None:
-    """A line on the console; one that is gone does not end a training."""
-    with suppress(OSError, ValueError):
-        tqdm.write(text)
-        sys.stdout.flush()
-
-
-def warn(text: str) -> None:
-    """A line on standard error, of something that does not end the training."""
-    with suppress(OSError, ValueError):
-        tqdm.write(f"setar: {text}", file=sys.stderr)
 
 
 class Report:
@@ -44,12 +30,17 @@ class Report:
         start: the step it begins or goes on after; what was logged later is cut.
         steps: its last step.
         batch_size: images per step.
+        wandb: project of Weights & Biases that gets the same; empty: none.
     """
 
-    def __init__(self, folder: Path, start: int, steps: int, batch_size: int) -> None:
+    def __init__(
+        self, folder: Path, start: int, steps: int, batch_size: int, wandb: str = ""
+    ) -> None:
         self.steps, self.batch_size = steps, batch_size
         self.log = open_log(folder / METRICS, start)
-        self.curves = Curves(folder / "tensorboard", start)
+        self.boards: list[Board] = [TensorBoard(folder, start)]
+        if wandb:
+            self.boards.append(WeightsAndBiases(folder, wandb))
         # A bar on a terminal (disable=None); `write` prints lines where there is none.
         self.bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, disable=None)
 
@@ -58,18 +49,36 @@ class Report:
 
     def __exit__(self, *error: Any) -> None:
         self.bar.close()
-        self.curves.close()
+        for board in reversed(self.boards):
+            board.close()
         self.log.close()
 
-    def write(self, step: int, seconds: float, speed: float, values: dict[str, float]) -> None:
-        """The scalars of a step, after so many seconds, at ``speed`` images per second."""
-        line = {"step": step, "seconds": round(seconds, 1), **values}
+    def write(
+        self,
+        step: int,
+        seconds: float,
+        values: dict[str, float],
+        speed: float,
+        mfu: float | None = None,
+    ) -> None:
+        """The scalars of a step, after so many seconds, at ``speed`` images per second.
+
+        ``mfu`` is the share of the device's operations that this takes (`setar.training.cost`).
+        """
+        fast = {"images_per_second": float(f"{speed:.4g}")}
+        if mfu is not None:
+            fast["mfu"] = float(f"{mfu:.3g}")
+        line = {"step": step, "seconds": round(seconds, 1), **fast, **values}
         self.log.write(json.dumps(line) + "\n")
         self.log.flush()
-        for name, value in values.items():
-            self.curves.add(lambda board, n=name, v=value: board.add_scalar(n, v, step))
-        shown = {k: f"{v:.3g}" for k, v in values.items() if k in SHOWN}
+        for board in self.boards:
+            board.figures(step, {**values, **fast})
+        shown = {
+            k: f"{v:.3g}" for k, v in values.items() if k in SHOWN or k.startswith(("FD", "FID"))
+        }
         shown["images/s"] = f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"
+        if mfu is not None:
+            shown["mfu"] = f"{mfu:.0%}"
         if self.bar.disable:
             words = ", ".join(f"{name} {value}" for name, value in shown.items())
             left = (self.steps - step) * self.batch_size / speed
@@ -78,55 +87,16 @@ class Report:
             self.bar.set_postfix(shown, refresh=False)
 
     def draw(self, step: int, picture: Tensor) -> None:
-        """A picture uint8 ``[3, H, W]`` for TensorBoard."""
-        self.curves.add(lambda board: board.add_image("samples", picture, step))
+        """A picture uint8 ``[3, H, W]`` for the boards."""
+        for board in self.boards:
+            board.picture(step, picture)
 
     def flush(self) -> None:
         """Let what was logged reach the disk: a checkpoint must not know more than the log."""
         self.log.flush()
         durable.flush(Path(self.log.name))
-        self.curves.add(lambda board: board.flush())
-
-
-class Curves:
-    """TensorBoard, as long as it works: a training goes on without it, and says so once."""
-
-    def __init__(self, folder: Path, start: int) -> None:
-        self.board: Any = None
-        self._hook = threading.excepthook
-        # Its writer is a thread, whose error comes to `add` too: one line is enough.
-        threading.excepthook = self._quiet
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(folder), purge_step=start + 1)
-        except ImportError:
-            say("no curves, for TensorBoard is not installed (pip install setar[train])")
-        except Exception as error:
-            self._end(error)
-
-    def add(self, write: Callable[[Any], Any]) -> None:
-        """Let TensorBoard write something."""
-        if self.board is None:
-            return
-        try:
-            write(self.board)
-        except Exception as error:  # of any kind: it is whatever ended the writer's thread
-            self._end(error)
-
-    def _end(self, error: Exception) -> None:
-        self.board = None
-        reason = one_line(error) or type(error).__name__
-        warn(f"no curves in TensorBoard from here on: {reason}")
-
-    def close(self) -> None:
-        """Write what is left."""
-        self.add(lambda board: board.close())
-        threading.excepthook = self._hook
-
-    def _quiet(self, args: Any) -> None:
-        if type(args.thread).__module__.split(".")[0] != "tensorboard":
-            self._hook(args)
+        for board in self.boards:
+            board.flush()
 
 
 def open_log(file: Path, step: int) -> TextIO:

@@ -8,15 +8,24 @@ from typing import Any
 
 import torch
 
-from setar.config import build, read_toml, table
+from setar.config import build, read_config, table
 from setar.durable import write_text
 from setar.registry import did_you_mean, load_plugins, one_line, quoted, require_plugins
-from setar.run_folder import SETTINGS, checkpoint_folder, read_settings, step_folders, sweep
+from setar.run_folder import (
+    HISTORY,
+    SETTINGS,
+    checkpoint_folder,
+    read_history,
+    read_settings,
+    step_folders,
+    sweep,
+)
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
 from setar.training.identity import different, flat
 from setar.training.lock import locked
 from setar.training.loop import Trainer
+from setar.training.provenance import session
 from setar.training.report import say
 from setar.training.survey import list_left_out
 from setar.training.tokenizer import TokenizerRun
@@ -28,19 +37,23 @@ RUNS: dict[str, type[Run]] = {"tokenizer": TokenizerRun, "generator": GeneratorR
 """The kinds of runs by their ``task``."""
 
 FREE = {
-    "loop": {"steps", "log_every", "sample_every", "checkpoint_every", "keep", "device", "compile"},
+    "loop": {"steps", "log_every", "sample_every", "checkpoint_every", "keep", "device", "compile"}
+    | {"fd_every", "fd_samples", "wandb", "parallel", "micro_batch", "checkpointing"},
     "data": {"skip_broken"},
 }
 """Settings that a resumed run may change without a word, by their table."""
 
 SAID = {
-    "loop": {"precision"},
+    "loop": {"precision", "skip_bad_steps"},
     "optimizer": {"learning_rate", "muon_rate", "clip", "weight_decay"}
     | {"schedule", "warmup_steps", "final_rate"},
     "sampling": {"recipe", "guidance", "settings"},
     "stages": {""},
 }
 """Those of which a line is said: what helps a run that diverged, and how pictures are drawn."""
+
+REMEMBERED = 100
+"""Resumptions that ``settings.json`` tells of, beside the start."""
 
 BY_CHECKPOINT = ("model", "tokenizer")
 """Tables that are compared with what the checkpoint holds (`setar.training.identity`)."""
@@ -80,8 +93,20 @@ def train(run: Run | Mapping[str, Any], folder: str | Path, resume: bool = False
 
 
 def read_run(path: Path, overrides: list[str]) -> Run:
-    """The settings of a config file; ValueError in one line if something in it is wrong."""
-    return make_run(read_toml(path, overrides), str(path), path.parent)
+    """The settings of a config file, or of the ``settings.json`` of a run.
+
+    Raises:
+        ValueError: something in it is wrong, in one line.
+    """
+    values = read_config(path, overrides)
+    plugins = values.get("plugins")
+    if isinstance(plugins, list) and all(isinstance(name, str) for name in plugins):
+        # As a path, so that a run that is repeated finds what lies beside its config.
+        near = [path.parent / name for name in plugins]
+        values["plugins"] = [
+            str(file) if file.is_file() else name for file, name in zip(near, plugins, strict=True)
+        ]
+    return make_run(values, str(path), path.parent)
 
 
 def make_run(
@@ -99,6 +124,7 @@ def make_run(
         ValueError: something is wrong.
     """
     values = dict(values)
+    values.pop(HISTORY, None)  # of a `settings.json`
     if values.get("task") == "multiscale-tokenizer":  # what runs were called before version 0.2
         tokenizer = values.get("tokenizer", {})
         if isinstance(tokenizer, Mapping):
@@ -146,7 +172,7 @@ def open_run(run: Run, folder: Path, resume: bool = False) -> Trainer:
                 say(f"{folder} goes on from step {trainer.step}")
             for change in changes:
                 say(f"{change} from step {trainer.step} on")
-            _remember(run, folder)
+            _remember(run, folder, trainer.step)
             list_left_out(trainer.left_out, folder)
     return trainer
 
@@ -196,11 +222,12 @@ def _read_settings(file: Path) -> Run:
     return make_run(values, str(file), load=False).completed()
 
 
-def _remember(run: Run, folder: Path) -> None:
-    """Write the settings of a run if they are not there yet, or others."""
-    file, text = folder / SETTINGS, json.dumps(table(run), indent=2) + "\n"
-    if not file.is_file() or file.read_bytes() != text.encode():
-        write_text(file, text)
+def _remember(run: Run, folder: Path, step: int) -> None:
+    """Write the settings of a run, and by which program it goes on."""
+    first, *later = [*read_history(folder), session(step)]
+    history = [first, *later[-REMEMBERED:]]
+    text = json.dumps({**table(run), HISTORY: history}, indent=2) + "\n"
+    write_text(folder / SETTINGS, text)
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a checkpoint holds for a run to go on: written beside the model, checked before it is used.
 
-``progress.json`` has the numbers; parts called ``train-...`` have the tensors.
+``progress.json`` has the numbers, the folder ``train`` the tensors (`setar.training.sharded`).
 """
 
 import json
@@ -15,6 +15,7 @@ from setar import checkpoint
 from setar.checkpoint import MANIFEST
 from setar.config import build
 from setar.run_folder import step_of
+from setar.training.distributed import local
 
 PROGRESS = "progress.json"
 
@@ -32,9 +33,11 @@ class Progress:
     """Updates of the averaged weights."""
     samples: int = 0
     """Number of training items; 0 is not known."""
+    skipped: int = 0
+    """Steps that moved nothing, for a number in them was not finite."""
 
     def __post_init__(self) -> None:
-        if min(self.step, self.seconds, self.averaged, self.samples) < 0:
+        if min(self.step, self.seconds, self.averaged, self.samples, self.skipped) < 0:
             raise ValueError("a number is negative")
 
     def text(self) -> str:
@@ -51,15 +54,6 @@ class Progress:
         if progress.step != step_of(folder):
             raise ValueError(f"{file} is of the step {progress.step}")
         return progress
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a checkpoint holds, undamaged."""
-
-    folder: Path
-    progress: Progress
-    parts: Parts
 
 
 def read_part(folder: Path, part: str) -> dict[str, Tensor]:
@@ -82,8 +76,11 @@ def check_like(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: s
 
 
 def not_finite(state: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor with a number that is not finite; None if all are."""
+    """The name of the first tensor with a number that is not finite; None if all are.
+
+    Of a sharded tensor this process looks at its own numbers.
+    """
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not torch.isfinite(local(tensor)).all():
             return name
     return None

@@ -9,7 +9,7 @@ on different grids, which are padded to the longest; scenes of a batch are on on
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -26,6 +26,7 @@ from setar.recipes.padding import join_codes, join_plans
 from setar.recipes.recipe import Recipe, SetPlan
 from setar.text import CachedTexts
 from setar.tokenizers.base import Tokenizer, encode_images
+from setar.training.by_set import LossBySet
 from setar.training.loop import Objective, Step
 
 TRIMMED_TO = 28
@@ -264,10 +265,15 @@ class TextObjective(Objective):
         """Mean negative log-likelihood in nats per supervised token."""
         index = self.stage_at(step)
         examples, stage = self.examples(index), self.stages[index]
-        # Of several processes each has random numbers of its own (`Trainer`), which this follows.
-        draw = random.Random(int(torch.randint(2**62, ())))
-        batch = text_batch(examples, items, stage.recipe, draw, length=stage.length)
-        loss = text_loss(self.model, batch, self.texts, self.device)
+        part = self.part_of(items)
+        generator = part.generator()
+        draw = random.Random(int(torch.randint(2**62, (), generator=generator)))
+        batch = text_batch(
+            examples, part.batch, stage.recipe, draw, generator, stage.length, part.rows
+        )
+        with self.model.condition.dropping_by(batch.chances.to(self.device)):
+            counted = batch.counted * part.share
+            loss = text_loss(self.model, batch, self.texts, self.device, counted)
         return Step({"model": loss}, {"loss": loss.detach(), "stage": float(index + 1)})
 
     def validate(self) -> Mapping[str, float]:
@@ -277,12 +283,16 @@ class TextObjective(Objective):
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Images of one step, those of a grid together."""
+    """Images of one step, or some of them, those of a grid together."""
 
     codes: Tensor
     """int64 ``[B, N]``, padded."""
     captions: list[str]
     plan: SetPlan
+    chances: Tensor = field(default_factory=lambda: torch.empty(0))
+    """Uniform numbers ``[B]``: whose caption is dropped."""
+    counted: float = 0.0
+    """Supervised tokens of all images of the step."""
 
 
 def text_batch(
@@ -292,29 +302,54 @@ def text_batch(
     draw: random.Random,
     generator: torch.Generator | None = None,
     length: int = 0,
+    rows: slice = slice(None),
 ) -> TextBatch:
-    """Codes, captions and plan of some items, of at least ``length`` tokens.
+    """Codes, captions and plan of some ``rows`` of a batch, of at least ``length`` tokens.
 
-    ``draw`` chooses captions, ``generator`` orders.
+    For all items of the batch ``draw`` chooses captions and ``generator`` orders.
     """
     grids = examples.grids(items)
-    codes, captions, plans = [], [], []
+    wanted = torch.zeros(len(items), dtype=torch.bool)
+    wanted[rows] = True
+    codes, captions, plans, places, counted = [], [], [], [], 0.0
     for grid in dict.fromkeys(grids):
-        members = items[torch.tensor([own == grid for own in grids])]
-        codes.append(examples.codes(members, grid))
-        captions += examples.captions(members, draw)
-        plans.append(recipe.plan(grid, len(members), generator))
-    return TextBatch(join_codes(codes, length), captions, join_plans(plans, length))
+        here = torch.tensor([own == grid for own in grids]).nonzero().flatten()
+        said = examples.captions(items[here], draw)
+        plan = recipe.plan(grid, len(here), generator)
+        counted += plan.supervised.sum().item()
+        own = wanted[here]
+        if own.any():
+            codes.append(examples.codes(items[here[own]], grid))
+            captions += [text for text, mine in zip(said, own.tolist(), strict=True) if mine]
+            plans.append(plan.rows(own))
+            places.append(here[own])
+    chances = torch.rand(len(items), generator=generator)[torch.cat(places)]
+    codes, plan = join_codes(codes, length), join_plans(plans, length)
+    return TextBatch(codes, captions, plan, chances, counted)
 
 
 def text_loss(
-    model: Generator, batch: TextBatch, texts: CachedTexts, device: torch.device
+    model: Generator,
+    batch: TextBatch,
+    texts: CachedTexts,
+    device: torch.device,
+    counted: float | None = None,
 ) -> Tensor:
-    """Float32 mean of the cross-entropy of all supervised tokens; an empty caption is none."""
+    """Float32 mean of the cross-entropy of all supervised tokens; an empty caption is none.
+
+    ``counted`` is that of `token_loss`.
+    """
+    logits, targets = text_logits(model, batch, texts, device)
+    return token_loss(logits, targets, batch.plan.supervised.to(device), counted)
+
+
+def text_logits(
+    model: Generator, batch: TextBatch, texts: CachedTexts, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What a model says of a batch ``[B, N, V]``, and its codes ``[B, N]``, in output order."""
     plan, codes = batch.plan.to(device), batch.codes.to(device)
     condition = conditions(model, texts, batch.captions).to(device)
-    logits = model(codes, condition, plan)
-    return token_loss(logits, codes.gather(1, plan.order), plan.supervised)
+    return model(codes, condition, plan), codes.gather(1, plan.order)
 
 
 def conditions(model: Generator, texts: CachedTexts, captions: Sequence[str]) -> Tensor:
@@ -326,11 +361,24 @@ def conditions(model: Generator, texts: CachedTexts, captions: Sequence[str]) ->
     return torch.where(empty[:, None, None], model.null(states), states)
 
 
-def token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
-    """Float32 cross-entropy ``[B, N, V]`` against ``[B, N]``, mean over supervised tokens."""
+def token_loss(
+    logits: Tensor, targets: Tensor, supervised: Tensor, counted: float | None = None
+) -> Tensor:
+    """Float32 cross-entropy ``[B, N, V]`` against ``[B, N]``, mean over supervised tokens.
+
+    Of a part of a batch, ``counted`` is what the part would have of its supervised tokens if all
+    images had as many: then the mean over equal parts is the loss of the batch, whatever they have.
+    """
+    losses, weights = token_losses(logits, targets), supervised.float()
+    if counted is None:
+        return (losses * weights).sum() / weights.sum().clamp_min(1)
+    return (losses * weights).sum() / max(1.0, counted)
+
+
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Float32 cross-entropy ``[B, N, V]`` against ``[B, N]`` of each token."""
     losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    counted = supervised.flatten().float()
-    return (losses * counted).sum() / counted.sum().clamp_min(1)
+    return losses.view_as(targets)
 
 
 class HeldOutTexts:
@@ -355,12 +403,13 @@ class HeldOutTexts:
 
     @torch.no_grad()
     def __call__(self, model: Generator) -> Mapping[str, float]:
-        """Mean negative log-likelihood in nats per token, ``heldout_loss``."""
+        """Mean negative log-likelihood in nats per supervised token, also by set (`LossBySet`)."""
         generator, device = torch.Generator().manual_seed(0), next(model.parameters()).device
-        total = 0.0
+        found = LossBySet(self.recipe.set_count(self.grid))
         for start in range(0, len(self.codes), BATCH):
             codes = self.codes[start : start + BATCH]
             plan = self.recipe.plan(self.grid, len(codes), generator)
             batch = TextBatch(codes, self.captions[start : start + BATCH], plan)
-            total += len(codes) * text_loss(model, batch, self.texts, device).item()
-        return {"heldout_loss": total / len(self.codes)}
+            logits, targets = text_logits(model, batch, self.texts, device)
+            found.add(token_losses(logits, targets), plan)
+        return found.figures()

@@ -1,8 +1,8 @@
 """Training a tokenizer: what a config says, what is minimised, and how both meet."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from setar.config import build, table
+from setar.data.base import chosen, spread
 from setar.data.images import Images
+from setar.device import Unfilled
 from setar.features.efficientnet import EfficientNetLite0
 from setar.pictures.reconstructions import reconstruction_rows
 from setar.pretrained import describe_tokenizer, load_tokenizer
@@ -28,6 +30,7 @@ from setar.tokenizers.losses import (
     pixel_loss,
 )
 from setar.training import facts
+from setar.training.cost import flops_of
 from setar.training.data import DataConfig
 from setar.training.distributed import ALONE, Processes
 from setar.training.heldout import measured
@@ -141,8 +144,7 @@ class TokenizerRun:
 
     def trainer(self, folder: Path, processes: Processes) -> Trainer:
         """The trainer of this run, which is complete; ValueError if its parts do not fit."""
-        if self.loop.compile:
-            raise ValueError("`loop.compile` is for generators; leave it out for a tokenizer")
+        self.loop.check_whole()
         data, device = self.data.open(), self.loop.resolve_device()
         size = self.data.size(data)
         model = self._initial().to(device)
@@ -172,6 +174,14 @@ class TokenizerRun:
 
         trainer = Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
         trainer.left_out = found.broken if found else {}
+        trainer.flops = self._flops(size)
+        if self.loop.fd_every:
+            from setar.training.fidelity import Fidelity, reconstructions_of  # loads evaluation
+
+            reference = chosen(data, spread(data.labels, self.loop.fd_samples))
+            maker = partial(reconstructions_of, data=reference)
+            about = (len(reference), reference, processes, device)
+            trainer.fidelity = Fidelity(maker, *about)
         trainer.facts = [
             *facts.of_data(self.data, data, found),
             facts.of_tokens(model, grid),
@@ -190,6 +200,18 @@ class TokenizerRun:
                     f"that fit {fresh[0]} and {len(fresh) - 1} more"
                 )
         return model
+
+    def _flops(self, size: tuple[int, int]) -> Callable[[int], float | None]:
+        """Operations that an image takes, of the tokenizer alone; counted when first asked."""
+
+        @cache
+        def once() -> float | None:
+            with torch.device("meta"), Unfilled():
+                model = self.tokenizer.create()
+            images = torch.zeros(1, 3, *size, device="meta")
+            return flops_of(lambda: (model.picture(model.features(images)) - images).abs().mean())
+
+        return lambda step: once()
 
     def _grid(self, model: Tokenizer, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of an image's tokens; ValueError, saying what to do, if it has none."""
