@@ -20,6 +20,7 @@ from setar.training.generator import GeneratorObjective
 from setar.training.lock import locked
 from setar.training.loop import LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
+from setar.training.stored import kept
 from setar.training.tokenizer import TokenizerLossConfig, TokenizerObjective
 
 LOOP = {"steps": 8, "batch_size": 4, "log_every": 1, "checkpoint_every": 3, "device": "cpu"}
@@ -43,7 +44,7 @@ def generator_objective():
     config = FMTConfig(vocabulary=12, classes=3, grid=(3, 3), dropout=0.1, **shape)
     codes, labels = torch.randint(12, (10, 9)), torch.randint(3, (10,))
     recipe = Recipe.parse("random-3-random")
-    return GeneratorObjective(FullyMaskedTransformer(config), codes, labels, recipe)
+    return GeneratorObjective(FullyMaskedTransformer(config), kept(codes), labels, recipe)
 
 
 def tokenizer_objective():
