@@ -15,14 +15,13 @@ from setar.recipes.clocks import PADDING
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.base import encode_images
 from setar.tokenizers.vqgan import PRESETS, VQGAN
+from setar.training.shapes import aspect_buckets, nearest_bucket
 from setar.training.text import (
     BucketExamples,
     HeldOutTexts,
     Stage,
     TextObjective,
-    aspect_buckets,
     conditions,
-    nearest_bucket,
     text_batch,
     text_loss,
 )

@@ -134,7 +134,8 @@ class DataConfig:
             )
         height, width = height_and_width(self.image_size or encoding.resolutions[0][0])
         size = height if height == width else (height, width)
-        return replace(self, image_size=size, resize=encoding.resize, flips=False)
+        as_was = {"resize": encoding.resize, "flips": False, "skip_broken": True}
+        return replace(self, image_size=size, **as_was)
 
     def size(self, data: Dataset | None = None) -> tuple[int, int]:
         """Height and width in pixels of its images, ``data`` if they are open already."""

@@ -28,6 +28,7 @@ from setar.pipeline import Pipeline
 from setar.pretrained import IMAGE_SIZE, load_tokenizer
 from setar.recipes.recipe import Recipe
 from setar.registry import did_you_mean, quoted
+from setar.run_folder import left_out
 from setar.sampling.guidance import Guidance
 from setar.sampling.settings import SamplingDefaults, SamplingSettings
 from setar.text import CachedTexts, TextConfig, load_text_encoder
@@ -270,6 +271,8 @@ class GeneratorRun:
 
         trainer = Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
         trainer.left_out = found.broken if found else {}
+        if data.codes is not None:
+            trainer.left_out = left_out(data.codes.folder)
         trainer.facts = [
             *facts.of_data(self.data, data, found),
             *facts.of_balance(self.data, data),
