@@ -142,13 +142,13 @@ def test_one_of_two_dies_and_three_go_on(folder, whole, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"views": "ten-crop"}, "was started with families"),
+        ({"views": "ten-crop"}, "was started with views = 'crop.flip', not 'ten-crop'"),
         ({"batch_size": 3}, "was started with batch_size = 4, not 3"),
         ({"shard": 9}, "was started with shard = 8, not 9"),
         ({"resize": "adm"}, "was started with resize = 'lanczos', not 'adm'"),
-        ({"sizes": (32,)}, "was started with families"),
+        ({"sizes": (32,)}, "was started with resolutions"),
         ({"heldout": 0.3}, "was started with"),
-        ({"tokenizer": "multiscale"}, "was started with families"),
+        ({"tokenizer": "multiscale"}, "was started with tokenizer"),
     ],
 )
 def test_other_settings_in_the_same_folder(folder, whole, changes, words):
@@ -165,7 +165,7 @@ def test_other_pictures_in_the_same_folder(folder, whole, tmp_path):
     moved = tiny_codes.config(folder, source=tmp_path / "pictures")
     encode(moved, folder / "codes")  # the same elsewhere
     (tmp_path / "pictures/cats/00.png").rename(tmp_path / "pictures/cats/000.png")
-    with pytest.raises(ValueError, match=r"other pictures or captions.*train-records\.jsonl"):
+    with pytest.raises(ValueError, match=r"other pictures or captions.*train-lines\.npy"):
         encode(moved, folder / "codes")
     assert tiny_codes.sums(folder / "codes") == whole
 

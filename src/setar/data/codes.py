@@ -244,6 +244,13 @@ def give_back(array: np.ndarray) -> None:
         array.base.madvise(mmap.MADV_DONTNEED)
 
 
+def copied(array: np.ndarray) -> np.ndarray:
+    """A mapped array in memory, as int64."""
+    found = array.astype(np.int64)
+    give_back(array)
+    return found
+
+
 class Rows:
     """Rows ``[views, ...]`` of several mapped files, one after the other.
 
@@ -310,7 +317,7 @@ class Family:
         if not self.records:
             return np.empty(0, np.int64)
         file = self.folder / ITEMS
-        return open_array(file, (self.records,), np.dtype("<u4")).astype(np.int64)
+        return copied(open_array(file, (self.records,), np.dtype("<u4")))
 
     def codes(self, records: Tensor, views: Tensor) -> Tensor:
         """Codes int64 ``[B, N]`` of some records, of one view each.
@@ -485,7 +492,7 @@ class CodeFolder:
         if name not in self.encoding.tables:
             return None
         labels = open_array(self.folder / name, (self.encoding.pictures[split],), np.dtype("<u4"))
-        return torch.from_numpy(labels[pictures].astype(np.int64))
+        return torch.from_numpy(copied(labels)[pictures])
 
     def captions(self, split: Split, pictures: np.ndarray) -> Captions:
         """The captions of some pictures."""

@@ -463,7 +463,7 @@ def _compare(folder: Path, before: Encoding, now: Encoding) -> None:
     """Raise ValueError, naming the difference, unless both are the same."""
     was, is_ = flat(table(before)), flat(table(now))
     free = {"source", "tokenizer.source"}  # wherever they lie, they are known by what they hold
-    for key in sorted({*was, *is_} - free):
+    for key in sorted({*was, *is_} - free, key=lambda key: (key == "families", key)):
         if was.get(key) != is_.get(key):
             if key.startswith("tables."):
                 raise ValueError(
@@ -527,7 +527,7 @@ class _Batch:
     codes: np.ndarray
     """int64 ``[n, views, N]``."""
     features: np.ndarray
-    """float32 ``[n, views, ...]``, or empty."""
+    """float16 ``[n, views, ...]``, or empty."""
     left_out: dict[int, str] = field(default_factory=dict)
 
 
@@ -564,7 +564,7 @@ def _encoded(tokenizer: Tokenizer, images: Images, facts: FamilyFacts, items: Te
     pictures, left_out = _read(images, items)
     if pictures is None:
         shape = (0, count)
-        empty = np.empty((*shape, *facts.features), np.float32)
+        empty = np.empty((*shape, *facts.features), np.float16)
         return _Batch(np.empty((*shape, tokens), np.int64), empty, left_out)
     codes, features = list[Tensor](), list[Tensor]()
     device = device_of(tokenizer)
@@ -577,7 +577,7 @@ def _encoded(tokenizer: Tokenizer, images: Images, facts: FamilyFacts, items: Te
                 codes.append(tokenizer.quantizer.encode(features[-1]))
             else:
                 codes.append(tokenizer.encode(pixels))
-    kept = torch.stack(features, 1).cpu().numpy() if features else np.empty(0)
+    kept = torch.stack(features, 1).half().cpu().numpy() if features else np.empty(0)
     return _Batch(torch.stack(codes, 1).cpu().numpy(), kept, left_out)
 
 
