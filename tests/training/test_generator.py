@@ -38,6 +38,7 @@ from setar.training.generator import (
     shown_classes,
     token_loss,
 )
+from setar.training.stored import kept
 
 GRID, VOCABULARY = (4, 4), 16
 
@@ -94,7 +95,7 @@ class OracleModel(TableModel):
 
 def generator_objective(model, recipe="random-4-random", images=8):
     codes = torch.randint(VOCABULARY, (images, 16), generator=torch.Generator().manual_seed(0))
-    return GeneratorObjective(model, codes, torch.arange(images), Recipe.parse(recipe))
+    return GeneratorObjective(model, kept(codes), torch.arange(images), Recipe.parse(recipe))
 
 
 def loss_of(objective, items, step=0):
@@ -164,7 +165,7 @@ def test_an_epoch_may_repeat_images():
             seen.append((codes, condition))
             return super().forward(codes, condition, plan)
 
-    objective = GeneratorObjective(Watched(), codes, labels, recipe, epoch=epoch)
+    objective = GeneratorObjective(Watched(), kept(codes), labels, recipe, epoch=epoch)
     assert objective.samples == 3
     objective.losses(torch.arange(3), step=0)
     assert torch.equal(seen[0][0], codes[epoch])
@@ -186,7 +187,7 @@ def correcting():
     def objective(share):
         model = randomise(VARTransformer(shape))
         model.attach(tokenizer)
-        return SelfCorrectionObjective(model, features, torch.arange(6) % 5, share)
+        return SelfCorrectionObjective(model, kept(features), torch.arange(6) % 5, share)
 
     return objective
 
@@ -194,9 +195,9 @@ def correcting():
 def test_without_mistakes_it_is_the_usual_loss(correcting):
     objective, items = correcting(0.0), torch.tensor([4, 1])
     var = objective.model
-    steps = var.pyramid.codebook.steps(objective.features)
+    steps = var.pyramid.codebook.steps(objective.features(torch.arange(6), 0))
     codes = torch.cat([part for _, part, _ in steps], 1)
-    plain = GeneratorObjective(var, codes, objective.labels, scale_recipe(var.config.scales))
+    plain = GeneratorObjective(var, kept(codes), objective.labels, scale_recipe(var.config.scales))
     torch.testing.assert_close(loss_of(objective, items), loss_of(plain, items))
 
 
@@ -416,7 +417,7 @@ def test_flips_double_a_generators_data(make, tmp_path):
     trainer = make(tiny_runs.FOLDER_GENERATOR, source(folder), trained(tmp_path / "tokenizer"))
     assert trainer.objective.samples == 24
     assert trainer.objective.labels.tolist() == ([0] * 6 + [1] * 6) * 2
-    codes = trainer.objective.codes.view(2, 12, 8, 8)
+    codes = trainer.objective.codes(torch.arange(24), 0).view(2, 12, 8, 8)
     assert not torch.equal(codes[0], codes[1])
 
 
@@ -462,9 +463,9 @@ def test_a_var_learns_to_correct_itself(trained_var, make, tmp_path):
     trainer = make(tiny_runs.FOLDER_VAR, *overrides, "self_correction=0.5", out="corrected")
     objective = trainer.objective
     assert isinstance(objective, SelfCorrectionObjective)
-    assert len(objective.features) == 8
+    features = objective.features(torch.arange(8), 0)
     tokenizer = objective.model.pyramid
-    right = torch.cat([codes for _, codes, _ in tokenizer.codebook.steps(objective.features)], 1)
+    right = torch.cat([codes for _, codes, _ in tokenizer.codebook.steps(features)], 1)
     images = open_data(str(tmp_path / "pictures"), 16).images
     assert torch.equal(right[:4], encode_images(tokenizer, images[torch.arange(4)]))
     trainer.run()

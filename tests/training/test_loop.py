@@ -21,6 +21,7 @@ from setar.training.generator import GeneratorObjective
 from setar.training.lock import locked
 from setar.training.loop import LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
+from setar.training.stored import kept
 from setar.training.tokenizer import TokenizerLossConfig, TokenizerObjective
 from tiny_runs import rewrite, state_file
 
@@ -45,7 +46,7 @@ def generator_objective():
     config = FMTConfig(vocabulary=12, classes=3, grid=(3, 3), dropout=0.1, **shape)
     codes, labels = torch.randint(12, (10, 9)), torch.randint(3, (10,))
     recipe = Recipe.parse("random-3-random")
-    return GeneratorObjective(FullyMaskedTransformer(config), codes, labels, recipe)
+    return GeneratorObjective(FullyMaskedTransformer(config), kept(codes), labels, recipe)
 
 
 def tokenizer_objective():

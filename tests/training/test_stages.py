@@ -20,7 +20,8 @@ from setar.tokenizers.vqgan import PRESETS, VQGAN
 from setar.training.data import DataConfig
 from setar.training.loop import LoopConfig
 from setar.training.run import open_run
-from setar.training.stages import StageConfig, lay_out, shapes_of, stride_of
+from setar.training.shapes import stride_of
+from setar.training.stages import StageConfig, lay_out, shapes_of
 from setar.training.text import BucketExamples, SceneExamples
 
 

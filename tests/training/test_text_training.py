@@ -15,14 +15,13 @@ from setar.recipes.clocks import PADDING
 from setar.recipes.recipe import Recipe
 from setar.tokenizers.base import encode_images
 from setar.tokenizers.vqgan import PRESETS, VQGAN
+from setar.training.shapes import aspect_buckets, nearest_bucket
 from setar.training.text import (
     BucketExamples,
     HeldOutTexts,
     Stage,
     TextObjective,
-    aspect_buckets,
     conditions,
-    nearest_bucket,
     text_batch,
     text_loss,
 )
@@ -236,8 +235,11 @@ def test_a_resumed_training_begins_in_the_middle():
 
 def test_the_held_out_loss_is_always_measured_in_the_same_way(tokenizer):
     pictures = torch.randint(256, (6, 3, 16, 16), generator=seeded()).byte()
-    data = Dataset(pictures, torch.zeros(6, dtype=torch.int64), ("x",), captions=CAPTIONS)
-    measure = HeldOutTexts(data, tokenizer, Recipe.parse("random-3-random"), Texts())
+
+    def encode(items):
+        return encode_images(tokenizer, pictures[items])
+
+    measure = HeldOutTexts(CAPTIONS, encode, (4, 4), Recipe.parse("random-3-random"), Texts())
     assert measure.captions == ["a cat", "a dog", "one", "a b c d", "x y"]
     assert measure.codes.shape == (5, 16)
     losses = []

@@ -1,4 +1,4 @@
-"""The command line: ``setar sample``, ``edit``, ``train``, ``reconstruct``, ``evaluate`` and more.
+"""The command line: ``setar sample``, ``edit``, ``train``, ``encode``, ``evaluate`` and more.
 
 A file per command. Commands import what they need when they run, so that ``setar --help`` is
 instant, and refuse wrong values before they import torch. They write their files before they talk.
@@ -14,6 +14,7 @@ from setar.cli import (
     configs,
     data,
     edit,
+    encode,
     evaluate,
     export,
     importing,
@@ -43,6 +44,7 @@ for command in (
     edit.edit,
     train.train,
     runs.runs,
+    encode.encode,
     reconstruct.reconstruct,
     evaluate.evaluate,
     recipe.recipe,

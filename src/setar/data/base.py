@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,6 +17,12 @@ from setar.data.crops import Resize
 from setar.data.decoding import ENDINGS
 from setar.data.images import ChosenImages, Images, Size
 from setar.registry import Table, printable
+
+if TYPE_CHECKING:
+    from setar.data.codes import CodeFolder
+
+CODES = "encoding.json"
+"""A folder with such a file holds codes of pictures (`setar.data.codes`)."""
 
 Split = Literal["train", "heldout", "all"]
 
@@ -70,6 +76,8 @@ class Dataset:
     """Paths of pictures, held out or not, without a caption, if others have one."""
     absent: Sequence[str] = ()
     """Paths of pictures that have captions and do not exist."""
+    codes: "CodeFolder | None" = None
+    """Where the pictures' codes lie, if there are only these: the pictures cannot be asked for."""
 
     def __post_init__(self) -> None:
         held = 0 if self.heldout is None else len(self.heldout)
@@ -188,10 +196,15 @@ SOURCES: Table[Callable[[Path, Any, Any], Dataset]] = Table(
         "folder": "setar.data.captions:load",
         "parquet": "setar.data.parquet:load",
         "tar": "setar.data.tars:load",
+        "codes": "setar.data.codes:load",
     },
 )
-"""Where pictures of the user's own lie: functions of a path, a size and a resize. Other names than
-``folder`` are what the names of files end in."""
+"""Where pictures of the user's own lie: functions of a path, a size and a resize. ``codes`` is a
+folder that ``setar encode`` wrote; other names than that and ``folder`` are what the names of files
+end in."""
+
+FOLDERS = {"folder", "codes"}
+"""Those that are no files."""
 
 
 def kind_of_source(path: Path) -> str:
@@ -201,7 +214,9 @@ def kind_of_source(path: Path) -> str:
     """
     if not os.path.isdir(path):
         ending = path.suffix.lower().removeprefix(".")
-        return ending if ending in SOURCES else "folder"
+        return ending if {ending} & {*SOURCES} - FOLDERS else "folder"
+    if os.path.isfile(path / CODES):
+        return "codes"
     kinds = set()
     for entry in os.scandir(path):
         ending = Path(entry.name).suffix.lower()
@@ -209,7 +224,7 @@ def kind_of_source(path: Path) -> str:
             continue
         if entry.is_dir() or ending in ENDINGS:
             return "folder"
-        kinds |= {ending.removeprefix(".")} & {*SOURCES}
+        kinds |= {ending.removeprefix(".")} & {*SOURCES} - FOLDERS
     if len(kinds) > 1:
         raise ValueError(
             f"{printable(path)} holds several kinds of files: {', '.join(sorted(kinds))}"
@@ -223,8 +238,8 @@ def open_data(source: str, size: Size | None = None, resize: Resize = "lanczos")
     Args:
         source: a name of `DATASETS`, with ``:train`` (the default), ``:heldout`` or ``:all``; a
             folder of images, with a subfolder per class, which may have captions
-            (`setar.data.captions`); or a parquet file (`setar.data.parquet`), a WebDataset tar
-            (`setar.data.tars`), or a folder of these.
+            (`setar.data.captions`); a parquet file (`setar.data.parquet`), a WebDataset tar
+            (`setar.data.tars`), or a folder of these; or a folder of codes (`setar.data.codes`).
         size: of the centre crops from files in pixels, the side or (height, width); None takes
             the pictures as they are.
         resize: how these crops are made: ``lanczos``, or ``adm`` as ADM and its followers do.

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from setar.data.base import DATASETS, Dataset, kind_of_source, open_data
+from setar.data.codes import read_encoding
 from setar.data.crops import Resize, check_resize
 from setar.data.images import Images, MirroredImages, Size, height_and_width
 from setar.data.scenes import Scenes, ScenesConfig
+from setar.data.views import find_views
 from setar.registry import did_you_mean, printable
 from setar.run_folder import is_model
 from setar.training.heldout import hold_out
@@ -35,7 +37,8 @@ class DataConfig:
     source: str
     """A data set by name (``emoji`` and ``digits`` come with the package); a folder with one
     subfolder of images per class, with or without captions; a parquet file or WebDataset tar, or a
-    folder of these."""
+    folder of these; or, for generators, a folder of codes that ``setar encode`` wrote. Of codes,
+    size, crops, mirror images and what is held out were decided when they were encoded."""
     image_size: Size | None = None
     """Of the centre crops from a folder, in pixels: the side of a square, or [height, width]. Left
     out, a generator takes the size that its tokenizer was trained at, and a tokenizer 256. The
@@ -78,6 +81,11 @@ class DataConfig:
         """Whether the images are files of the user's; a data set by name has its own size."""
         return self.source.partition(":")[0] not in DATASETS
 
+    @property
+    def of_codes(self) -> bool:
+        """Whether the source is a folder of codes."""
+        return self.of_a_folder and kind_of_source(Path(self.source)) == "codes"
+
     def sized(self, default: Size | None = None) -> "DataConfig":
         """The same with its `image_size` written in one way, where it means something.
 
@@ -85,6 +93,8 @@ class DataConfig:
         """
         if not self.of_a_folder:
             return replace(self, image_size=None)
+        if self.of_codes:
+            return self._as_encoded()
         height, width = height_and_width(self.image_size or default or SIZE)
         return replace(self, image_size=height if height == width else (height, width))
 
@@ -101,12 +111,36 @@ class DataConfig:
             raise ValueError(
                 f"{printable(self.source)} does not exist: no folder, nor a data set; {hint}"
             )
-        return open_data(self.source, self.image_size or SIZE, self.resize)
+        size = self.image_size or (None if self.of_codes else SIZE)
+        return open_data(self.source, size, self.resize)
+
+    def _as_encoded(self) -> "DataConfig":
+        """The same with what a folder of codes decides.
+
+        Raises:
+            ValueError: something is asked for that it has not got.
+        """
+        encoding = read_encoding(Path(self.source))
+        if self.scenes is not None:
+            raise ValueError("`data.scenes` needs pictures; these are codes")
+        views = find_views(encoding.views)
+        if self.flips and len(views.upright) == len(views.names):
+            raise ValueError(
+                f"`data.flips`: {self.source!r} has no mirror images: encode with --views crop+flip"
+            )
+        if self.heldout and "heldout" not in encoding.pictures:
+            raise ValueError(
+                f"`data.heldout`: {self.source!r} has none: encode with --heldout {self.heldout:g}"
+            )
+        height, width = height_and_width(self.image_size or encoding.resolutions[0][0])
+        size = height if height == width else (height, width)
+        as_was = {"resize": encoding.resize, "flips": False, "skip_broken": True}
+        return replace(self, image_size=size, **as_was)
 
     def size(self, data: Dataset | None = None) -> tuple[int, int]:
         """Height and width in pixels of its images, ``data`` if they are open already."""
         if self.of_a_folder:
-            return height_and_width(self.image_size or SIZE)
+            return height_and_width(self.image_size or self.sized().image_size or SIZE)
         height, width = (data or self.open()).images[torch.tensor([0])].shape[-2:]
         return height, width
 

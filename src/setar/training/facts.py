@@ -82,7 +82,8 @@ def _held_out(config: DataConfig, data: Dataset) -> str:
 
 def _captions(data: Dataset) -> str:
     """How many captions there are, and which pictures have none."""
-    texts = [counted(sum(map(len, data.captions)), "caption")]
+    stored = data.codes and data.codes.encoding.captions
+    texts = [counted(stored or sum(map(len, data.captions)), "caption")]
     if data.uncaptioned:
         count = counted(len(data.uncaptioned), "image")
         texts.append(f"{count} without one ({_some(data.uncaptioned)})")

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from setar import checkpoint
 from setar.config import build, table
-from setar.data.base import Dataset
+from setar.data.base import Dataset, spread
+from setar.data.codes import CodeFolder, read_encoding
+from setar.data.images import ChosenImages, Images
 from setar.device import Unfilled
 from setar.models.base import FAMILIES, Generator, GeneratorConfig
 from setar.models.condition import CONDITIONS
@@ -28,6 +30,7 @@ from setar.pipeline import Pipeline
 from setar.pretrained import IMAGE_SIZE, load_tokenizer
 from setar.recipes.recipe import Recipe
 from setar.registry import did_you_mean, quoted
+from setar.run_folder import left_out
 from setar.sampling.guidance import Guidance
 from setar.sampling.settings import SamplingDefaults, SamplingSettings
 from setar.text import CachedTexts, TextConfig, load_text_encoder
@@ -36,12 +39,13 @@ from setar.training import facts
 from setar.training.cost import flops_of
 from setar.training.data import MANY, DataConfig
 from setar.training.distributed import Processes
-from setar.training.heldout import HeldOutCodes, measured
+from setar.training.heldout import MEASURED, HeldOutCodes, measured
 from setar.training.loop import Exported, LoopConfig, Objective, Step, Trainer
 from setar.training.optim import OptimizerConfig
 from setar.training.report import say
 from setar.training.stages import StageConfig, StageShapes, lay_out, make_stages
 from setar.training.start import begin_with
+from setar.training.stored import Draw, Stored, check_tokenizer, features_of, kept
 from setar.training.text import HeldOutTexts, TextObjective, token_loss
 
 SHOWN = 64
@@ -155,7 +159,8 @@ class GeneratorRun:
     same names and shapes; empty: random ones."""
     self_correction: float = 0.0
     """Of a VAR: up to this share of an image's codes is wrong while training, and later scales
-    learn to make up for it (0.3 is good); keeps the features of all images in memory."""
+    learn to make up for it (0.3 is good). Keeps the features of all images in memory; of a folder
+    of codes, reads those that ``setar encode --features`` kept, or makes them of the codes."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the finished model is sampled by default, and how the pictures on the way are made."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -236,11 +241,15 @@ class GeneratorRun:
         fresh = self._begin(model)
         defaults = SamplingDefaults(sampling.recipe, sampling.guidance, sampling.settings)
         classes = () if self.reads_texts else data.classes
-        pipeline = Pipeline(model, tokenizer, classes, defaults, self.data.source, self.text)
+        source = self.data.source if data.codes is None else data.codes.encoding.source
+        pipeline = Pipeline(model, tokenizer, classes, defaults, source, self.text)
         check_recipes(model, recipe, sampling.recipe)
         pipeline.check_sampling(defaults)
         data, found = self.data.prepare(data, folder, processes.first)
-        self._check_colours(tokenizer, data)
+        if data.codes is None:
+            self._check_colours(tokenizer, data)
+        else:
+            fresh += self._check_codes(data.codes, tokenizer, processes)
         make = self._objective
         if self.reads_texts:
             make = partial(self._text_objective, folder / TEXTS)
@@ -266,13 +275,16 @@ class GeneratorRun:
         if self.loop.fd_every:
             from setar.training.fidelity import Fidelity, samples_of  # loads all of evaluation
 
-            count, prompts = self.loop.fd_samples, asked_texts(data) if self.reads_texts else []
+            count = self.loop.fd_samples
+            prompts = asked_texts(data, count) if self.reads_texts else []
 
             def maker(module: Generator) -> Callable[[Tensor], Tensor]:
                 made = Pipeline(module, tokenizer, classes, defaults, text=self.text)
                 return samples_of(made, count, prompts)
 
             trainer.fidelity = Fidelity(maker, count, data, processes, device)
+        if data.codes is not None:
+            trainer.left_out = left_out(data.codes.folder)
         trainer.facts = [
             *facts.of_data(self.data, data, found),
             *facts.of_balance(self.data, data),
@@ -311,20 +323,64 @@ class GeneratorRun:
     ) -> Objective:
         """What is minimised: all images are encoded, once."""
         assert self.recipe is not None
+        make = self._encoded if data.codes is None else self._stored
+        codes, labels, heldout = make(tokenizer, data, processes)
+        epoch = self.data.epoch(labels) if self.data.balance else None
+        if self.self_correction:
+            return SelfCorrectionObjective(
+                model, codes, labels, self.self_correction, epoch, heldout
+            )
+        return GeneratorObjective(model, codes, labels, self.recipe, epoch, heldout)
+
+    def _encoded(
+        self, tokenizer: Tokenizer, data: Dataset, processes: Processes
+    ) -> tuple[Draw, Tensor, HeldOutCodes | None]:
+        """Codes (or features), labels and what is held out, of pictures that are encoded now."""
+        assert self.recipe is not None
         speak = processes.first
         images, labels = self.data.images(data), self.data.labels(data)
         if speak and len(images) > MANY:
             say(f"encoding {len(images)} images")
-        epoch, bar, heldout = self.data.epoch(labels), speak and sys.stderr.isatty(), None
+        bar, heldout = speak and sys.stderr.isatty(), None
         if (some := measured(data)) and data.heldout_labels is not None:
             heldout = HeldOutCodes(encode_images(tokenizer, some.images), some.labels, self.recipe)
         if self.self_correction:
             features = through(tokenizer.features, images, device_of(tokenizer), bar)
-            return SelfCorrectionObjective(
-                model, features, labels, self.self_correction, epoch, heldout
-            )
-        codes = encode_images(tokenizer, images, bar)
-        return GeneratorObjective(model, codes, labels, self.recipe, epoch, heldout)
+            return kept(features), labels, heldout
+        return kept(encode_images(tokenizer, images, bar)), labels, heldout
+
+    def _stored(
+        self, tokenizer: Tokenizer, data: Dataset, processes: Processes
+    ) -> tuple[Draw, Tensor, HeldOutCodes | None]:
+        """Codes (or features), labels and what is held out, of shards."""
+        assert data.codes is not None
+        assert self.recipe is not None
+        size, heldout = self.data.size(), None
+        codes = data.codes.codes("train", [size])
+        assert codes is not None
+        held = data.held_out()
+        if held is not None and data.heldout_labels is not None:
+            items = spread(held.labels, MEASURED)
+            centres = data.codes.codes("heldout", [size])
+            assert centres is not None
+            heldout = HeldOutCodes(centres.centres(items), held.labels[items], self.recipe)
+        stored = Stored(codes, self.loop.seed)
+        draw = stored.codes
+        if self.self_correction:
+            grid = tokenizer.grid(*size)
+            kept = bool(codes.families[0].facts.features)
+            draw = stored.features if kept else features_of(stored.codes, tokenizer, grid)
+        return draw, data.labels, heldout
+
+    def _check_codes(
+        self, codes: CodeFolder, tokenizer: Tokenizer, processes: Processes
+    ) -> list[facts.Fact]:
+        """Refuse codes of another tokenizer, and damaged ones; what is told of them."""
+        check_tokenizer(codes, tokenizer, self.tokenizer)
+        bar = processes.first and sys.stderr.isatty()
+        features = bool(self.self_correction)
+        codes.check(features, processes.index, processes.count, bar)
+        return [("codes", codes.described(features))]
 
     def _of_text(self) -> dict[str, int]:
         """Fields of the model's shape that follow from the text encoder."""
@@ -393,16 +449,28 @@ class GeneratorRun:
         texts = CachedTexts(encoder, kept)
         shapes = self.stage_shapes(model, tokenizer, self.data.size(data), processes.count)
         stages = make_stages(shapes, self.data, data, tokenizer, self.loop.seed)
-        heldout = None
-        if (some := measured(data)) and any(some.captions):
-            heldout = HeldOutTexts(some, tokenizer, self.recipe, texts)
+        heldout, held, size = None, data.held_out(), self.data.size(data)
+        if held is not None and any(held.captions):
+            encode = partial(_encode_some, tokenizer, held.images)
+            if data.codes is not None:
+                centres = data.codes.codes("heldout", [size])
+                assert centres is not None
+                encode = centres.centres
+            some = spread(held.labels, MEASURED)
+            captions = [held.captions[item] for item in some.tolist()]
+            grid = tokenizer.grid(*size)
+            heldout = HeldOutTexts(captions, lambda i: encode(some[i]), grid, self.recipe, texts)
         return TextObjective(model, stages, texts, len(data), heldout)
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer that is named, or the data set's own; ValueError if there is none."""
         if not self.without_weights:
             return load_tokenizer(self.tokenizer)
-        own = None if self.data.of_a_folder else self.data.open().tokenizer
+        own = None
+        if self.data.of_codes:
+            own = read_encoding(Path(self.data.source)).tokenizer.entry
+        elif not self.data.of_a_folder:
+            own = self.data.open().tokenizer
         if own is None or self.tokenizer != own["family"]:
             raise ValueError(
                 f"`tokenizer` = {self.tokenizer!r} does not suit the data {self.data.source!r} "
@@ -474,6 +542,11 @@ def note_encoder(kept: Path, name: str) -> None:
         (kept / name).mkdir(parents=True, exist_ok=True)
 
 
+def _encode_some(tokenizer: Tokenizer, images: Images, items: Tensor) -> Tensor:
+    """Codes int64 ``[n, N]`` of some images."""
+    return encode_images(tokenizer, ChosenImages(images, items))
+
+
 def check_recipes(model: Generator, training: Recipe, sampling: Recipe) -> None:
     """Raise ValueError unless a model can be trained with one recipe and sampled with the other."""
     shape = model.config
@@ -498,8 +571,8 @@ class GeneratorObjective(Objective):
 
     model: Generator
     """Predicts codes."""
-    codes: Tensor
-    """int64 ``[n, N]``, all training codes in raster order."""
+    codes: Draw
+    """Gives int64 ``[B, N]``, in raster order."""
     labels: Tensor
     """int64 ``[n]``."""
     recipe: Recipe
@@ -522,7 +595,7 @@ class GeneratorObjective(Objective):
         chances = part.chances(draw)[part.rows].to(self.device)
         plan = plan.rows(part.rows).to(self.device)
         items = self.sources(items, step)
-        codes, labels = self.codes[items].to(self.device), self.labels[items].to(self.device)
+        codes, labels = self.codes(items, step).to(self.device), self.labels[items].to(self.device)
         with self.model.condition.dropping_by(chances):
             logits = self.model(codes, labels, plan)
         loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised, counted)
@@ -549,8 +622,8 @@ class SelfCorrectionObjective(Objective):
 
     model: Generator
     """Predicts codes; self-correcting."""
-    features: Tensor
-    """Float32 ``[n, C, rows, columns]`` of all training images, by its tokenizer."""
+    features: Draw
+    """Gives float32 ``[B, C, rows, columns]`` of images, by its tokenizer."""
     labels: Tensor
     """int64 ``[n]``."""
     share: float
@@ -575,7 +648,8 @@ class SelfCorrectionObjective(Objective):
         wrong, where = wrong[rows].to(self.device), where[rows].to(self.device)
         chances = part.chances(draw)[rows].to(self.device)
         items = self.sources(items, step)
-        features, labels = self.features[items].to(self.device), self.labels[items].to(self.device)
+        features = self.features(items, step).to(self.device)
+        labels = self.labels[items].to(self.device)
         with self.model.condition.dropping_by(chances):
             logits, targets = self.model.after_mistakes(features, labels, wrong, where)
         loss = token_loss(logits, targets, torch.ones_like(where))
@@ -616,18 +690,18 @@ def named_rows(pictures: Tensor, names: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.asarray(sheet).copy()).permute(2, 0, 1)
 
 
-def asked_texts(data: Dataset) -> list[str]:
-    """A caption of each picture that has one: of held-out pictures if there are, else of all."""
+def asked_texts(data: Dataset, count: int) -> list[str]:
+    """Captions of about so many pictures, of held-out ones if there are, else of any."""
     held = data.held_out()
-    source = data if held is None or not any(held.captions) else held
-    return [own[0] for own in source.captions if own]
+    captions = (data if held is None or not any(held.captions) else held).captions
+    first = (i * len(captions) // count for i in range(count))
+    found = (next(filter(None, captions[start : start + 100]), ("",))[0] for start in first)
+    return [text for text in dict.fromkeys(found) if text]
 
 
 def shown_texts(pipe: Pipeline, data: Dataset, count: int = 8) -> Tensor:
     """Pictures of some captions, held-out ones if there are, each in a row beside its text."""
-    texts = asked_texts(data)
-    texts = [texts[i * len(texts) // count] for i in range(min(count, len(texts)))]
-    texts = list(dict.fromkeys(texts))
+    texts = asked_texts(data, count)
     pictures = pipe.decode(pipe.sample_codes(texts, seed=0, count=count))
     return named_rows(pictures, [text for text in texts for _ in range(count)])
 

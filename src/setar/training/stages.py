@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from setar.data.base import Dataset
+from setar.data.codes import CodeFolder
 from setar.data.images import Images
 from setar.data.scenes import KINDS, LAYOUTS, Scenes, ScenesConfig
 from setar.numbers import as_real, whole
@@ -23,10 +24,8 @@ from setar.recipes.recipe import Recipe
 from setar.tokenizers.base import Tokenizer
 from setar.training.data import DataConfig
 from setar.training.loop import BOUNDS, LoopConfig
-from setar.training.text import BucketExamples, Examples, SceneExamples, Stage, aspect_buckets
-
-WIDEST = 8.0
-"""The largest `max_aspect`: a strip of tokens shows hardly anything."""
+from setar.training.shapes import WIDEST, aspect_buckets, stride_of
+from setar.training.text import BucketExamples, Examples, SceneExamples, Stage, StoredExamples
 
 
 @dataclass(frozen=True)
@@ -194,6 +193,8 @@ def make_stages(
             made: Callable[[], Examples] = partial(
                 SceneExamples, drawings.shared_as(stage.scenes), tokenizer
             )
+        elif data.codes is not None:
+            made = _of_codes(stage, data_config, data.codes, seed)
         else:
             made = _of_buckets(stage, data_config, data, shapes_once, tokenizer)
         length = stage.longest if stage.scenes is None and len(stage.sizes) > 1 else 0
@@ -221,17 +222,23 @@ def _of_buckets(
     return make
 
 
+def _of_codes(
+    stage: StageShapes, data_config: DataConfig, folder: CodeFolder, seed: int
+) -> Callable[[], Examples]:
+    codes = folder.codes("train", stage.sizes)
+    assert codes is not None
+    pictures = codes.pictures()
+    captions, labels = folder.captions("train", pictures), folder.labels("train", pictures)
+    balanced = data_config.balance and labels is not None
+    epoch = data_config.epoch(labels) if balanced else None
+    return lambda: StoredExamples(codes, captions, seed, epoch)
+
+
 def _check_files(data_config: DataConfig) -> None:
     if not data_config.of_a_folder:
         raise ValueError(
             f"stages of other sizes need image files; {data_config.source!r} has one size"
         )
-
-
-def stride_of(tokenizer: Tokenizer, size: tuple[int, int]) -> tuple[int, int]:
-    """Pixels of a token, down and across, of images of ``size`` (height, width)."""
-    rows, columns = tokenizer.grid(*size)
-    return size[0] // rows, size[1] // columns
 
 
 def shapes_of(images: Images) -> Tensor:

@@ -10,6 +10,7 @@ on different grids, which are padded to the longest; scenes of a batch are on on
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from setar.data.base import Dataset
 from setar.data.batches import Batches, ChosenBatches, ShuffledBatches
+from setar.data.codes import Codes
 from setar.data.images import ChosenImages, Images
 from setar.data.scenes import LAYOUTS, Scenes
 from setar.models.base import Generator
@@ -28,6 +30,8 @@ from setar.text import CachedTexts
 from setar.tokenizers.base import Tokenizer, encode_images
 from setar.training.by_set import LossBySet
 from setar.training.loop import Objective, Step
+from setar.training.shapes import nearest_bucket
+from setar.training.stored import Stored
 
 TRIMMED_TO = 28
 """Texts of a batch are padded to a multiple of so many tokens: few shapes, so that a compiled
@@ -56,8 +60,8 @@ class Examples(Protocol):
         """Rows and columns of the tokens of each item."""
         ...
 
-    def codes(self, items: Tensor, grid: Grid) -> Tensor:
-        """int64 ``[B, N]`` of items that are all on one grid."""
+    def codes(self, items: Tensor, grid: Grid, step: int = 0) -> Tensor:
+        """int64 ``[B, N]`` of items that are all on one grid, as a step shows them."""
         ...
 
     def captions(self, items: Tensor, draw: random.Random) -> list[str]:
@@ -87,7 +91,7 @@ class SceneExamples:
         side = self.scenes.side
         return [self.tokenizer.grid(side * size.rows, side * size.columns) for size in sizes]
 
-    def codes(self, items: Tensor, grid: Grid) -> Tensor:
+    def codes(self, items: Tensor, grid: Grid, step: int = 0) -> Tensor:
         """int64 ``[B, N]`` of scenes of one kind."""
         new = [item for item in dict.fromkeys(items.tolist()) if item not in self._known]
         if new:
@@ -140,7 +144,7 @@ class BucketExamples:
         """Rows and columns of the tokens of each image."""
         return [self.grid_of_bucket[index] for index in self.bucket[items].tolist()]
 
-    def codes(self, items: Tensor, grid: Grid) -> Tensor:
+    def codes(self, items: Tensor, grid: Grid, step: int = 0) -> Tensor:
         """int64 ``[B, N]`` of images of one bucket."""
         new = [item for item in dict.fromkeys(items.tolist()) if item not in self._known]
         fresh: dict[int, Tensor] = {}
@@ -156,40 +160,54 @@ class BucketExamples:
 
     def captions(self, items: Tensor, draw: random.Random) -> list[str]:
         """One of the captions of each image; empty if it has none."""
-        own = [self.data.captions[int(item)] for item in items]
-        return [draw.choice(texts) if texts else "" for texts in own]
+        return drawn_captions(self.data.captions, items, draw)
 
 
-def aspect_buckets(side: int, stride: int, most: float) -> list[tuple[int, int]]:
-    """Sizes (height, width) of nearly equal areas, of all shapes up to a ratio of the sides.
+class StoredExamples:
+    """Codes on disk of images in all shapes of a stage, none of them mirrored.
 
     Args:
-        side: of the square among them in pixels, a multiple of ``stride``.
-        stride: pixels of a token along each side.
-        most: the longer side over the shorter one, at least 1.
-
-    Returns:
-        The square first, then wider and wider ones, each followed by its upright twin.
-
-    >>> aspect_buckets(256, 16, 1.5)
-    [(256, 256), (240, 272), (272, 240), (224, 288), (288, 224), (208, 304), (304, 208)]
+        codes: of all images.
+        captions: of each.
+        seed: of the training.
+        epoch: which images an epoch shows, some of them repeated; None is each once.
     """
-    rows = side // stride
-    sizes = [(side, side)]
-    for short in range(rows - 1, 0, -1):
-        long = rows * rows // short
-        if long > most * short:
-            break
-        wide = (short * stride, long * stride)
-        sizes += [wide, wide[::-1]]
-    return sizes
+
+    def __init__(
+        self,
+        codes: Codes,
+        captions: Sequence[Sequence[str]],
+        seed: int,
+        epoch: Tensor | None = None,
+    ) -> None:
+        self.stored, self.texts = Stored(codes, seed, upright=True), captions
+        self.epoch = epoch
+
+    def batches(self, batch_size: int, seed: int) -> Batches:
+        """All images in turn, whatever their shapes."""
+        if self.epoch is None:  # of very many images there is no list
+            return ShuffledBatches(len(self.texts), batch_size, seed)
+        return ChosenBatches(ShuffledBatches(len(self.epoch), batch_size, seed), self.epoch)
+
+    def grids(self, items: Tensor) -> list[Grid]:
+        """Rows and columns of the tokens of each image."""
+        return self.stored.stored.grids(items)
+
+    def codes(self, items: Tensor, grid: Grid, step: int = 0) -> Tensor:
+        """int64 ``[B, N]`` of images of one shape."""
+        return self.stored.codes(items, step)
+
+    def captions(self, items: Tensor, draw: random.Random) -> list[str]:
+        """One of the captions of each image; empty if it has none."""
+        return drawn_captions(self.texts, items, draw)
 
 
-def nearest_bucket(shapes: Tensor, buckets: Sequence[tuple[int, int]]) -> Tensor:
-    """The bucket whose ratio of sides is nearest to that of each image, int64 ``[n]``."""
-    ratios = (shapes[:, 0] / shapes[:, 1]).log()
-    own = torch.tensor([height / width for height, width in buckets]).log()
-    return (ratios[:, None] - own).abs().argmin(1)
+def drawn_captions(
+    captions: Sequence[Sequence[str]], items: Tensor, draw: random.Random
+) -> list[str]:
+    """One of the captions of each of some images; empty if it has none."""
+    own = [captions[item] for item in items.tolist()]
+    return [draw.choice(texts) if texts else "" for texts in own]
 
 
 @dataclass(frozen=True)
@@ -269,7 +287,7 @@ class TextObjective(Objective):
         generator = part.generator()
         draw = random.Random(int(torch.randint(2**62, (), generator=generator)))
         batch = text_batch(
-            examples, part.batch, stage.recipe, draw, generator, stage.length, part.rows
+            examples, part.batch, stage.recipe, draw, generator, stage.length, part.rows, step
         )
         with self.model.condition.dropping_by(batch.chances.to(self.device)):
             counted = batch.counted * part.share
@@ -303,6 +321,7 @@ def text_batch(
     generator: torch.Generator | None = None,
     length: int = 0,
     rows: slice = slice(None),
+    step: int = 0,
 ) -> TextBatch:
     """Codes, captions and plan of some ``rows`` of a batch, of at least ``length`` tokens.
 
@@ -319,7 +338,7 @@ def text_batch(
         counted += plan.supervised.sum().item()
         own = wanted[here]
         if own.any():
-            codes.append(examples.codes(items[here[own]], grid))
+            codes.append(examples.codes(items[here[own]], grid, step))
             captions += [text for text, mine in zip(said, own.tolist(), strict=True) if mine]
             plans.append(plan.rows(own))
             places.append(here[own])
@@ -385,21 +404,25 @@ class HeldOutTexts:
     """The loss on held-out images with captions, always measured in the same way.
 
     Args:
-        data: the held-out images.
-        tokenizer: of the codes.
+        captions: of the images; those without are not measured.
+        encode: gives codes int64 ``[n, N]`` of images int64 ``[n]``.
+        grid: rows and columns of the tokens of an image.
         recipe: of the training.
         texts: states of captions.
     """
 
     def __init__(
-        self, data: Dataset, tokenizer: Tokenizer, recipe: Recipe, texts: CachedTexts
+        self,
+        captions: Sequence[Sequence[str]],
+        encode: Callable[[Tensor], Tensor],
+        grid: Grid,
+        recipe: Recipe,
+        texts: CachedTexts,
     ) -> None:
-        kept = [item for item, own in enumerate(data.captions) if own][:MEASURED]
-        images = data.images[torch.tensor(kept)]
-        self.grid = tokenizer.grid(images.shape[-2], images.shape[-1])
-        self.codes = encode_images(tokenizer, images).cpu()
-        self.captions = [data.captions[item][0] for item in kept]
-        self.recipe, self.texts = recipe, texts
+        kept = list(islice((item for item, own in enumerate(captions) if own), MEASURED))
+        self.codes = encode(torch.tensor(kept)).cpu()
+        self.captions = [captions[item][0] for item in kept]
+        self.grid, self.recipe, self.texts = grid, recipe, texts
 
     @torch.no_grad()
     def __call__(self, model: Generator) -> Mapping[str, float]:
