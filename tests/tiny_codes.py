@@ -19,6 +19,8 @@ def save(folder, count=30):
     tiny_runs.save_pictures(folder / "pictures", count)
     for number, name in enumerate(BROKEN):
         file = folder / "pictures" / name
+        if not file.exists():  # of fewer pictures
+            continue
         content = (file.read_bytes()[:60], b"no picture", b"")[number]
         file.write_bytes(content)
     save_tokenizer(randomise(VQGAN(PRESETS["tiny"])), folder / "tokenizer")
