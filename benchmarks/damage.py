@@ -137,7 +137,7 @@ def sums(folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--codes", type=Path, help="a folder of `setar encode`, damaged as often")
     options = parser.parse_args()

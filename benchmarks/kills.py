@@ -194,7 +194,7 @@ def kill_runs(place: Path, kills: int, delay: float, seed: int) -> tuple[Counter
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument(
         "--delay", type=float, default=0.01, help="seconds at most, before and after"

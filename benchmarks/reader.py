@@ -86,14 +86,15 @@ def measure(codes: Path, options: argparse.Namespace, out: Path) -> list[str]:
     gc.collect()
     before, began = memory()[0], clock()
     highest, seen = before, torch.zeros(records, dtype=torch.bool)
-    for step in range(-(-records // BATCH)):
+    steps = -(-records // BATCH)
+    for step in range(steps):
         items = batches.indices(step)
         objective.codes(items, step)
         objective.labels[items]
         seen[items] = True
         if step % 100 == 0:
             highest = max(highest, memory()[0])
-    read = BATCH * (step + 1) / (clock() - began)
+    read = BATCH * steps / (clock() - began)
     assert seen.all()
     total, mapped = memory()
     rose = max(highest, total) - before

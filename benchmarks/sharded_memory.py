@@ -23,6 +23,7 @@ from setar.training.generator import GeneratorObjective
 from setar.training.loop import LoopConfig, Trainer
 from setar.training.memory import held
 from setar.training.optim import OptimizerConfig
+from setar.training.stored import kept
 
 MIB = 2**20
 
@@ -36,11 +37,20 @@ def resident() -> float:
 def make(width: int, layers: int, parallel: Parallel, folder: Path) -> Trainer:
     """A trainer of a model of 4x4 tokens, with random codes."""
     torch.manual_seed(0)
-    halves = {"encoder_layers": layers // 2, "decoder_layers": layers - layers // 2}
-    shape = FMTConfig(2048, 10, (4, 4), width=width, heads=width // 64, dropout=0.0, **halves)
+    half = layers // 2
+    shape = FMTConfig(
+        2048,
+        10,
+        (4, 4),
+        width=width,
+        heads=width // 64,
+        dropout=0.0,
+        encoder_layers=half,
+        decoder_layers=layers - half,
+    )
     model = FullyMaskedTransformer(shape)
     codes, labels = torch.randint(2048, (64, 16)), torch.zeros(64, dtype=torch.int64)
-    objective = GeneratorObjective(model, codes, labels, Recipe.parse("random-4-random"))
+    objective = GeneratorObjective(model, kept(codes), labels, Recipe.parse("random-4-random"))
     processes = join()
     loop = LoopConfig(batch_size=processes.count, device="cpu", parallel=parallel)
     return Trainer(objective, OptimizerConfig(), loop, folder, lambda w: ({}, {}), None, processes)

@@ -3,8 +3,8 @@
 import os
 import stat
 import unicodedata
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MAX_CHARACTERS = 10_000
 """Of a text that a model is to read, at most; a tokenizer's time grows with them, whatever it cuts
@@ -17,7 +17,7 @@ MAX_JSON = 2**26
 """Bytes of a config or manifest that are read: a million class names fit."""
 
 
-def open_regular(file: Path) -> BinaryIO:
+def open_regular(file: Path) -> BufferedReader:
     """A file opened for reading, or what a link to one leads to.
 
     Raises:

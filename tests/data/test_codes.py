@@ -57,7 +57,7 @@ def test_a_folder_of_codes_is_a_data_set_without_pictures(folder):
     data = open_data(str(folder / "codes"))
     pictures = FolderImages(folder / "pictures", 16)
     assert data.classes == pictures.classes == ("cats", "dogs")
-    assert data.codes is not None
+    assert data.stored is not None
     assert data.heldout is not None
     assert len(data) + len(data.heldout) == 30 - len(tiny_codes.BROKEN)
     with pytest.raises(ValueError, match="holds codes, not pictures"):
@@ -202,10 +202,10 @@ def test_a_captions_table_is_read_line_by_line(folder, tmp_path):
             )
         )
     )
-    assert data.codes is not None
-    assert data.codes.encoding.views == "crop"  # captions with left and right stay true
+    assert data.stored is not None
+    assert data.stored.encoding.views == "crop"  # captions with left and right stay true
     captioned = [texts for texts in data.captions if texts]
     assert len(captioned) == 7
     assert captioned[0] == ("a cat", "über 2")
     assert data.captions[0:2] == [data.captions[0], data.captions[1]]
-    assert data.codes.encoding.captions == 14
+    assert data.stored.encoding.captions == 14

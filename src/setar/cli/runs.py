@@ -199,7 +199,7 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
 def _values(lines: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     """The numbers of this name, in turn."""
     found = [line.get(name) for line in lines]
-    return [float(v) for v in found if type(v) in (int, float) and math.isfinite(v)]
+    return [float(v) for v in found if isinstance(v, int | float) and math.isfinite(v)]
 
 
 def _last(values: Sequence[float]) -> float | None:

@@ -76,7 +76,7 @@ class Dataset:
     """Paths of pictures, held out or not, without a caption, if others have one."""
     absent: Sequence[str] = ()
     """Paths of pictures that have captions and do not exist."""
-    codes: "CodeFolder | None" = None
+    stored: "CodeFolder | None" = None
     """Where the pictures' codes lie, if there are only these: the pictures cannot be asked for."""
 
     def __post_init__(self) -> None:

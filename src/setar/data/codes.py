@@ -474,7 +474,7 @@ class CodeFolder:
             for facts, shards in zip(encoding.families, self.manifest.families, strict=True)
             if facts.split == split
         }
-        wanted = [tuple(size) for size in sizes]
+        wanted = [height_and_width(size) for size in sizes]
         if split == "heldout":
             wanted = [size for size in wanted[:1] if size in found and found[size].records]
             return Codes([found[size] for size in wanted]) if wanted else None
@@ -569,7 +569,7 @@ def load(folder: Path, size: Size | None, resize: Resize) -> Dataset:
     wanted = resolutions[0][0] if size is None else height_and_width(size)
     sizes = next((sizes for sizes in resolutions if tuple(sizes[0]) == wanted), (wanted,))
     found: dict[str, Any] = {}
-    for prefix, split in (("", "train"), ("heldout_", "heldout")):
+    for split, prefix in zip(SPLITS, ("", "heldout_"), strict=True):
         records = codes.codes(split, sizes)
         if records is None:
             continue
@@ -579,4 +579,4 @@ def load(folder: Path, size: Size | None, resize: Resize) -> Dataset:
         if codes.encoding.captions:
             found[f"{prefix}captions"] = codes.captions(split, pictures)
     heldout = found.pop("heldout_", None)
-    return Dataset(classes=codes.encoding.classes, heldout=heldout, codes=codes, **found)
+    return Dataset(classes=codes.encoding.classes, heldout=heldout, stored=codes, **found)

@@ -119,12 +119,15 @@ class WeightsAndBiases(Board):
     """
 
     name, install = "wandb", "wandb"
+    image: Any
+    """Of wandb, which shows pictures."""
 
     def __init__(self, folder: Path, project: str) -> None:
         def make() -> Any:
             import wandb  # type: ignore[import-not-found]
 
-            self.wandb, settings = wandb, {}
+            settings = {}
+            self.image = wandb.Image
             with suppress(ValueError):
                 settings = read_settings(folder)
             run = wandb.init(
@@ -148,7 +151,7 @@ class WeightsAndBiases(Board):
     def picture(self, step: int, picture: Tensor) -> None:
         """One of the pictures called samples."""
         array = picture.permute(1, 2, 0).cpu().numpy()
-        self._try(lambda run: run.log({"step": step, "samples": self.wandb.Image(array)}))
+        self._try(lambda run: run.log({"step": step, "samples": self.image(array)}))
 
     def close(self) -> None:
         """Let it send what is left."""

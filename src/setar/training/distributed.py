@@ -67,7 +67,10 @@ class Processes:
     @cached_property
     def saving(self) -> distributed.ProcessGroup | None:
         """A group of its own for what is saved beside the training; None if alone."""
-        return distributed.new_group(backend="gloo") if self.count > 1 else None
+        if self.count == 1:
+            return None
+        group: Any = distributed.new_group(backend="gloo")
+        return group
 
     def rows(self, items: int) -> slice:
         """Where this one's part of a batch lies, of whose size ``count`` must be a divisor."""

@@ -82,7 +82,7 @@ def _held_out(config: DataConfig, data: Dataset) -> str:
 
 def _captions(data: Dataset) -> str:
     """How many captions there are, and which pictures have none."""
-    stored = data.codes and data.codes.encoding.captions
+    stored = data.stored and data.stored.encoding.captions
     texts = [counted(stored or sum(map(len, data.captions)), "caption")]
     if data.uncaptioned:
         count = counted(len(data.uncaptioned), "image")

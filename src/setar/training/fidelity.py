@@ -6,6 +6,7 @@ goes, and is to be compared with itself alone.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class Fidelity:
 
     def __init__(
         self,
-        maker: Callable[[nn.Module], Made],
+        maker: Callable[[Any], Made],
         count: int,
         data: Dataset,
         processes: Processes,

@@ -241,15 +241,15 @@ class GeneratorRun:
         fresh = self._begin(model)
         defaults = SamplingDefaults(sampling.recipe, sampling.guidance, sampling.settings)
         classes = () if self.reads_texts else data.classes
-        source = self.data.source if data.codes is None else data.codes.encoding.source
+        source = self.data.source if data.stored is None else data.stored.encoding.source
         pipeline = Pipeline(model, tokenizer, classes, defaults, source, self.text)
         check_recipes(model, recipe, sampling.recipe)
         pipeline.check_sampling(defaults)
         data, found = self.data.prepare(data, folder, processes.first)
-        if data.codes is None:
+        if data.stored is None:
             self._check_colours(tokenizer, data)
         else:
-            fresh += self._check_codes(data.codes, tokenizer, processes)
+            fresh += self._check_codes(data.stored, tokenizer, processes)
         make = self._objective
         if self.reads_texts:
             make = partial(self._text_objective, folder / TEXTS)
@@ -283,8 +283,8 @@ class GeneratorRun:
                 return samples_of(made, count, prompts)
 
             trainer.fidelity = Fidelity(maker, count, data, processes, device)
-        if data.codes is not None:
-            trainer.left_out = left_out(data.codes.folder)
+        if data.stored is not None:
+            trainer.left_out = left_out(data.stored.folder)
         trainer.facts = [
             *facts.of_data(self.data, data, found),
             *facts.of_balance(self.data, data),
@@ -323,7 +323,7 @@ class GeneratorRun:
     ) -> Objective:
         """What is minimised: all images are encoded, once."""
         assert self.recipe is not None
-        make = self._encoded if data.codes is None else self._stored
+        make = self._encoded if data.stored is None else self._stored
         codes, labels, heldout = make(tokenizer, data, processes)
         epoch = self.data.epoch(labels) if self.data.balance else None
         if self.self_correction:
@@ -353,15 +353,15 @@ class GeneratorRun:
         self, tokenizer: Tokenizer, data: Dataset, processes: Processes
     ) -> tuple[Draw, Tensor, HeldOutCodes | None]:
         """Codes (or features), labels and what is held out, of shards."""
-        assert data.codes is not None
+        assert data.stored is not None
         assert self.recipe is not None
         size, heldout = self.data.size(), None
-        codes = data.codes.codes("train", [size])
+        codes = data.stored.codes("train", [size])
         assert codes is not None
         held = data.held_out()
         if held is not None and data.heldout_labels is not None:
             items = spread(held.labels, MEASURED)
-            centres = data.codes.codes("heldout", [size])
+            centres = data.stored.codes("heldout", [size])
             assert centres is not None
             heldout = HeldOutCodes(centres.centres(items), held.labels[items], self.recipe)
         stored = Stored(codes, self.loop.seed)
@@ -452,8 +452,8 @@ class GeneratorRun:
         heldout, held, size = None, data.held_out(), self.data.size(data)
         if held is not None and any(held.captions):
             encode = partial(_encode_some, tokenizer, held.images)
-            if data.codes is not None:
-                centres = data.codes.codes("heldout", [size])
+            if data.stored is not None:
+                centres = data.stored.codes("heldout", [size])
                 assert centres is not None
                 encode = centres.centres
             some = spread(held.labels, MEASURED)

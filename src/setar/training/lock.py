@@ -67,6 +67,7 @@ def _hold(folder: Path, stack: ExitStack) -> None:
 
 def _lock(file: IO[str], tries: int) -> bool:
     """Whether the lock could be had; OSError if there are none."""
+    assert fcntl is not None
     for attempt in range(tries):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

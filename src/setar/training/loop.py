@@ -470,7 +470,7 @@ class Trainer:
             module.train()
         metrics: Metrics = {"learning_rate": factor * self.settings.learning_rate}
         measured: Metrics = {}
-        losses: dict[str, Tensor] = {}
+        losses: dict[str, Any] = {}
         finish = Step({}, {}).finish
         parts = own.split(self.loop.micro_batch)
         for part in parts:
@@ -480,7 +480,7 @@ class Trainer:
                 finish = found.finish
                 for total, values in ((losses, found.losses), (measured, found.metrics)):
                     for name, value in values.items():
-                        total[name] = total.get(name, 0.0) + value * weight
+                        total[name] = total.get(name, 0) + value * weight
         norms = {name: clip_gradients(networks[name].parameters(), self.settings.clip)
                  for name in losses}  # fmt: skip
         sources = self.objective.sources(own.items, step)
@@ -692,7 +692,7 @@ class Trainer:
                 replaces them.
         """
         self.processes.by_first(lambda: self._check(folder))
-        error, parts = None, {}
+        error, parts, progress = None, Parts(), Progress(0, 0.0, 0)
         try:
             progress, parts = Progress.read(folder), self._room_for(folder)
             sharded.load(folder, parts)

@@ -61,7 +61,7 @@ class Muon(torch.optim.Muon):
                 self._move([matrix for matrix, _ in some], steps, rate, decay)
 
     def _move(
-        self, matrices: list[Tensor], steps: Sequence[Tensor], rate: float, decay: float
+        self, matrices: list[Tensor], steps: Sequence[Tensor] | Tensor, rate: float, decay: float
     ) -> None:
         size = 0.2 * max(matrices[0].shape) ** 0.5  # as Liu et al. 2025
         for matrix, step in zip(matrices, steps, strict=True):

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
@@ -29,6 +28,8 @@ from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
 )
+from torch.distributed.checkpoint.state_dict_loader import load as load_state
+from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
 from setar import checkpoint
 from setar.registry import one_line
@@ -88,10 +89,10 @@ class Saver:
 
         if self.processes.count == 1:
             with _alone():
-                finish(partial(dcp.save, state, storage_writer=writer, no_dist=True))
+                finish(partial(save, state, storage_writer=writer, no_dist=True))
             return
         group = self.processes.saving
-        written: Any = dcp.async_save(state, storage_writer=writer, process_group=group)
+        written: Any = async_save(state, storage_writer=writer, process_group=group)
         self._under_way = written
         if self.processes.first:
             self._thread = self._thread or ThreadPoolExecutor(1, "setar-save")
@@ -158,7 +159,7 @@ def load(folder: Path, parts: Parts) -> None:
     reader = HuggingFaceStorageReader(str(folder / FOLDER))
     try:
         with _alone():
-            dcp.load(flat(parts), storage_reader=reader, no_dist=True)
+            load_state(flat(parts), storage_reader=reader, no_dist=True)
     except (CheckpointException, OSError, SafetensorError, RuntimeError) as error:
         reason = _cause(error) if isinstance(error, CheckpointException) else error
         raise ValueError(f"{folder / FOLDER} cannot be read: {one_line(reason)}") from error

@@ -193,8 +193,8 @@ def make_stages(
             made: Callable[[], Examples] = partial(
                 SceneExamples, drawings.shared_as(stage.scenes), tokenizer
             )
-        elif data.codes is not None:
-            made = _of_codes(stage, data_config, data.codes, seed)
+        elif data.stored is not None:
+            made = _of_codes(stage, data_config, data.stored, seed)
         else:
             made = _of_buckets(stage, data_config, data, shapes_once, tokenizer)
         length = stage.longest if stage.scenes is None and len(stage.sizes) > 1 else 0
@@ -229,8 +229,7 @@ def _of_codes(
     assert codes is not None
     pictures = codes.pictures()
     captions, labels = folder.captions("train", pictures), folder.labels("train", pictures)
-    balanced = data_config.balance and labels is not None
-    epoch = data_config.epoch(labels) if balanced else None
+    epoch = data_config.epoch(labels) if data_config.balance and labels is not None else None
     return lambda: StoredExamples(codes, captions, seed, epoch)
 
 
