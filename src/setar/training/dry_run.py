@@ -34,7 +34,7 @@ from setar.tokenizers.base import TOKENIZERS, Tokenizer
 from setar.training import facts
 from setar.training.data import DataConfig
 from setar.training.generator import GeneratorRun, check_recipes
-from setar.training.optim import OptimizerConfig, grouped
+from setar.training.memory import held
 from setar.training.run import Run, read_run
 from setar.training.stages import StageShapes
 from setar.training.text import token_loss
@@ -43,6 +43,9 @@ from setar.training.tokenizer import TokenizerRun
 GIB = 2**30
 FLOAT, HALF = 4, 2
 """Bytes of a number."""
+
+MACHINE = 8
+"""Devices of a machine, which a hybrid training shares a model among; most have so many."""
 
 
 class KnownEncoder(NamedTuple):
@@ -123,7 +126,7 @@ def _tokenizer_run(run: TokenizerRun, telling: Telling) -> None:
         *_told(run.data, data),
         facts.of_tokens(model, model.grid(*size)),
         facts.of_model(model, f"{run.tokenizer.family} tokenizer"),
-        _memory(model, run.optimizer, {}),
+        _memory(model, run, {}, telling.devices),
     ]
     images = torch.zeros(1, 3, *size, device="meta")
 
@@ -162,7 +165,7 @@ def _generator_run(run: GeneratorRun, telling: Telling) -> None:
         *telling.told,
         facts.of_tokens(tokenizer, grid, recipe),
         of_model,
-        _memory(model, run.optimizer, frozen),
+        _memory(model, run, frozen, telling.devices),
     ]
     if run.reads_texts:
         shown = 0
@@ -277,25 +280,12 @@ def _condition(
 # What it takes.
 
 
-def _memory(
-    module: nn.Module, optimizer: OptimizerConfig, frozen: Mapping[str, float]
-) -> facts.Fact:
+def _memory(module: nn.Module, run: Run, frozen: Mapping[str, float], devices: int) -> facts.Fact:
     """What every device holds all the time."""
-    groups = grouped(module, optimizer)
-    by_muon, by_adam = _numbers(groups.matrices), _numbers([*groups.decayed, *groups.plain])
-    held = {
-        "weights": _numbers(module.state_dict().values()) * FLOAT,
-        "gradients": (by_muon + by_adam) * FLOAT,
-        "optimiser": (by_muon + 2 * by_adam) * FLOAT,
-        "averaged weights": _numbers(module.state_dict().values()) * FLOAT,
-        **frozen,
-    }
-    parts = ", ".join(f"{_size(amount)} {name}" for name, amount in held.items() if amount)
-    return "memory", f"{_size(sum(held.values()))} on each device: {parts}"
-
-
-def _numbers(tensors: Any) -> int:
-    return sum(tensor.numel() for tensor in tensors)
+    shards = {"shard": devices, "hybrid": min(devices, MACHINE)}.get(run.loop.parallel, 1)
+    amounts = {**held(module, run.optimizer, shards), **frozen}
+    parts = ", ".join(f"{_size(amount)} {name}" for name, amount in amounts.items() if amount)
+    return "memory", f"{_size(sum(amounts.values()))} on each device: {parts}"
 
 
 def _size(amount: float) -> str:

@@ -419,6 +419,7 @@ class Trainer:
         for name in moved:
             norm = clip_gradients(networks[name].parameters(), self.settings.clip)
             metrics[f"gradient_norm/{name}"] = norm
+        for name in moved:
             set_learning_rate(self.optimizers[name], factor)
             for optimizer in self.optimizers[name].values():
                 optimizer.step()
