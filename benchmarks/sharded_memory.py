@@ -1,6 +1,6 @@
 """What each process holds that trains a sharded model, measured beside the formula.
 
-    python benchmarks/sharded_memory.py --processes 4 --layers 12 --width 512
+    python benchmarks/sharded_memory.py --processes 4 --layers 16 --width 512
 
 Each process trains a few steps of a tiny batch on a CPU. Printed are the largest growth of its
 memory since before the model was made, and what `setar.training.memory.held` says.
@@ -25,6 +25,10 @@ from setar.training.memory import held
 from setar.training.optim import OptimizerConfig
 
 MIB = 2**20
+
+SETTINGS = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(MIB)}
+"""Of the processes. The second: what is freed goes back at once; otherwise each of the threads that
+carry tensors to other processes keeps up to 64 MiB for later."""
 
 
 def resident() -> float:
@@ -77,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--parallel", choices=["replicate", "shard"], default="shard")
     options = parser.parse_args()
@@ -87,7 +91,7 @@ def main() -> None:
         return
     run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     words = [sys.executable, *run, str(options.processes), *sys.argv]
-    sys.exit(subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode)
+    sys.exit(subprocess.run(words, env={**os.environ, **SETTINGS}).returncode)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,10 @@ def test_conditions_become_tokens_and_some_become_none_in_training(name):
     dropped = (condition.embed(labels) == none).all(2).all(1)
     # 200 draws of 1/2: outside of 60..140 once in 10^8.
     assert 60 < int(dropped.sum()) < 140
+    chances = torch.linspace(0, 1, 200)
+    with condition.dropping_by(chances):
+        dropped = (condition.embed(labels) == none).all(2).all(1)
+    assert torch.equal(dropped, chances < 0.5)
     condition.drop = 0.0
     assert torch.equal(condition.embed(labels), tokens)
 

@@ -199,6 +199,33 @@ def test_conditions_are_dropped_in_training_only(family):
 
 
 @each_family
+def test_training_uses_its_blocks_as_modules_only(family):
+    """As sharding needs: outside of a block's call its weights are not there."""
+    model = make(family)
+    codes, labels = codes_for(model, 2), torch.tensor([1, 2])
+    plan, blocks = plan_of(model, recipes(family)[-1], 2), model.transformer_blocks()
+    assert len({id(block) for block in blocks}) == len(blocks) > 1
+    expected, called = model(codes, labels, plan), []
+    for block in blocks:
+        held = [(parameter, parameter.detach().clone()) for parameter in block.parameters()]
+
+        def fetch(module, *_, held=held):
+            called.append(module)
+            for parameter, value in held:
+                parameter.data.copy_(value)
+
+        def drop(*_, held=held):
+            for parameter, _value in held:
+                parameter.data.fill_(torch.nan)
+
+        drop()
+        block.register_forward_pre_hook(fetch)
+        block.register_forward_hook(drop)
+    torch.testing.assert_close(model(codes, labels, plan), expected, **CLOSE)
+    assert [id(block) for block in called] == [id(block) for block in blocks]
+
+
+@each_family
 def test_attention_that_it_was_not_trained_for_is_refused(family):
     model = make(family)
     for attention in ("fast", "", *{"full", "causal"} - {*model.attentions}):

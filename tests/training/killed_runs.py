@@ -25,7 +25,6 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from safetensors.torch import load_file, save_file
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 from tqdm import tqdm
@@ -151,7 +150,7 @@ def figures(folder):
     clocks = "|".join(CLOCKS).encode()
     log = re.sub(rb'"(%b)": [^,]+, ' % clocks, b"", (folder / "metrics.jsonl").read_bytes())
     last = checkpoints(folder)[-1]
-    files = {file.name: file for file in sorted(last.iterdir())}
+    files = {str(file.relative_to(last)): file for file in sorted(last.rglob("*"))}
     sums = {
         name: hashlib.sha256(file.read_bytes()).hexdigest()
         for name, file in files.items()
@@ -218,30 +217,33 @@ NONSENSE = [
 
 def damage(folder, number, chance):
     """Damage a checkpoint in one of many ways; what was done."""
-    files = sorted(file.name for file in folder.iterdir())
+    inside = (file for file in folder.rglob("*") if file.is_file())
+    files = sorted(file.relative_to(folder).as_posix() for file in inside)
     name = files[number % len(files)]
     kind = number // len(files) % 5
-    weights = [file for file in files if file.startswith("train-") and "objective" not in file]
+    weights = [file for file in files if file.startswith("train/")]
     if kind == 3:
         content = NONSENSE[number % len(NONSENSE)]
         rewritten(folder, "progress.json", content)
         return f"progress.json: {content[:40]!r}"
     if kind == 4:
         name = weights[number % len(weights)]
-        state = load_file(folder / name)
-        tensor = max(state, key=lambda key: state[key].numel())
         change = ["shape", "missing", "unknown", "nan"][number % 4]
-        if change == "shape":
-            state[tensor] = state[tensor][:-1].clone()
-        elif change == "missing":
-            del state[tensor]
-        elif change == "unknown":
-            state["0.unknown"] = torch.ones(3)
-        else:
-            state[tensor].view(-1)[0] = float("nan")
-        save_file(state, folder / name)
-        rewritten(folder, name)
-        return f"{name}: {tensor}: {change}"
+
+        def changed(state):
+            tensor = max(state, key=lambda key: state[key].numel())
+            if change == "shape":
+                state[tensor] = state[tensor][:-1].clone()
+            elif change == "missing":
+                del state[tensor]
+            elif change == "unknown":
+                state[f"{tensor}.unknown"] = torch.ones(3)
+            else:
+                state[tensor].view(-1)[0] = float("nan")
+            return state
+
+        tiny_runs.rewrite(folder / name, changed)
+        return f"{name}: {change}"
     if kind == 2:
         (folder / name).unlink()
         if number % 2:

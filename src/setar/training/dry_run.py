@@ -35,13 +35,15 @@ from setar.training import facts
 from setar.training.data import DataConfig
 from setar.training.generator import GeneratorRun, check_recipes, loss_of_one
 from setar.training.memory import held
-from setar.training.optim import OptimizerConfig
 from setar.training.run import Run, read_run
 from setar.training.stages import StageShapes
 from setar.training.tokenizer import TokenizerRun
 
 FLOAT, HALF = 4, 2
 """Bytes of a number."""
+
+MACHINE = 8
+"""Devices of a machine, which a hybrid training shares a model among; most have so many."""
 
 
 class KnownEncoder(NamedTuple):
@@ -122,7 +124,7 @@ def _tokenizer_run(run: TokenizerRun, telling: Telling) -> None:
         *_told(run.data, data),
         facts.of_tokens(model, model.grid(*size)),
         facts.of_model(model, f"{run.tokenizer.family} tokenizer"),
-        _memory(model, run.optimizer, {}),
+        _memory(model, run, {}, telling.devices),
     ]
     images = torch.zeros(1, 3, *size, device="meta")
 
@@ -161,7 +163,7 @@ def _generator_run(run: GeneratorRun, telling: Telling) -> None:
         *telling.told,
         facts.of_tokens(tokenizer, grid, recipe),
         of_model,
-        _memory(model, run.optimizer, frozen),
+        _memory(model, run, frozen, telling.devices),
     ]
     if run.reads_texts:
         shown = 0
@@ -276,11 +278,10 @@ def _condition(
 # What it takes.
 
 
-def _memory(
-    module: nn.Module, optimizer: OptimizerConfig, frozen: Mapping[str, float]
-) -> facts.Fact:
+def _memory(module: nn.Module, run: Run, frozen: Mapping[str, float], devices: int) -> facts.Fact:
     """What every device holds all the time."""
-    return facts.of_memory({**held(module, optimizer), **frozen})
+    shards = {"shard": devices, "hybrid": min(devices, MACHINE)}.get(run.loop.parallel, 1)
+    return facts.of_memory({**held(module, run.optimizer, shards), **frozen})
 
 
 def _activations(module: nn.Module, step: Callable[[], Tensor], share: int) -> facts.Fact:

@@ -410,8 +410,10 @@ class Trainer:
     def _held(self) -> dict[str, float]:
         """Bytes that this process holds all the time, by what they are."""
         total: dict[str, float] = {}
+        shards = self.processes.count if self.engine.shards else 1
+        if self.loop.parallel == "hybrid":
+            shards = min(shards, int(os.environ.get("LOCAL_WORLD_SIZE", shards)))
         for module in self.objective.networks.values():
-            shards = self.processes.count if self.engine.shards else 1
             for name, amount in held(module, self.settings, shards).items():
                 total[name] = total.get(name, 0.0) + amount
         return total
