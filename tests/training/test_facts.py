@@ -129,6 +129,8 @@ def test_memory_is_told_with_its_parts():
     held = {"weights": 2.0**30, "optimiser": 2.0**31, "gathered": 0.0, "buffers": 2.0**20}
     told = "3.0 GiB on each device: 1.0 GiB weights, 2.0 GiB optimiser, 1 MiB buffers"
     assert facts.of_memory(held) == ("memory", told)
+    short = "3.0 GiB on each device for weights, optimiser, buffers; activations on top"
+    assert facts.of_state(held) == ("memory", short)
 
 
 def test_a_run_says_it_once_and_a_finished_one_nothing(tmp_path, capsys):

@@ -157,10 +157,19 @@ def in_bytes(amount: float) -> str:
     return f"{amount / GIB:,.1f} GiB"
 
 
-def of_memory(held: Mapping[str, float], each: str = "each device") -> Fact:
+def of_memory(held: Mapping[str, float]) -> Fact:
     """What a device holds all the time, in bytes by what it is."""
     parts = ", ".join(f"{in_bytes(amount)} {name}" for name, amount in held.items() if amount)
-    return "memory", f"{in_bytes(sum(held.values()))} on {each}: {parts}"
+    return "memory", f"{in_bytes(sum(held.values()))} on each device: {parts}"
+
+
+def of_state(held: Mapping[str, float]) -> Fact:
+    """The same in short, before a training."""
+    names = ", ".join(name for name, amount in held.items() if amount)
+    return (
+        "memory",
+        f"{in_bytes(sum(held.values()))} on each device for {names}; activations on top",
+    )
 
 
 def of_loop(

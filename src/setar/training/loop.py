@@ -43,7 +43,7 @@ from setar.training.distributed import (
     lost,
 )
 from setar.training.draws import BATCH, OWN, Part, seed_of
-from setar.training.facts import Fact, of_loop, of_memory, tell
+from setar.training.facts import Fact, of_loop, of_state, tell
 from setar.training.guard import GENTLER, Guard
 from setar.training.identity import AnotherRun, check_identity, check_weights
 from setar.training.lock import locked
@@ -402,7 +402,7 @@ class Trainer:
         if first and self.facts:
             device, count = self.objective.device, self.processes.count
             how = of_loop(loop, self.objective.samples, self.step, device, count)
-            tell([*self.facts, of_memory(self._held()), how])
+            tell([*self.facts, of_state(self._held()), how])
         about = (self.folder, self.step, loop.steps, loop.batch_size, loop.wandb)
         with Report(*about) if first else nullcontext() as report:
             self._train(report, stop)
@@ -410,8 +410,10 @@ class Trainer:
     def _held(self) -> dict[str, float]:
         """Bytes that this process holds all the time, by what they are."""
         total: dict[str, float] = {}
+        shards = self.processes.count if self.engine.shards else 1
+        if self.loop.parallel == "hybrid":
+            shards = min(shards, int(os.environ.get("LOCAL_WORLD_SIZE", shards)))
         for module in self.objective.networks.values():
-            shards = self.processes.count if self.engine.shards else 1
             for name, amount in held(module, self.settings, shards).items():
                 total[name] = total.get(name, 0.0) + amount
         return total
