@@ -504,6 +504,9 @@ def _from_file(file: Path, dim: int) -> Iterator[tuple[str, Tensor]]:
     return zip(texts, states, strict=True)
 
 
+PAIRED = "model of pictures and texts"
+
+
 class ImageTextScorer:
     """How well pictures and texts agree, as a CLIP or a SigLIP sees it: the cosine of both.
 
@@ -518,11 +521,10 @@ class ImageTextScorer:
 
     def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
         self.name, self.device = name, find_device(device)
-        what = "model of pictures and texts"
-        self._tokenizer, self._model = _load(name, self.device, {}, what)
+        self._tokenizer, self._model = _load(name, self.device, {}, PAIRED)
         settings = self._model.config
         if not (hasattr(settings, "vision_config") and hasattr(settings, "text_config")):
-            raise ValueError(f"{quoted(name)} is no {what}, as CLIP and SigLIP are")
+            raise ValueError(f"{quoted(name)} is no {PAIRED}, as CLIP and SigLIP are")
         self._positions = settings.text_config.max_position_embeddings
         self._pads = settings.model_type.startswith("siglip")  # see `TextEncoder`
         self._side = settings.vision_config.image_size
@@ -534,7 +536,7 @@ class ImageTextScorer:
 
         try:
             with _quietly(True):
-                source, here = _locate(self.name)
+                source, here = _locate(self.name, PAIRED)
                 found, _ = ImageProcessingMixin.get_image_processor_dict(
                     source, local_files_only=here
                 )

@@ -255,7 +255,7 @@ def _remember(out: Path, settings: Mapping[str, Any]) -> None:
     now = json.loads(json.dumps(settings))
     if before is not None and before.keys() != now.keys():
         raise ValueError(f"{beside} is of something else; it is to say how {out} was made")
-    for key, value in now.items() if begun else ():
+    for key, value in now.items() if begun and before else ():
         if before[key] != value:
             raise ValueError(
                 f"{out} holds pictures of another `{key}`: {quoted(before[key])}, not "

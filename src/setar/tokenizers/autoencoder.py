@@ -32,9 +32,9 @@ MAX_BLOCKS = 16
 class GroupNorm(nn.GroupNorm):
     """That of torch, which refuses a single value per group: a picture of one token has that."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """``[B, C, H, W]`` to the same shape; a single value is its own mean, and becomes 0."""
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def group_norm(channels: int) -> GroupNorm:
