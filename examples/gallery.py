@@ -24,16 +24,18 @@ from setar.pictures.sheets import labelled_rows
 from setar.pipeline import PartialImages
 
 SEEN: dict[str, str] = {
-    "styles": "Colour and outline are mostly right: apples, cats, octopuses. Styles hardly differ "
-    "yet, rockets and penguins fall apart, and what lies inside an outline is anybody's guess.",
-    "seeds": "Cats, hearts, trees and cars can be told. All are nearly of one style.",
-    "beside": "The left part is as asked, in its colour at least; the right one hardly ever is.",
+    "styles": "Things can be told: apples, cats, ghosts, penguins, octopuses; a pizza cannot. Of "
+    "the styles only some show: Fluent's cat is another one than Noto's.",
+    "seeds": "Cats, hearts, houses, trees, cars and faces, nearly all of one style.",
+    "beside": "Two things of about the asked colours, blurred into each other: the model has not "
+    "learned yet which word belongs on which side.",
+    "above": "Likewise; the cloud is there, and the sun is yellow.",
     "four": "Nothing of what was asked, but four things of some kind, each in its place.",
-    "inpainting": "The colour goes on, the shape does not.",
-    "outpainting": "Something with the colours of a face; a baby it is not.",
-    "varying": "A bee remains a bee up to about half of its tokens.",
-    "paraphrases": "The kitty, and a cat in green, which no caption has. The king of the jungle "
-    "and love are beyond it.",
+    "inpainting": "Colour and line go on, a shrimp's tail it is hardly.",
+    "outpainting": "Something with the colours of the ball; a baby it is not.",
+    "varying": "A bee remains a bee, even with most of its tokens anew.",
+    "paraphrases": "Happy kitties, sad faces, green cats and vehicles, which no caption has in "
+    "these words. The king of the jungle, love and bad weather are beyond it.",
 }
 """What there is to see in the pictures of the shipped model, by file: good and bad. Whoever changes
 the model or a prompt looks again and writes it anew; a file that is not here has no such line."""
