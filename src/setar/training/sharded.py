@@ -11,7 +11,6 @@ Torch loads a flipped byte without a word. `setar.checkpoint` sums up these file
 first.
 """
 
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,9 +38,6 @@ from setar.training.saved import Parts
 
 FOLDER = "train"
 """In a checkpoint, that of the state."""
-
-SHARDS = "DCP_SHARDING_INFO"
-"""In the header of a file: where each tensor belongs, as JSON."""
 
 Complete = Callable[[Path], None]
 """What the first process adds to a checkpoint that is about to be whole."""
@@ -82,8 +78,6 @@ class Saver:
         def finish(write: Callable[[], object]) -> None:
             try:
                 write()
-                for file in (beside / FOLDER).glob("*.safetensors"):
-                    _in_order(file)
                 complete(beside)
                 checkpoint.finish(beside, folder)
             except BaseException as error:
@@ -128,24 +122,6 @@ class Saver:
 def flat(parts: Parts) -> dict[str, Tensor]:
     """All tensors by ``<part>/<name>``."""
     return {f"{part}/{name}": t for part, state in parts.items() for name, t in state.items()}
-
-
-def _in_order(file: Path) -> None:
-    """Sort what a file says of itself, which comes in an order that chance decides.
-
-    So files of equal states are equal, byte for byte.
-    """
-    with file.open("r+b") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length))
-        about = header.get("__metadata__", {})
-        if SHARDS in about:
-            about[SHARDS] = json.dumps(json.loads(about[SHARDS]), sort_keys=True)
-        header["__metadata__"] = {name: about[name] for name in sorted(about)}
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
-        if len(text) == length:  # or it writes numbers otherwise than we do: as it is, then
-            stream.seek(8)
-            stream.write(text)
 
 
 def describe(folder: Path) -> Parts:
