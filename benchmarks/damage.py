@@ -25,6 +25,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
+from safetensors.torch import load_file
 
 import setar.training.generator
 from setar.run_folder import checkpoints
@@ -71,7 +72,8 @@ def damaged(folder: Path, place: Path, count: int, seed: int = 0) -> Iterator[tu
 def of_checkpoints(place: Path, count: int) -> tuple[Counter[str], list[str]]:
     """Damage the newest checkpoint; which files it was, and what went wrong."""
     run = make_run(VALUES, "settings")
-    open_run(run, place / "whole").run()
+    with contextlib.redirect_stdout(io.StringIO()):
+        open_run(run, place / "whole").run()
     right = sums(checkpoints(place / "whole")[-1])
     newest = checkpoints(place / "whole")[-1]
     hit, wrong = Counter[str](), list[str]()
@@ -129,10 +131,11 @@ def load_codes(folder: Path) -> str:
 
 
 def sums(folder: Path) -> dict[str, str]:
-    """SHA-256 of the weights in a folder."""
+    """SHA-256 of every tensor in a folder; headers may name them in any order."""
     return {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        f"{file.relative_to(folder)} {name}": hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
         for file in sorted(folder.rglob("*.safetensors"))
+        for name, tensor in load_file(file).items()
     }
 
 

@@ -27,6 +27,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
+from safetensors.torch import load_file
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 (every life needs it)
 from tqdm import tqdm
 
@@ -132,12 +133,15 @@ class Life:
 
 
 def figures(folder: Path) -> tuple[bytes, str, dict[str, str], list[str]]:
-    """What must be the same: log, name and sums of the last checkpoint, and no leftovers."""
+    """What must be the same: log, name and tensors of the last checkpoint, and no leftovers."""
     clocks = "|".join(CLOCKS).encode()
     log = re.sub(rb'"(%b)": [^,]+, ' % clocks, b"", (folder / "metrics.jsonl").read_bytes())
     last = checkpoints(folder)[-1]
-    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in sorted(last.glob("*.safetensors"))}  # fmt: skip
+    sums = {
+        f"{file.name} {name}": hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+        for file in sorted(last.rglob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
     hidden = [str(f.relative_to(folder)) for f in folder.rglob(".*") if f.name != ".lock"]
     return log, last.name, sums, hidden
 
