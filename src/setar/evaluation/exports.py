@@ -255,10 +255,11 @@ def _remember(out: Path, settings: Mapping[str, Any]) -> None:
     now = json.loads(json.dumps(settings))
     if before is not None and before.keys() != now.keys():
         raise ValueError(f"{beside} is of something else; it is to say how {out} was made")
-    for key, value in now.items() if begun and before else ():
-        if before[key] != value:
+    made = before if before is not None and begun else now
+    for key, value in now.items():
+        if made[key] != value:
             raise ValueError(
-                f"{out} holds pictures of another `{key}`: {quoted(before[key])}, not "
+                f"{out} holds pictures of another `{key}`: {quoted(made[key])}, not "
                 f"{quoted(value)}; go on with the same, or write to another folder"
             )
     out.mkdir(parents=True, exist_ok=True)
