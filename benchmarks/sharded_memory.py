@@ -38,11 +38,10 @@ def resident() -> float:
     return pages * resource.getpagesize()
 
 
-def make(width: int, layers: int, parallel: Parallel, folder: Path) -> Trainer:
-    """A trainer of a model of 4x4 tokens, with random codes."""
-    torch.manual_seed(0)
+def shape_of(width: int, layers: int) -> FMTConfig:
+    """That of the model: 4x4 tokens of 2048 codes."""
     half = layers // 2
-    shape = FMTConfig(
+    return FMTConfig(
         2048,
         10,
         (4, 4),
@@ -52,7 +51,12 @@ def make(width: int, layers: int, parallel: Parallel, folder: Path) -> Trainer:
         encoder_layers=half,
         decoder_layers=layers - half,
     )
-    model = FullyMaskedTransformer(shape)
+
+
+def make(width: int, layers: int, parallel: Parallel, folder: Path) -> Trainer:
+    """A trainer of a model of 4x4 tokens, with random codes."""
+    torch.manual_seed(0)
+    model = FullyMaskedTransformer(shape_of(width, layers))
     codes, labels = torch.randint(2048, (64, 16)), torch.zeros(64, dtype=torch.int64)
     objective = GeneratorObjective(model, kept(codes), labels, Recipe.parse("random-4-random"))
     processes = join()
@@ -77,7 +81,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     if not processes.first:
         return
     with torch.device("meta"):
-        plain = FullyMaskedTransformer(trainer.result.config)
+        plain = FullyMaskedTransformer(shape_of(options.width, options.layers))
     shards = processes.count if options.parallel == "shard" else 1
     parts = held(plain, trainer.settings, shards)
     said = sum(parts.values())

@@ -24,7 +24,7 @@ from lab import Claim, Section, finish, key, mean, panels, remember, save_plot, 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from setar import Pipeline, checkpoint
+from setar import Pipeline, checkpoint, files
 from setar.data.base import Dataset, open_data
 from setar.evaluation.drawings import RANK, Gallery, find, share
 from setar.evaluation.samples import Prompt
@@ -90,8 +90,8 @@ class Bench:
         self.prompts = chosen_prompts(self.data, setup.each)
         names, styles = ([*self.data.meta[c], *held.meta[c]] for c in ("name", "style"))
         drawings = {"names": names, "styles": styles, "size": [height, width]}
-        sums = checkpoint.read_json(locate(setup.model) / checkpoint.MANIFEST)["sha256"]
-        parts = ("model.safetensors", "tokenizer.safetensors", checkpoint.CONFIG)
+        sums = checkpoint.read_json(locate(setup.model) / files.MANIFEST)["sha256"]
+        parts = ("model.safetensors", "tokenizer.safetensors", files.CONFIG)
         self.facts = {
             "model": [sums[part] for part in parts],
             "threads": torch.get_num_threads(),

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from setar.checkpoint import CONFIG, read_json
+from setar.checkpoint import read_json
 from setar.data.base import DATASETS
 from setar.data.crops import RESIZES, Resize
 from setar.data.images import height_and_width
+from setar.files import CONFIG
 from setar.pretrained import IMAGE_SIZE, load_tokenizer, read_config, read_newest
 from setar.run_folder import CHECKPOINTS, left_out, read_settings
 from setar.tokenizers.base import decode_codes

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 
 from setar import checkpoint
-from setar.checkpoint import CONFIG
 from setar.device import find_device
+from setar.files import CONFIG
 from setar.registry import Table, did_you_mean, quoted, require_plugins
 from setar.run_folder import checkpoints, is_run
 from setar.tokenizers.base import TOKENIZERS, Tokenizer

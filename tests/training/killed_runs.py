@@ -249,7 +249,7 @@ def damage(folder, number, chance):
         if number % 2:
             (folder / name).mkdir()
         return f"{name}: {'a folder' if number % 2 else 'missing'}"
-    content = (folder / name).read_bytes()
+    content: bytes = (folder / name).read_bytes()
     while (changed := damaged_bytes(content, chance)) == content:
         pass
     (folder / name).write_bytes(changed)

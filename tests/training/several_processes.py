@@ -19,11 +19,13 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
 import setar.training.generator
 import tiny_runs
 from setar.config import build
+from setar.training.distributed import local
 from setar.training.generator import GeneratorRun
 from setar.training.run import open_run
 
@@ -46,7 +48,7 @@ def trained(folder, resume=False, **changes):
     """Train; what the first process then holds, for the test."""
     trainer = open_run(run_of({"loop": {}, **changes}), folder, resume)
     trainer.run()
-    held = sum(p.to_local().numel() for p in trainer.result.parameters() if hasattr(p, "to_local"))
+    held = sum(local(p).numel() for p in trainer.result.parameters() if isinstance(p, DTensor))
     about = {"held": held, "all": trainer.parameters, "step": trainer.step}
     (folder / f"process-{trainer.processes.index}.json").write_text(json.dumps(about))
 

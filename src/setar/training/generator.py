@@ -457,7 +457,7 @@ class GeneratorRun:
                 assert centres is not None
                 encode = centres.centres
             some = spread(held.labels, MEASURED)
-            captions = [held.captions[item] for item in some.tolist()]
+            captions = [held.captions[int(item)] for item in some]
             grid = tokenizer.grid(*size)
             heldout = HeldOutTexts(captions, lambda i: encode(some[i]), grid, self.recipe, texts)
         return TextObjective(model, stages, texts, len(data), heldout)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from setar import checkpoint
-from setar.checkpoint import MANIFEST
 from setar.config import build
+from setar.files import MANIFEST
 from setar.run_folder import step_of
 from setar.training.distributed import local
 

@@ -206,7 +206,7 @@ def drawn_captions(
     captions: Sequence[Sequence[str]], items: Tensor, draw: random.Random
 ) -> list[str]:
     """One of the captions of each of some images; empty if it has none."""
-    own: list[Sequence[str]] = [captions[item] for item in items.tolist()]
+    own = [captions[int(item)] for item in items]
     return [draw.choice(texts) if texts else "" for texts in own]
 
 
