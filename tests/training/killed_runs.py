@@ -249,11 +249,11 @@ def damage(folder, number, chance):
         if number % 2:
             (folder / name).mkdir()
         return f"{name}: {'a folder' if number % 2 else 'missing'}"
-    content: bytes = (folder / name).read_bytes()
-    while (changed := damaged_bytes(content, chance)) == content:
+    content = (folder / name).read_bytes()
+    while (spoilt := damaged_bytes(content, chance)) == content:
         pass
-    (folder / name).write_bytes(changed)
-    return f"{name}: {len(content)} bytes, now {len(changed)}"
+    (folder / name).write_bytes(spoilt)
+    return f"{name}: {len(content)} bytes, now {len(spoilt)}"
 
 
 def damage_checkpoints(place, count, seed=0):
