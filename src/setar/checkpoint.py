@@ -94,10 +94,11 @@ def save(
     beside = begin(folder)
     try:
         write(beside, config, tensors, texts or {})
-        finish(beside, folder)
+        seal(beside)
     except BaseException:
         abandon(beside)
         raise
+    place(beside, folder)
 
 
 def abandon(beside: Path) -> None:
@@ -126,15 +127,19 @@ def begin(folder: Path) -> Path:
     return beside
 
 
-def finish(beside: Path, folder: Path) -> None:
-    """Give the folder of `begin`, which has all its files, a manifest; then it takes its place."""
-    folder = Path(folder).resolve()
-    old = folder.with_name(f".{folder.name}.old")
+def seal(beside: Path) -> None:
+    """Give the folder of `begin`, which has all its files, a manifest, and flush all of it."""
     files = sorted(file for file in beside.rglob("*") if file.is_file() and file.suffix != ".md")
     sums = {file.relative_to(beside).as_posix(): _sha256(file) for file in files}
     (beside / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", encoding="utf-8")
     for path in (*beside.rglob("*"), beside):
         durable.flush(path)
+
+
+def place(beside: Path, folder: Path) -> None:
+    """Let a folder that is sealed take the place of an older one, or of none."""
+    folder = Path(folder).resolve()
+    old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)

@@ -318,14 +318,14 @@ def test_as_many_checkpoints_are_kept_as_wanted(keep, left, tmp_path):
 
 
 def test_old_checkpoints_stay_until_the_new_one_is_complete(tmp_path, monkeypatch):
-    complete = checkpoint.finish
+    complete = checkpoint.seal
 
-    def failing(beside, folder):
-        if folder.name == "step-00000006":
+    def failing(beside):
+        if beside.name == ".step-00000006.partial":
             raise OSError(28, "No space left on device")
-        complete(beside, folder)
+        complete(beside)
 
-    monkeypatch.setattr(checkpoint, "finish", failing)
+    monkeypatch.setattr(checkpoint, "seal", failing)
     with pytest.raises(OSError, match="No space"):
         make_trainer(generator_objective(), tmp_path, keep=1).run()
     assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000003"]

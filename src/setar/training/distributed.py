@@ -182,6 +182,8 @@ class Engine:
             if self.compiled:
                 forward = torch.compile(forward, dynamic=False)
             block.forward = forward
+        if self.compiled and not blocks:
+            network.compile(dynamic=False)
         if self.shards:
             device = next(network.parameters()).device
             options: dict[str, Any] = {"mesh": self.mesh(device.type)}

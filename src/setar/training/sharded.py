@@ -78,12 +78,13 @@ class Saver:
             try:
                 write()
                 complete(beside)
-                checkpoint.finish(beside, folder)
+                checkpoint.seal(beside)
             except BaseException as error:
                 checkpoint.abandon(beside)
                 if isinstance(error, CheckpointException):
                     raise _told(error, folder) from error
                 raise
+            checkpoint.place(beside, folder)
             done(folder)
 
         if self.processes.count == 1:
