@@ -226,3 +226,18 @@ def test_a_dry_run_trains_nothing(run, refused, tmp_path, monkeypatch):
     assert "`batch_size` (=64) must be a multiple of the devices (=7)" in message
     refused("train", "digits", "--dry-run", "--set", "recipe=random-65-random")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_run_is_repeated_and_gone_on_with_by_its_folder(run, refused, config, tmp_path):
+    first = tmp_path / "first"
+    run("train", config, "--out", first, "--set", "loop.steps=2")
+    said = refused("train", first)
+    assert "settings.json is of a run: --out FOLDER repeats it there, --resume goes on" in said
+    for source in (first, first / "settings.json"):
+        again = tmp_path / f"again-{source.name}"
+        assert run("train", source, "--out", again)[0] == 0
+        file = "checkpoints/step-00000002/model.safetensors"
+        assert (again / file).read_bytes() == (first / file).read_bytes()
+    assert run("train", first, "--resume", "--set", "loop.steps=3")[0] == 0
+    assert checkpoints(first)[-1].name == "step-00000003"
+    assert "lacks" in refused("train", tmp_path / "lacks.json", "--out", tmp_path / "x")
