@@ -149,12 +149,7 @@ def figures(folder):
     """What must be the same: the log but for its seconds, every weight, and no leftovers."""
     log = re.sub(rb'"seconds": [0-9.]+, ', b"", (folder / "metrics.jsonl").read_bytes())
     last = checkpoints(folder)[-1]
-    files = {str(file.relative_to(last)): file for file in sorted(last.rglob("*"))}
-    sums = {
-        name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for name, file in files.items()
-        if file.suffix == ".safetensors"
-    }
+    sums = tiny_runs.digests(last)
     hidden = [str(f.relative_to(folder)) for f in folder.rglob(".*") if f.name != ".lock"]
     return log, last.name, sums, hidden
 

@@ -39,6 +39,7 @@ from setar.training.distributed import (
     Processes,
     clip_gradients,
     gathered,
+    idle_parameters,
 )
 from setar.training.draws import BATCH, OWN, Part, seed_of
 from setar.training.facts import Fact, of_loop, tell
@@ -440,9 +441,11 @@ class Trainer:
         with self._numerics():
             losses, measured, finish = self.losses(part.items, step)
         self.objective.part = None
+        idle = idle_parameters(networks, losses)
         for name, loss in losses.items():
             # The loss of a network may reach into others, as into a critic; it moves its own.
-            leaves = list(networks[name].parameters()) if len(networks) > 1 else None
+            leaves = [*networks[name].parameters(), *idle] if len(networks) > 1 else None
+            idle = []
             with self._numerics():
                 (loss * weight).backward(inputs=leaves)
         return losses.keys(), measured, finish
