@@ -113,3 +113,18 @@ def rewrite(file, change):
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     sums["sha256"][f"train/{file.name}"] = digest
     manifest.write_text(json.dumps(sums))
+
+
+def digest(file):
+    """A sum over the tensors of a safetensors file; the order of what its header says varies."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(load_file(file).items()):
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        total.update(tensor.numpy().tobytes())
+    return total.hexdigest()
+
+
+def digests(checkpoint):
+    """Those of all weights and of the state of a checkpoint, by file."""
+    files = sorted(checkpoint.rglob("*.safetensors"))
+    return {file.relative_to(checkpoint).as_posix(): digest(file) for file in files}

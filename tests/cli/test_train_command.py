@@ -205,10 +205,9 @@ def test_a_killed_process_goes_on_as_if_nothing_had_happened(run, in_a_process, 
     assert [line["step"] for line in figures(killed)] == list(range(1, 61))
     assert figures(killed) == figures(tmp_path / "whole")
     last = Path("checkpoints/step-00000060")
-    files = [file.relative_to(killed) for file in (killed / last).rglob("*.safetensors")]
-    assert len(files) > 4
-    for file in files:
-        assert (killed / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    ours, theirs = (tiny_runs.digests(folder / last) for folder in (killed, tmp_path / "whole"))
+    assert len(ours) > 4
+    assert ours == theirs
 
 
 def test_a_dry_run_trains_nothing(run, refused, tmp_path, monkeypatch):

@@ -150,12 +150,7 @@ def figures(folder):
     clocks = "|".join(CLOCKS).encode()
     log = re.sub(rb'"(%b)": [^,]+, ' % clocks, b"", (folder / "metrics.jsonl").read_bytes())
     last = checkpoints(folder)[-1]
-    files = {str(file.relative_to(last)): file for file in sorted(last.rglob("*"))}
-    sums = {
-        name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for name, file in files.items()
-        if file.suffix == ".safetensors"
-    }
+    sums = tiny_runs.digests(last)
     hidden = [str(f.relative_to(folder)) for f in folder.rglob(".*") if f.name != ".lock"]
     return log, last.name, sums, hidden
 

@@ -165,10 +165,8 @@ def test_a_resumed_stage_goes_on_as_if_nothing_had_happened(make, read, here, tm
         trainer.run()
         ours, theirs = (checkpoints(tmp_path / name)[-1] for name in ("whole", "stopped"))
         assert ours.name == theirs.name == "step-00000005"
-        files = [file.relative_to(ours) for file in ours.rglob("*.safetensors")]
-        assert len(files) > 4
-        for file in files:
-            assert (ours / file).read_bytes() == (theirs / file).read_bytes(), file
+        assert len(tiny_runs.digests(ours)) > 4
+        assert tiny_runs.digests(ours) == tiny_runs.digests(theirs)
         shutil.rmtree(tmp_path / "whole")
         shutil.rmtree(tmp_path / "stopped")
 

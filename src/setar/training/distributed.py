@@ -222,7 +222,6 @@ class Engine:
             losses,
             forward_sync_buffers=False,
             gradient_as_bucket_view=True,
-            find_unused_parameters=len(objective.networks) > 1,  # a critic may begin later
         )
 
     @contextmanager
@@ -243,7 +242,11 @@ class Engine:
 
 
 class _Losses(nn.Module):
-    """An objective as a module, since DistributedDataParallel wraps the call of one."""
+    """An objective as a module, since DistributedDataParallel wraps the call of one.
+
+    That waits for the gradients of all networks. Those without a loss at this step (a critic that
+    begins later) get zeros, with the first loss; they are not moved by it.
+    """
 
     def __init__(self, objective: "Objective") -> None:
         super().__init__()
@@ -251,7 +254,20 @@ class _Losses(nn.Module):
         self.objective = objective
 
     def forward(self, items: Tensor, step: int) -> "Step":
-        return self.objective.losses(items, step)
+        found = self.objective.losses(items, step)
+        idle = idle_parameters(self.objective.networks, found.losses)
+        if idle and found.losses:
+            name, loss = next(iter(found.losses.items()))
+            found.losses[name] = loss + 0 * torch.stack([p.sum() for p in idle]).sum()
+        return found
+
+
+def idle_parameters(
+    networks: Mapping[str, nn.Module], losses: Mapping[str, Tensor]
+) -> list[nn.Parameter]:
+    """Those of the networks that have no loss."""
+    idle = [module for name, module in networks.items() if name not in losses]
+    return [p for module in idle for p in module.parameters() if p.requires_grad]
 
 
 def _recomputed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

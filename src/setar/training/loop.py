@@ -40,6 +40,7 @@ from setar.training.distributed import (
     Processes,
     clip_gradients,
     gathered,
+    idle_parameters,
     lost,
 )
 from setar.training.draws import BATCH, OWN, Part, seed_of
@@ -510,9 +511,11 @@ class Trainer:
         with self._numerics():
             found = self.losses(part.items, step)
         self.objective.part = None
+        idle = idle_parameters(networks, found.losses)
         for name, loss in found.losses.items():
             # The loss of a network may reach into others, as into a critic; it moves its own.
-            leaves = list(networks[name].parameters()) if len(networks) > 1 else None
+            leaves = [*networks[name].parameters(), *idle] if len(networks) > 1 else None
+            idle = []
             with self._numerics():
                 (loss * weight).backward(inputs=leaves)
         return found._replace(losses={k: v.detach() for k, v in found.losses.items()})

@@ -121,8 +121,9 @@ class Saver:
 
 
 def flat(parts: Parts) -> dict[str, Tensor]:
-    """All tensors by ``<part>/<name>``."""
-    return {f"{part}/{name}": t for part, state in parts.items() for name, t in state.items()}
+    """All tensors by ``<part>/<name>``, in the order of these: a resumed run has the same files."""
+    named = {f"{part}/{name}": t for part, state in parts.items() for name, t in state.items()}
+    return dict(sorted(named.items()))
 
 
 def describe(folder: Path) -> Parts:
