@@ -22,7 +22,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 def start(*words):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [*TORCHRUN, *map(str, words)], env=environment, capture_output=True, text=True, timeout=180
+        [*TORCHRUN, *map(str, words)], env=environment, capture_output=True, text=True, timeout=600
     )
 
 
