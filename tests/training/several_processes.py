@@ -113,7 +113,7 @@ def main(place):
         together(count, trained, place / f"replicate-{count}")
         together(count, trained, place / f"shard-{count}", loop=shard)
     together(4, trained, place / "hybrid-4", machines=2, loop={"parallel": "hybrid"})
-    small = {"micro_batch": 2, "checkpointing": True}
+    small = {"micro_batch": 2, "checkpointing": True, "steps": 8}
     for name, changes in {"masked": MASKED, "muon": MUON}.items():
         together(1, trained, place / f"{name}-alone", **changes)
         together(1, trained, place / f"{name}-alone-small", loop=small, **changes)
