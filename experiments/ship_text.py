@@ -78,7 +78,7 @@ nearest. Every figure has that of the tokenizer's reconstructions beside it: mor
 
 ## Limits
 
-It knows names of emoji and six styles, nothing else, and has seen each drawing {passes} times, on a CPU, where fifty would be right. {limits} Words that are no names of emoji work as far as MiniLM puts them near one. See
+It knows names of emoji and six styles, nothing else, and was shown as many drawings as there are {passes} times over, on a CPU. {limits} Words that are no names of emoji work as far as MiniLM puts them near one. See
 docs/gallery.md for good and bad pictures.
 
 ## Licences

@@ -534,9 +534,9 @@ class ImageTextScorer:
         """How pictures are prepared, as the model's files say."""
         from transformers.image_processing_base import ImageProcessingMixin
 
+        source, here = _locate(self.name, PAIRED)
         try:
             with _quietly(True):
-                source, here = _locate(self.name, PAIRED)
                 found, _ = ImageProcessingMixin.get_image_processor_dict(
                     source, local_files_only=here
                 )

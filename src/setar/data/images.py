@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from copy import copy
@@ -289,6 +289,11 @@ def _holds(asked: Callable[[], bool]) -> bool:
         return asked()
     except OSError:
         return False
+
+
+def by_ending(left_out: Mapping[str, int]) -> list[str]:
+    """How many files of each ending are no images, in words such as ``3 .txt``."""
+    return [f"{count} {ending or 'without'}" for ending, count in left_out.items()]
 
 
 def classes_of(folders: Iterable[str]) -> tuple[tuple[str, ...], Tensor]:

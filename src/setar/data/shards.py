@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from setar.data.base import Dataset
 from setar.data.captions import Row, described
-from setar.data.images import EncodedImages, classes_of
+from setar.data.images import EncodedImages, by_ending, classes_of
 from setar.registry import printable
 
 
@@ -51,7 +51,7 @@ def dataset_of(
         ValueError: there is no picture, all are held out, or a class's name cannot be printed.
     """
     if not places:
-        kinds = ", ".join(f"{count} {ending or 'without'}" for ending, count in left_out.items())
+        kinds = ", ".join(by_ending(left_out))
         others = f"; left out: {printable(kinds)[:200]}" if kinds else ""
         raise ValueError(f"{printable(source)} holds no picture{others}")
     own = source.resolve().stem or "images"

@@ -250,18 +250,18 @@ def _remember(out: Path, settings: Mapping[str, Any]) -> None:
         raise ValueError(f"{out} is a file; an export is a folder")
     beside, begun = out.with_name(f"{out.name}.json"), out.is_dir() and any(out.iterdir())
     before = _settings_in(beside, out) if beside.is_file() else None
-    if begun and before is None:
-        raise ValueError(f"{out} holds files, and no {beside.name} says how they were made")
     now = json.loads(json.dumps(settings))
     if before is not None and before.keys() != now.keys():
         raise ValueError(f"{beside} is of something else; it is to say how {out} was made")
-    made = before if before is not None and begun else now
-    for key, value in now.items():
-        if made[key] != value:
-            raise ValueError(
-                f"{out} holds pictures of another `{key}`: {quoted(made[key])}, not "
-                f"{quoted(value)}; go on with the same, or write to another folder"
-            )
+    if begun:
+        if before is None:
+            raise ValueError(f"{out} holds files, and no {beside.name} says how they were made")
+        for key, value in now.items():
+            if before[key] != value:
+                raise ValueError(
+                    f"{out} holds pictures of another `{key}`: {quoted(before[key])}, not "
+                    f"{quoted(value)}; go on with the same, or write to another folder"
+                )
     out.mkdir(parents=True, exist_ok=True)
     if before != now:  # of an export that has made nothing
         write_text(beside, json.dumps(settings, indent=2) + "\n")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from setar.data.base import Dataset
+from setar.data.images import by_ending
 from setar.numbers import counted
 from setar.recipes.recipe import Recipe
 from setar.registry import printable
@@ -96,9 +97,8 @@ def _captions(data: Dataset) -> str:
 def _left_out(data: Dataset, found: Survey | None) -> list[str]:
     texts = []
     if data.left_out:
-        kinds = [f"{count} {ending or 'without'}" for ending, count in data.left_out.items()]
         files = counted(sum(data.left_out.values()), "file")
-        texts.append(f"{files} without a picture's ending ({_some(kinds)})")
+        texts.append(f"{files} without a picture's ending ({_some(by_ending(data.left_out))})")
     if data.empty:
         texts.append(f"folders without a picture ({_some(data.empty)})")
     if found is not None and found.broken:
