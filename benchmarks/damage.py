@@ -1,12 +1,11 @@
-"""Damaged checkpoints, and other folders: is each fault named, and does the run go on?
+"""Damaged checkpoints and code shards: is each fault named, and does the run go on?
 
     python benchmarks/damage.py --faults 100
-    python benchmarks/damage.py --faults 100 --codes data/codes
 
 Half of the faults are files that end too early, half flipped bits, spread over all files of the
-newest checkpoint of a tiny run. The run must name the damaged checkpoint, go on from the one before
-by itself, and end with the weights of a run that was left alone. Of a folder of codes (``setar
-encode``) the damaged file must be named.
+newest checkpoint of a tiny run, and of a folder of ``setar encode``. A run must name the checkpoint
+and the file, go on from the checkpoint before by itself, and end with the weights of a run that was
+left alone. Of codes the file must be named.
 """
 
 import argparse
@@ -20,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,7 +27,9 @@ import torch
 from safetensors.torch import load_file
 
 import setar.training.generator
+from setar.data.codes import CodeFolder
 from setar.run_folder import checkpoints
+from setar.training.encoding import EncodeConfig, encode
 from setar.training.run import make_run, open_run
 
 VALUES = {
@@ -39,9 +40,6 @@ VALUES = {
     "sampling": {"recipe": "random-4-cosine", "guidance": {"scale": 1.0}},
     "loop": {"steps": 3, "batch_size": 4, "checkpoint_every": 1, "keep": 3, "device": "cpu"},
 }  # fmt: skip
-
-Load = Callable[[Path], str]
-"""From a damaged folder to what was said of it; raises ValueError where nothing can go on."""
 
 
 def damaged(folder: Path, place: Path, count: int, seed: int = 0) -> Iterator[tuple[Path, Path]]:
@@ -95,11 +93,8 @@ def of_checkpoints(place: Path, count: int) -> tuple[Counter[str], list[str]]:
             shutil.rmtree(folder)
             continue
         text = said.getvalue()
-        if (
-            newest.name not in text
-            or step != 2
-            or f"{checkpoints(folder)[-2].name} goes on" not in text
-        ):
+        goes_on = f"{checkpoints(folder)[-2].name} goes on"
+        if step != 2 or not all(part in text for part in (newest.name, file.name, goes_on)):
             wrong.append(f"{name}: it went on from step {step} and said {text!r}")
         elif sums(checkpoints(folder)[-1]) != right:
             wrong.append(f"{name}: the run ended with other weights")
@@ -107,27 +102,21 @@ def of_checkpoints(place: Path, count: int) -> tuple[Counter[str], list[str]]:
     return hit, wrong
 
 
-def of_folder(folder: Path, place: Path, count: int, load: Load) -> tuple[Counter[str], list[str]]:
-    """Damage any folder; which files it was, and where its loader did not name them."""
+def of_codes(place: Path, count: int) -> tuple[Counter[str], list[str]]:
+    """Damage codes; which files it was, and where a training that begins would not name them."""
+    config = EncodeConfig("pixels", "digits:heldout", shard=100, device="cpu")
+    encode(config, place / "codes")
     hit, wrong = Counter[str](), list[str]()
-    for copy, file in damaged(folder, place, count):
-        name = str(file.relative_to(copy))
+    for copy, file in damaged(place / "codes", place, count):
+        name, said = str(file.relative_to(copy)), "nothing"
         hit[name] += 1
         try:
-            said = load(copy)
-        except (ValueError, OSError) as error:
+            CodeFolder(copy).check()
+        except ValueError as error:
             said = str(error)
         if file.name not in said:
             wrong.append(f"{name}: it said {said!r}")
     return hit, wrong
-
-
-def load_codes(folder: Path) -> str:
-    """Check a folder of codes, as a training does that begins with it."""
-    from setar.data.codes import CodeFolder  # type: ignore[attr-defined]
-
-    CodeFolder(folder).check()
-    return ""
 
 
 def sums(folder: Path) -> dict[str, str]:
@@ -142,17 +131,15 @@ def sums(folder: Path) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", type=int, default=100)
-    parser.add_argument("--codes", type=Path, help="a folder of `setar encode`, damaged as often")
     options = parser.parse_args()
     torch.set_num_threads(1)
     setar.training.generator.SHOWN = 1
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "codes").mkdir()
-        results = {"checkpoints": of_checkpoints(Path(name), options.faults)}
-        if options.codes:
-            place = Path(name) / "codes"
-            results["codes"] = of_folder(options.codes, place, options.faults, load_codes)
+        results = {
+            "checkpoints": of_checkpoints(Path(name), options.faults),
+            "codes": of_codes(Path(name), options.faults),
+        }
     for kind, (hit, wrong) in results.items():
         print(f"{hit.total()} damaged {kind}, {len(wrong)} wrong:")
         for file, times in sorted(hit.items()):

@@ -23,6 +23,7 @@ from setar.durable import partial_of
 from setar.files import CONFIG, MANIFEST, MAX_JSON, open_regular
 
 SETTINGS, METRICS, LEFT_OUT = "settings.json", "metrics.jsonl", "left-out.txt"
+UNCAPTIONED = "uncaptioned.txt"
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"
 
 HISTORY = "history"

@@ -104,7 +104,7 @@ class Some:
 
 def test_a_whole_folder_passes_and_shares_the_check(folder):
     codes = CodeFolder(folder / "codes")
-    count = len(list(codes.files()))
+    count = len([*codes.files(), *codes.notes()])
     assert codes.check() == count
     assert codes.check(index=0, count=2) + codes.check(index=1, count=2) == count
 
@@ -123,7 +123,8 @@ def damages(file):
 
 @pytest.mark.parametrize("kind", ["flipped", "truncated", "empty", "longer", "missing"])
 def test_every_damaged_file_is_named(copy, kind):
-    for name, _ in CodeFolder(copy).files():
+    codes = CodeFolder(copy)
+    for name, _ in [*codes.files(), *codes.notes()]:
         file = copy / name
         content = file.read_bytes()
         if kind == "missing":
@@ -136,6 +137,11 @@ def test_every_damaged_file_is_named(copy, kind):
         assert "\n" not in str(error.value)
         file.write_bytes(content)
     CodeFolder(copy).check()
+    (copy / "encoding.json").write_bytes(
+        damages(copy / "encoding.json")[kind.replace("missing", "empty")]
+    )
+    with pytest.raises(ValueError, match=r"encoding\.json"):
+        CodeFolder(copy)
 
 
 def test_no_flipped_bit_of_the_manifest_goes_unseen(copy):

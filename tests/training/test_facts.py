@@ -170,3 +170,5 @@ def test_captions_are_counted_and_those_that_are_missing_are_named(tmp_path):
         "2 captions; 2 images without one (cats/01.png, cats/02.png); "
         "1 captioned file not there (cats/09.png)"
     )
+    tiny_runs.save_pictures(pictures, 9, ["dogs"])
+    assert "; all are in uncaptioned.txt" in dict(of(pictures))["captions"]

@@ -289,6 +289,16 @@ def test_steps_may_be_said_twice(read, here):
     assert run.completed().loop.steps == 5
 
 
+def test_pictures_without_a_caption_are_listed(make, here, tmp_path):
+    shutil.copytree(here / "pictures", tmp_path / "some")
+    (tmp_path / "some/07.png").unlink()
+    make(tiny_captions.config(here), f'data.source="{tmp_path / "some"}"', out="list")
+    assert (tmp_path / "list/uncaptioned.txt").read_text().splitlines() == [
+        "01.png\thas no caption",
+        "07.png\thas a caption, but is not there",
+    ]
+
+
 def test_images_without_captions_are_refused(make, here, tmp_path):
     shutil.copytree(here / "pictures", tmp_path / "bare")
     (tmp_path / "bare/metadata.jsonl").unlink()

@@ -15,7 +15,7 @@ from setar.data.base import open_data
 from setar.run_folder import LEFT_OUT, checkpoints
 from setar.training.data import DataConfig
 from setar.training.run import make_run, open_run
-from setar.training.survey import chosen, left_out_before, list_left_out, survey
+from setar.training.survey import chosen, left_out_before, list_files, survey
 
 TOKENIZER = {
     "task": "tokenizer",
@@ -150,12 +150,12 @@ def test_skipping_may_be_turned_on_later(pictures, tmp_path):
 
 def test_the_list_takes_any_name(tmp_path):
     broken = {"a\tb/ä\n.png": "cut\noff", "caf\udce9.png": "empty", "plain.png": ""}
-    list_left_out(broken, tmp_path)
+    list_files(broken, tmp_path / LEFT_OUT)
     lines = (tmp_path / LEFT_OUT).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "a\\tb/ä\\n.png\tcut\\noff"
     assert len(lines) == 3
     assert [*left_out_before(tmp_path, [*broken, "other.png"])] == [*broken]
-    list_left_out({}, tmp_path)
+    list_files({}, tmp_path / LEFT_OUT)
     assert not (tmp_path / LEFT_OUT).exists()
     assert left_out_before(tmp_path, [*broken]) == {}
 

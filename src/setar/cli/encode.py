@@ -30,7 +30,7 @@ def encode(
         typer.Option(help="256, or height x width in pixels; repeatable; default: tokenizer's."),
     ] = None,
     max_aspect: Annotated[
-        float, typer.Option(help="Crop to shapes up to this ratio of sides, as in [[stages]].")
+        float, typer.Option(help="Crop to shapes of up to this ratio of sides, as stages do.")
     ] = 1.0,
     resize: Annotated[str, typer.Option(help="lanczos, or adm as ADM and LlamaGen crop.")] = (
         "lanczos"

@@ -461,6 +461,11 @@ class CodeFolder:
                 "anew"
             )
         self.encoding = self.manifest.encoding
+        if read_encoding(self.folder) != self.encoding:
+            raise ValueError(
+                f"{printable(self.folder / CODES)} is damaged, for it differs from {MANIFEST}: "
+                "encode into another folder"
+            )
 
     def codes(self, split: Split, sizes: Sequence[tuple[int, int]]) -> Codes | None:
         """The codes of pictures of these sizes, all of a resolution; None if there are none.
@@ -519,21 +524,33 @@ class CodeFolder:
                 if features and shard.features:
                     yield f"{facts.folder}/{shard_file(index, True)}", shard.features
 
+    def notes(self) -> Iterator[tuple[str, ShardFacts]]:
+        """The files beside the shards, and what they say, which the manifest repeats."""
+        for facts, family in zip(self.encoding.families, self.manifest.families, strict=True):
+            for index, shard in enumerate(family.shards):
+                yield f"{facts.folder}/{Path(shard_file(index)).with_suffix('.json')}", shard
+
     def check(
         self, features: bool = False, index: int = 0, count: int = 1, progress: bool = False
     ) -> int:
-        """Compare files with their SHA-256: every ``count``-th from ``index`` on; how many.
+        """Compare files with the manifest: every ``count``-th from ``index`` on; how many.
 
         Raises:
             ValueError: some are damaged; names them.
         """
-        files = sorted(self.files(features))[index::count]
+        expected = sorted([*self.files(features), *self.notes()], key=lambda one: one[0])
+        files = expected[index::count]
 
-        def damage(file: tuple[str, str]) -> str:
+        def damage(file: tuple[str, str | ShardFacts]) -> str:
+            name, right = file
             try:
-                return "" if sha256_of(self.folder / file[0]) == file[1] else file[0]
+                if isinstance(right, str):
+                    whole = sha256_of(self.folder / name) == right
+                else:
+                    whole = build(ShardFacts, read_json(self.folder / name)) == right
+                return "" if whole else name
             except ValueError:
-                return file[0]
+                return name
 
         with ThreadPoolExecutor(8) as pool:
             found = pool.map(damage, files)
@@ -542,8 +559,8 @@ class CodeFolder:
         if damaged:
             more = f" and {len(damaged) - 5} more" * (len(damaged) > 5)
             raise ValueError(
-                f"damaged in {printable(self.folder)}: {', '.join(damaged[:5])}{more} (SHA-256 "
-                f"differs from {MANIFEST}): delete it, and the same `setar encode` makes it anew"
+                f"damaged in {printable(self.folder)}: {', '.join(damaged[:5])}{more} (they differ "
+                f"from {MANIFEST}): delete it, and the same `setar encode` makes it anew"
             )
         return len(files)
 

@@ -13,6 +13,7 @@ from setar.data.images import by_ending
 from setar.numbers import counted
 from setar.recipes.recipe import Recipe
 from setar.registry import printable
+from setar.run_folder import UNCAPTIONED
 from setar.tokenizers.base import Tokenizer
 from setar.training.data import DataConfig
 from setar.training.messages import say
@@ -91,6 +92,8 @@ def _captions(data: Dataset) -> str:
     if data.absent:
         count = counted(len(data.absent), "captioned file")
         texts.append(f"{count} not there ({_some(data.absent)})")
+    if max(len(data.uncaptioned), len(data.absent)) > SHOWN:
+        texts.append(f"all are in {UNCAPTIONED}")
     return "; ".join(texts)
 
 

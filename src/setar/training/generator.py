@@ -46,6 +46,7 @@ from setar.training.report import say
 from setar.training.stages import StageConfig, StageShapes, lay_out, make_stages
 from setar.training.start import begin_with
 from setar.training.stored import Draw, Stored, check_tokenizer, features_of, kept
+from setar.training.survey import without_captions
 from setar.training.text import HeldOutTexts, TextObjective, token_loss
 
 SHOWN = 64
@@ -271,6 +272,7 @@ class GeneratorRun:
 
         trainer = Trainer(objective, self.optimizer, self.loop, folder, export, show, processes)
         trainer.left_out = found.broken if found else {}
+        trainer.uncaptioned = without_captions(data) if self.reads_texts else {}
         trainer.flops = self._flops(model, tokenizer, size, processes)
         if self.loop.fd_every:
             from setar.training.fidelity import Fidelity, samples_of  # loads all of evaluation

@@ -285,6 +285,8 @@ class Trainer:
     Attributes:
         facts: what is said before the first step, beside what the loop itself knows.
         left_out: files of the data that are not trained on, and why, for ``left-out.txt``.
+        uncaptioned: pictures without a caption, or captions without a picture, and which of both,
+            for ``uncaptioned.txt``.
         flops: floating-point operations of the mean image of a step, if they are known.
         fidelity: figures of what the network makes, every ``loop.fd_every`` steps.
 
@@ -294,6 +296,7 @@ class Trainer:
 
     facts: Sequence[Fact] = ()
     left_out: Mapping[str, str] = {}
+    uncaptioned: Mapping[str, str] = {}
     fidelity: Measure | None = None
 
     def __init__(

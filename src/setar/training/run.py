@@ -13,7 +13,9 @@ from setar.durable import write_text
 from setar.registry import did_you_mean, load_plugins, one_line, quoted, require_plugins
 from setar.run_folder import (
     HISTORY,
+    LEFT_OUT,
     SETTINGS,
+    UNCAPTIONED,
     checkpoint_folder,
     read_history,
     read_settings,
@@ -27,7 +29,7 @@ from setar.training.lock import locked
 from setar.training.loop import Trainer
 from setar.training.provenance import session
 from setar.training.report import say
-from setar.training.survey import list_left_out
+from setar.training.survey import list_files
 from setar.training.tokenizer import TokenizerRun
 
 Run = TokenizerRun | GeneratorRun
@@ -173,7 +175,8 @@ def open_run(run: Run, folder: Path, resume: bool = False) -> Trainer:
             for change in changes:
                 say(f"{change} from step {trainer.step} on")
             _remember(run, folder, trainer.step)
-            list_left_out(trainer.left_out, folder)
+            list_files(trainer.left_out, folder / LEFT_OUT)
+            list_files(trainer.uncaptioned, folder / UNCAPTIONED)
     return trainer
 
 

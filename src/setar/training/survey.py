@@ -17,7 +17,7 @@ from setar.data.base import Dataset, chosen, holding
 from setar.data.images import Images
 from setar.durable import write_text
 from setar.registry import printable
-from setar.run_folder import LEFT_OUT, checkpoints, left_out
+from setar.run_folder import checkpoints, left_out
 from setar.training.report import say
 
 BATCH = 64
@@ -129,13 +129,19 @@ def _whole(data: Dataset, broken: Mapping[str, str]) -> Tensor:
     return torch.tensor(kept, dtype=torch.int64)
 
 
-def list_left_out(broken: Mapping[str, str], run: Path) -> None:
-    """Write ``left-out.txt`` into a run's folder: a file a line, a tab, why; none if none is."""
-    if not broken:
-        (run / LEFT_OUT).unlink(missing_ok=True)
+def list_files(causes: Mapping[str, str], file: Path) -> None:
+    """Write a list such as ``left-out.txt``: a path a line, a tab, why; no file without any."""
+    if not causes:
+        file.unlink(missing_ok=True)
         return
-    lines = [f"{printable(path)}\t{printable(cause)}\n" for path, cause in broken.items()]
-    write_text(run / LEFT_OUT, "".join(lines))
+    lines = [f"{printable(path)}\t{printable(cause)}\n" for path, cause in causes.items()]
+    write_text(file, "".join(lines))
+
+
+def without_captions(data: Dataset) -> dict[str, str]:
+    """Which of its captions a data set lacks, or the pictures of, by their path."""
+    absent = dict.fromkeys(data.absent, "has a caption, but is not there")
+    return {**dict.fromkeys(data.uncaptioned, "has no caption"), **absent}
 
 
 def left_out_before(run: Path, paths: Sequence[str]) -> dict[str, str]:
