@@ -414,9 +414,8 @@ def _begun(work: Work, place: Place) -> Work:
     if place.index:
         while not os.path.isfile(file):
             time.sleep(POLLING)
-        before = read_encoding(work.folder)
-        now = replace(work.encoding, tables=before.tables)
-        _compare(work.folder, before, now)
+        now = read_encoding(work.folder)
+        _compare(work.folder, now, replace(work.encoding, tables=now.tables))
     else:
         now = _with_tables(work)
     found = replace(work, encoding=now)
@@ -452,10 +451,10 @@ def _with_tables(work: Work) -> Encoding:
             ):
                 stream.writelines(_lines(data))
     encoding = replace(work.encoding, tables=tables)
-    if before is None:
-        _write_json(work.folder / CODES, encoding)
-    else:
+    if before is not None:
         _compare(work.folder, before, encoding)
+        return before
+    _write_json(work.folder / CODES, encoding)
     return encoding
 
 
