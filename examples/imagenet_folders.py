@@ -12,6 +12,7 @@ goes on after it was stopped.
 
 import argparse
 import csv
+import shutil
 import sys
 from pathlib import Path
 
@@ -55,17 +56,15 @@ if not readers:
     sys.exit(f"{options.lists} has neither {' nor '.join(known)}")
 names, images = readers[0](options.lists)
 
-moved = 0
 for image, wnid in images.items():
     name, folder = f"{image}.JPEG", options.out / "val" / wnid
     folder.mkdir(parents=True, exist_ok=True)
     if (options.images / name).is_file():
-        (options.images / name).rename(folder / name)
+        shutil.move(options.images / name, folder / name)
     elif not (folder / name).is_file():
         sys.exit(f"{name} is neither in {options.images} nor in {folder}")
-    moved += 1
 for part in ("train", "val"):
     (options.out / part).mkdir(parents=True, exist_ok=True)
     lines = [f"{wnid}\t{name}\n" for wnid, name in sorted(names.items())]
     (options.out / part / "classes.tsv").write_text("".join(lines))
-print(f"{moved} validation images of {len(names)} classes in {options.out / 'val'}")
+print(f"{len(images)} validation images of {len(names)} classes in {options.out / 'val'}")
