@@ -97,6 +97,8 @@ class EncodeConfig:
     resize: Resize = "lanczos"
     heldout: float = 0.0
     """Share of the pictures that are never trained on, where the source has none of its own."""
+    validation: str = ""
+    """Pictures of their own in the place of such a share, as of ``data.validation``."""
     shard: int = SHARD
     batch_size: int = BATCH
     features: bool = False
@@ -276,7 +278,9 @@ def _prepared(config: EncodeConfig, folder: Path, place: Place) -> Work:
             f"{printable(folder)} is no folder of codes and not empty ({printable(there)}): "
             "choose another --out"
         )
-    data_config = DataConfig(config.source, resize=config.resize, heldout=config.heldout)
+    data_config = DataConfig(
+        config.source, resize=config.resize, heldout=config.heldout, validation=config.validation
+    )
     if data_config.of_codes:
         raise ValueError(f"{config.source!r} holds codes already, not pictures")
     without_weights = config.tokenizer in TOKENIZERS and not os.path.exists(config.tokenizer)

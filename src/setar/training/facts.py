@@ -75,7 +75,7 @@ def of_balance(config: DataConfig, data: Dataset) -> list[Fact]:
 
 def _held_out(config: DataConfig, data: Dataset) -> str:
     if data.heldout is not None:
-        own = "" if config.heldout else "; they come with the data set"
+        own = "" if config.heldout or config.validation else "; they come with the data set"
         return f"{counted(len(data.heldout), 'image')}, never trained on{own}"
     if config.heldout:
         return f"none: a share of {config.heldout:g} of so few images came to nothing"
