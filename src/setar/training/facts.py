@@ -10,6 +10,7 @@ from torch import nn
 
 from setar.data.base import Dataset
 from setar.data.images import by_ending
+from setar.device import slow_in_bfloat16
 from setar.numbers import counted
 from setar.recipes.recipe import Recipe
 from setar.registry import printable
@@ -187,5 +188,8 @@ def of_loop(
         where += f" ({torch.cuda.get_device_name(device)})"
     if processes > 1:
         where = f"{processes} processes ({loop.parallel}), each on {where}"
+    precision = loop.precision_on(device)
+    if precision == "bfloat16" and slow_in_bfloat16(device):
+        precision += ", which is slow on this CPU: --set loop.precision=float32"
     compiling = "; compiling first, about a minute" if loop.compile else ""
-    return "training", f"{text}{where} in {loop.precision_on(device)}{compiling}"
+    return "training", f"{text}{where} in {precision}{compiling}"
