@@ -70,7 +70,7 @@ def test_an_epoch_shows_every_record_once_to_any_number_of_processes(folder, mak
 # Runs
 
 
-def test_a_class_model_trains_samples_and_goes_on(folder, make, tmp_path):
+def test_a_class_model_trains_samples_and_goes_on(folder, make, tmp_path, capsys):
     words = [tiny_runs.FOLDER_GENERATOR, *of(folder), "loop.checkpoint_every=1", "loop.steps=3"]
     whole = make(*words, out="whole")
     whole.run()
@@ -87,6 +87,12 @@ def test_a_class_model_trains_samples_and_goes_on(folder, make, tmp_path):
     pipe = Pipeline.from_pretrained(tmp_path / "part")
     assert pipe.classes == ("cats", "dogs")
     assert pipe("cats", seed=1)[0].size == (16, 16)
+    assert again.codes == CodeFolder(folder / "codes").manifest.sha256
+    again.resume()
+    assert "others than before" not in capsys.readouterr().out
+    again.codes = "0" * 64
+    again.resume()
+    assert "the codes are others than before" in capsys.readouterr().out
     # Evaluation compares with the pictures, but for those that could not be read.
     origin = origin_of(str(tmp_path / "part"))
     assert origin.data == str(folder / "pictures")
