@@ -75,6 +75,17 @@ def test_a_disk_that_fails_is_one(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
+def test_a_write_that_names_no_file_does(tmp_path):
+    """Numpy says how many bytes it wrote to a full disk, and a text stream nothing at all."""
+    for error, words in (
+        (OSError("8 requested and 4 written"), r"log: 8 requested .* \(is the disk full\?\)$"),
+        (OSError(errno.ENOSPC, "No space left on device"), "log: No space left on device$"),
+    ):
+        with pytest.raises(OSError, match=words), replacing(tmp_path / "log"):
+            raise error
+    assert names(tmp_path) == []
+
+
 def test_what_is_set_aside_is_never_overwritten(tmp_path):
     for content in ("one", "two", "three"):
         (tmp_path / "log").write_text(content)

@@ -22,6 +22,9 @@ def replacing(file: Path) -> Iterator[Path]:
 
     If anything goes wrong inside, an older ``file`` stays as it was and nothing is left beside it.
     Of a link, what it points to is replaced.
+
+    Raises:
+        OSError: it cannot be written; of a full disk too it says which file that is.
     """
     target = Path(os.path.realpath(file))
     beside = partial_of(target)
@@ -30,9 +33,12 @@ def replacing(file: Path) -> Iterator[Path]:
         yield beside
         flush(beside)
         os.replace(beside, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+        if type(error) is OSError and error.filename is None:  # of a write: it names no file
+            reason = error.strerror or f"{error} (is the disk full?)"
+            raise OSError(f"cannot write {file}: {reason}") from error
         raise
     flush(target.parent)
 

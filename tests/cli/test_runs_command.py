@@ -94,7 +94,8 @@ def test_settings_of_any_kind_are_shown(run, tmp_path, settings):
 
 def test_figures_of_any_kind_are_shown(run, tmp_path):
     file = save_run(tmp_path / "odd") / "metrics.jsonl"
-    file.write_text('{"step": 1, "loss": "low"}\n{"step": 2, "loss": NaN}\n{"step": 3, "lo')
+    huge = f'{{"step": 1, "loss": {10**400}}}\n'
+    file.write_text(huge + '{"step": 1, "loss": "low"}\n{"step": 2, "loss": NaN}\n{"step": 3, "lo')
     [found] = json.loads(run("runs", tmp_path, "--json")[1])
     assert (found["step"], found["loss"], found["state"]) == (2, None, "stopped")
 

@@ -13,7 +13,7 @@ import tiny_runs
 import training.two_processes as two
 from setar import Pipeline, checkpoint
 from setar.run_folder import checkpoints
-from setar.training.distributed import ALONE, join
+from setar.training.distributed import ALONE, join, place
 from setar.training.run import open_run
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -36,6 +36,24 @@ def test_alone_nothing_is_exchanged():
     assert ALONE.rows(5) == slice(0, 5)
     with pytest.raises(OSError, match="mine"):
         ALONE.all_raise(OSError("mine"))
+
+
+@pytest.mark.parametrize(
+    ("index", "count"), [("", "2"), ("2", "2"), ("-1", "2"), ("x", "2"), ("0", "0"), ("0", "two")]
+)
+def test_a_place_that_cannot_be_waits_for_nobody(monkeypatch, index, count):
+    monkeypatch.setenv("RANK", index)
+    monkeypatch.setenv("WORLD_SIZE", count)
+    with pytest.raises(ValueError, match=f"WORLD_SIZE='{count}' and RANK='{index}'"):
+        place()
+
+
+def test_the_place_that_torchrun_says(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert place() == (0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert place() == (1, 2)
 
 
 @pytest.fixture(scope="module")

@@ -235,6 +235,15 @@ def test_features_are_kept_as_float16(folder):
     again = tokenizer.quantizer.encode(features)
     agree = (again == codes.codes(records, views)).double().mean()
     assert agree > 0.9  # float16 moves a code here and there, and with it those after it
+    file = out / "train-16x16/00000-features.npy"
+    array = np.load(file)
+    array[3, 1, 0, 0, 0] = np.inf
+    np.save(file, array)
+    codes = CodeFolder(out).codes("train", [(16, 16)])
+    assert codes is not None
+    codes.features(records[3:4], views[:1])
+    with pytest.raises(ValueError, match="not finite, of the records 3:"):
+        codes.features(records, views)
 
 
 def test_shapes_have_a_family_each(folder, tmp_path):
@@ -257,6 +266,8 @@ def test_shapes_have_a_family_each(folder, tmp_path):
     for record, picture in enumerate(codes.pictures().tolist()):
         assert codes.grids(torch.tensor([record]))[0] == [(6, 6), (5, 7), (7, 5)][picture % 3]
     assert made.codes("heldout", [(24, 24)]) is not None
+    with pytest.raises(ValueError, match=r"in 3 shapes \(24x24, 20x28, 28x20\), not in 1 \(24x24"):
+        made.codes("train", [(24, 24)])
     assert json.loads((out / "encoding.json").read_text())["views"] == "crop"
     assert Path(out / "train-shapes.npy").is_file()
 

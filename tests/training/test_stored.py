@@ -13,6 +13,8 @@ from setar.data.codes import CodeFolder
 from setar.origin import origin_of
 from setar.pretrained import load_tokenizer
 from setar.run_folder import checkpoints, left_out
+from setar.training.dry_run import dry_run
+from setar.training.run import open_run, read_run
 from setar.training.stored import Stored, features_of
 from setar.training.text import TextObjective
 
@@ -70,14 +72,12 @@ def test_an_epoch_shows_every_record_once_to_any_number_of_processes(folder, mak
 # Runs
 
 
-def test_a_class_model_trains_samples_and_goes_on(folder, make, tmp_path):
+def test_a_class_model_trains_samples_and_goes_on(folder, make, tmp_path, capsys):
     words = [tiny_runs.FOLDER_GENERATOR, *of(folder), "loop.checkpoint_every=1", "loop.steps=3"]
     whole = make(*words, out="whole")
     whole.run()
     resumed = make(*words, "loop.steps=2", out="part")
     resumed.run()
-    from setar.training.run import open_run, read_run
-
     run = read_run(tmp_path / "run.toml", words[1:])
     again = open_run(run, tmp_path / "part", resume=True)
     again.run()
@@ -87,6 +87,12 @@ def test_a_class_model_trains_samples_and_goes_on(folder, make, tmp_path):
     pipe = Pipeline.from_pretrained(tmp_path / "part")
     assert pipe.classes == ("cats", "dogs")
     assert pipe("cats", seed=1)[0].size == (16, 16)
+    assert again.codes == CodeFolder(folder / "codes").manifest.sha256
+    again.resume()
+    assert "others than before" not in capsys.readouterr().out
+    again.codes = "0" * 64
+    again.resume()
+    assert "the codes are others than before" in capsys.readouterr().out
     # Evaluation compares with the pictures, but for those that could not be read.
     origin = origin_of(str(tmp_path / "part"))
     assert origin.data == str(folder / "pictures")
@@ -137,6 +143,8 @@ def test_a_model_of_texts_trains_on_shapes(make, tmp_path):
         assert torch.equal(examples.codes(wide, (5, 7), step), codes.centres(wide))
     trainer.run()
     assert "heldout_loss" in (tmp_path / "run/metrics.jsonl").read_text()
+    with pytest.raises(ValueError, match="the scenes of stage 1 need pictures"):
+        make(*words, "stages=[{steps = 1, scenes = {one = 1.0}}]", out="scenes")
 
 
 # What is refused
@@ -151,10 +159,12 @@ def test_a_model_of_texts_trains_on_shapes(make, tmp_path):
         (["data.source='FOLDER/scales'", "data.heldout=0.1"], "encode with --heldout 0.1"),
     ],
 )
-def test_what_does_not_suit_the_codes(folder, make, changes, words):
+def test_what_does_not_suit_the_codes(folder, make, tmp_path, changes, words):
     changes = [change.replace("FOLDER", str(folder)) for change in changes]
     with pytest.raises(ValueError, match=words):
         make(tiny_runs.FOLDER_GENERATOR, *of(folder), *changes)
+    with pytest.raises(ValueError, match=words):
+        dry_run(read_run(tmp_path / "run.toml", [*of(folder), *changes]))
 
 
 def test_another_codebook(folder, make, tmp_path):

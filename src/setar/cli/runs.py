@@ -1,7 +1,6 @@
 """``setar runs``: the trainings below a folder, in a table."""
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from setar.cli.console import say, say_mistake, show
+from setar.numbers import as_real
 from setar.registry import printable
 
 DEPTH = 3
@@ -199,7 +199,7 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
 def _values(lines: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     """The numbers of this name, in turn."""
     found = [line.get(name) for line in lines]
-    return [float(v) for v in found if isinstance(v, int | float) and math.isfinite(v)]
+    return [value for value in map(as_real, found) if value is not None]
 
 
 def _last(values: Sequence[float]) -> float | None:

@@ -334,8 +334,20 @@ class Family:
         return torch.from_numpy(found)
 
     def features(self, records: Tensor, views: Tensor) -> Tensor:
-        """Features float32 ``[B, C, h, w]`` of some records, of one view each."""
+        """Features float32 ``[B, C, h, w]`` of some records, of one view each.
+
+        Raises:
+            ValueError: a file cannot be read, or holds numbers that are not finite: of such
+                features codes could still be made, wrong ones.
+        """
         found = self._features.read(records.numpy(), views.numpy())
+        bad = ~np.isfinite(found).all(axis=(1, 2, 3))
+        if bad.any():
+            listed = ", ".join(map(str, records.numpy()[bad][:5]))
+            raise ValueError(
+                f"{printable(self.folder)} holds features that are not finite, of the records "
+                f"{listed}: encode into another folder without --features"
+            )
         return torch.from_numpy(found.astype(np.float32))
 
 
@@ -484,6 +496,14 @@ class CodeFolder:
             wanted = [size for size in wanted[:1] if size in found and found[size].records]
             return Codes([found[size] for size in wanted]) if wanted else None
         if wanted not in [[tuple(size) for size in sizes] for sizes in encoding.resolutions]:
+            shapes = [sizes for sizes in encoding.resolutions if tuple(sizes[0]) == wanted[0]]
+            if shapes:
+                raise ValueError(
+                    f"{printable(self.folder)} has pictures of this size in "
+                    f"{counted(len(shapes[0]), 'shape')} ({_shown(shapes[0])}), not in "
+                    f"{len(wanted)} ({_shown(sizes)}): --max-aspect must be `max_aspect` of the "
+                    "stage, and 1 (left out) for models of classes"
+                )
             there = "; ".join(map(_shown, encoding.resolutions))
             raise ValueError(
                 f"{printable(self.folder)} has codes of pictures of {there} pixels, not "

@@ -14,6 +14,7 @@ Sharded parameters are DTensors, and so are their gradients, averages and moment
 
 import atexit
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -126,9 +127,26 @@ class Processes:
 ALONE = Processes()
 
 
+def place() -> tuple[int, int]:
+    """Index of this process, and how many ``torchrun`` started; 0 and 1 if it is alone.
+
+    Raises:
+        ValueError: the environment says what cannot be; such a process would wait for others.
+    """
+    index, count = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    if count in ("", "1"):
+        return 0, 1
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ValueError(
+            f"the environment has WORLD_SIZE={count!r:.40} and RANK={index!r:.40}, not a process "
+            "below a number of them: start several with torchrun, or unset both"
+        )
+    return int(index), int(count)
+
+
 def join() -> Processes:
-    """The processes that ``torchrun`` started with this one, or this one alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """The processes that ``torchrun`` started with this one, or this one alone; see `place`."""
+    if place()[1] == 1:
         return ALONE
     if not distributed.is_initialized():
         on_gpus = torch.cuda.is_available()
@@ -194,6 +212,8 @@ class Engine:
                 options["mp_policy"] = MixedPrecisionPolicy(
                     torch.bfloat16, torch.float32, cast_forward_inputs=False
                 )
+            # It warns of outputs that are views, such as VAR's: nothing here writes into outputs.
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module")
             for unit in (*blocks, network):
                 fully_shard(unit, **options)
             for name in ENTRIES:

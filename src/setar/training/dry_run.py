@@ -11,7 +11,7 @@ looked up then is taken to be what its name says, and that is told:
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from setar.config import CONFIGS, read_toml
 from setar.data.base import Dataset
+from setar.data.codes import CodeFolder
 from setar.models.base import FAMILIES, Generator
 from setar.models.condition import CONDITIONS
 from setar.numbers import counted
@@ -38,6 +39,7 @@ from setar.training.generator import GeneratorRun, check_recipes, loss_of_one
 from setar.training.memory import held
 from setar.training.run import Run, read_run
 from setar.training.stages import StageShapes
+from setar.training.stored import check_tokenizer
 from setar.training.tokenizer import TokenizerRun
 
 FLOAT, HALF = 4, 2
@@ -169,9 +171,11 @@ def _generator_run(run: GeneratorRun, telling: Telling) -> None:
         of_model,
         _memory(model, run, frozen, telling.devices),
     ]
+    sizes: list[Sequence[tuple[int, int]]] = [[size]]
     if run.reads_texts:
         shown = 0
         stages = run.stage_shapes(model, tokenizer, size, telling.devices)
+        sizes = [stage.sizes for stage in stages]
         for number, stage in enumerate(stages, 1):
             telling.told += _stage(number, stage, model, telling.devices)
             shown += stage.config.steps * stage.batch_size
@@ -183,6 +187,21 @@ def _generator_run(run: GeneratorRun, telling: Telling) -> None:
         shown = run.loop.steps * run.loop.batch_size
         telling.told += _compute(flops_of(loss_of_one(model, grid, recipe)), shown)
     telling.told += [_steps(run, data, shown), _disk(model, run, frozen["tokenizer"])]
+    if data is not None and data.stored is not None:
+        _check_codes(run, data.stored, tokenizer, sizes)
+
+
+def _check_codes(
+    run: GeneratorRun,
+    codes: CodeFolder,
+    tokenizer: Tokenizer,
+    sizes: Sequence[Sequence[tuple[int, int]]],
+) -> None:
+    """Raise ValueError if a training would refuse these codes; they are not summed up here."""
+    if run.without_weights or _is_here(run.tokenizer):
+        check_tokenizer(codes, tokenizer, run.tokenizer)
+    for shapes in sizes:
+        codes.codes("train", shapes)
 
 
 # What may not be here.

@@ -63,6 +63,7 @@ from setar.pretrained import load_tokenizer
 from setar.registry import printable
 from setar.tokenizers.base import TOKENIZERS, Tokenizer, device_of, to_float
 from setar.training.data import DataConfig
+from setar.training.distributed import place
 from setar.training.heldout import hold_out
 from setar.training.identity import different, flat
 from setar.training.lock import locked
@@ -115,8 +116,8 @@ class Place:
 
     @classmethod
     def here(cls) -> "Place":
-        """As ``torchrun`` says, or alone."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        """As ``torchrun`` says, or alone; ValueError if that cannot be."""
+        return cls(*place())
 
 
 @dataclass(frozen=True)

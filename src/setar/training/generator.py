@@ -287,6 +287,7 @@ class GeneratorRun:
             trainer.fidelity = Fidelity(maker, count, data, processes, device)
         if data.stored is not None:
             trainer.left_out = left_out(data.stored.folder)
+            trainer.codes = data.stored.manifest.sha256
         trainer.facts = [
             *facts.of_data(self.data, data, found),
             *facts.of_balance(self.data, data),

@@ -287,6 +287,7 @@ class Trainer:
         left_out: files of the data that are not trained on, and why, for ``left-out.txt``.
         uncaptioned: pictures without a caption, or captions without a picture, and which of both,
             for ``uncaptioned.txt``.
+        codes: SHA-256 of the folder of codes that is trained on; empty without one.
         flops: floating-point operations of the mean image of a step, if they are known.
         fidelity: figures of what the network makes, every ``loop.fd_every`` steps.
 
@@ -297,6 +298,7 @@ class Trainer:
     facts: Sequence[Fact] = ()
     left_out: Mapping[str, str] = {}
     uncaptioned: Mapping[str, str] = {}
+    codes: str = ""
     fidelity: Measure | None = None
 
     def __init__(
@@ -628,9 +630,14 @@ class Trainer:
         self.saver.wait()
         folder, parts = checkpoint_folder(self.folder, self.step), self._state()
         self.processes.all_raise(self._not_finite(parts))
-        samples = self.objective.samples
-        skipped = self.guard.skipped
-        progress = Progress(self.step, self.seconds, self.ema.updates, samples, skipped).text()
+        progress = Progress(
+            self.step,
+            self.seconds,
+            self.ema.updates,
+            self.objective.samples,
+            self.guard.skipped,
+            self.codes,
+        ).text()
         exported = "average" if self.settings.ema else next(iter(self.objective.networks))
 
         def complete(beside: Path) -> None:
@@ -750,13 +757,15 @@ class Trainer:
     def _say_what_changed(
         self, folder: Path, progress: Progress, damaged: Mapping[Path, ValueError]
     ) -> None:
-        """Set damaged checkpoints aside, and say so; say if there are more images now, or fewer."""
+        """Set damaged checkpoints aside, and say so; say if images or codes are others now."""
         for other, reason in damaged.items():
             aside = durable.set_aside(other)
             warn(f"{reason}; it is now called {aside.name}, and {folder.name} goes on")
         before, now = progress.samples, self.objective.samples
         if before and before != now:
             say(f"an epoch has {now} images now, {before} before")
+        if progress.codes and self.codes and progress.codes != self.codes:
+            say("the codes are others than before: what follows is not what would have followed")
 
     def _averaged(self) -> dict[str, Tensor]:
         """The weights that are exported."""

@@ -35,6 +35,8 @@ class Progress:
     """Number of training items; 0 is not known."""
     skipped: int = 0
     """Steps that moved nothing, for a number in them was not finite."""
+    codes: str = ""
+    """SHA-256 of the folder of codes that was trained on; empty: none, or it is not known."""
 
     def __post_init__(self) -> None:
         if min(self.step, self.seconds, self.averaged, self.samples, self.skipped) < 0:

@@ -134,6 +134,11 @@ def lay_out(
         scenes = config.scenes or (data_config.scenes if config.as_elsewhere else None)
         batch_size, parts = config.batch_size or loop.batch_size, [1]
         if scenes is not None:
+            if data_config.of_codes:
+                raise ValueError(
+                    f"the scenes of stage {number} need pictures; {data_config.source!r} holds "
+                    "codes"
+                )
             if size[0] != size[1]:
                 raise ValueError(f"scenes need square pictures, not {size[0]}x{size[1]}")
             shown = [LAYOUTS[k] for k, share in zip(KINDS, scenes.shares, strict=True) if share]
