@@ -1,5 +1,6 @@
 """Makes the helpers beside this file importable from every test; the command line as a fixture."""
 
+import multiprocessing
 import sys
 
 import pytest
@@ -21,6 +22,20 @@ def run(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return command
+
+
+@pytest.fixture
+def ready_processes(monkeypatch):
+    """Further processes of an evaluation come from one that has imported the package for them.
+
+    They are told their work as spawned ones are, so they know no more of it, but begin at once;
+    `evaluation/test_workers.py` spawns some.
+    """
+    from setar.evaluation import workers
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["setar.evaluation.run", "setar.pipeline"])
+    monkeypatch.setattr(workers, "get_context", lambda _: context)
 
 
 @pytest.fixture

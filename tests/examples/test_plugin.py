@@ -75,6 +75,7 @@ def test_reconstruct_and_evaluate(setar_in, place):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ready_processes")
 def test_evaluate_in_several_processes(setar_in, place):
     words = ("--count", "2", "--out", "shared.json", "--features", "thumbnails", "--processes", "2")
     plugins = ("--plugin", PLUGIN, "--plugin", EXAMPLES / "plugin_more.py")
