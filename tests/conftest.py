@@ -6,6 +6,12 @@ import sys
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no worker is left with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys):
     """The command line in this process: exit code, standard output, standard error."""

@@ -1,5 +1,6 @@
 """The package as a user installs it: a fresh environment, away from the repository."""
 
+import os
 import re
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def away(tmp_path_factory):
         done = subprocess.run(
             [place / "venv/bin" / name, *map(str, words)],
             cwd=place,
+            env={name: text for name, text in os.environ.items() if name != "PYTHONPATH"},
             capture_output=True,
             text=True,
             check=False,
