@@ -6,15 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The version that is tested; installed first, so that no range below asks for another one.
 TORCH ?= torch==2.13.0
+# Two workers of one thread each are faster than threads that wait for each other. A file stays with
+# one, which makes its fixtures once; files come in the order of tests/conftest.py.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test lint check experiments clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
-# Two workers of one thread each are faster than threads that wait for each other.
 test: $(VENV)/developing
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	$(PYTEST)
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check .
@@ -22,7 +24,7 @@ lint: $(VENV)/developing
 	$(BIN)/pyright
 
 check: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # Trains some hundred small models: hours the first time, seconds after that.
 experiments: $(VENV)/developing

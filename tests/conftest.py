@@ -1,8 +1,15 @@
 """Makes the helpers beside this file importable from every test; the command line as a fixture."""
 
+import multiprocessing
 import sys
 
 import pytest
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no worker is left with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture
@@ -21,6 +28,20 @@ def run(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return command
+
+
+@pytest.fixture
+def ready_processes(monkeypatch):
+    """Further processes of an evaluation come from one that has imported the package for them.
+
+    They are told their work as spawned ones are, so they know no more of it, but begin at once;
+    `evaluation/test_workers.py` spawns some.
+    """
+    from setar.evaluation import workers
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["setar.evaluation.run", "setar.pipeline"])
+    monkeypatch.setattr(workers, "get_context", lambda _: context)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ HOSTILE: dict[str, Any] = {
     "control": "\x1b[31m\n",
     "list": [],
     "numbers": [10**9, 10**9, 10**9],
-    "many": [1] * 100_000,
+    "many": [1] * 20_000,
     "table": {},
     "strange table": {"__class__": "x", "family": 3},
     "deep": None,  # below

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -26,10 +27,14 @@ CLASSES = ["a", "b", "c", "d", "e"]
 def models():
     """A generator and tokenizer of each kind that differs in its config."""
     torch.manual_seed(0)
-    yield random_fmt(vocabulary=32), vqgan.VQGAN(vqgan.PRESETS["tiny"])
-    yield random_fmt(grid=(2, 3), vocabulary=4), PixelLevels(PixelLevelsConfig(4))
+    small = {"width": 8, "encoder_layers": 1, "decoder_layers": 1}  # many are made
+    pixels = vqgan.VQGANConfig(
+        channels=8, multipliers=(1, 2), blocks=1, latent_channels=8, codebook_size=32
+    )
+    yield random_fmt(vocabulary=32, **small), vqgan.VQGAN(pixels)
+    yield random_fmt(grid=(2, 3), vocabulary=4, **small), PixelLevels(PixelLevelsConfig(4))
     shape = multiscale.MultiScaleConfig(8, (1, 1, 2), 1, 32, 8, scales=(1, 2, 4), phis=2)
-    yield VARTransformer(PRESETS["tiny"]), multiscale.MultiScaleVQ(shape)
+    yield VARTransformer(replace(PRESETS["tiny"], layers=1)), multiscale.MultiScaleVQ(shape)
 
 
 def rewrite(folder: Path, name: str, content: bytes) -> None:

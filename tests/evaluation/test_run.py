@@ -378,6 +378,7 @@ def fake_for_processes(text, device):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ready_processes")
 @pytest.mark.parametrize("source", ["model", "tokenizer"])
 def test_several_processes_give_the_same_figures(ask, monkeypatch, tmp_path, source):
     monkeypatch.setattr(evaluation, "make_extractor", fake_for_processes)

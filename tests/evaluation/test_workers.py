@@ -88,12 +88,14 @@ def test_several_processes_give_the_same_in_the_same_order():
     ],
 )
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("ready_processes")
 def test_errors_come_through(open_work, error, message, processes):
     with pytest.raises(error, match=message):
         list(in_batches(open_work, 150, "failing", processes))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ready_processes")
 def test_the_death_of_a_process_is_told():
     with pytest.raises(OSError, match="a process died"):
         list(in_batches(open_death, 150, "dying", processes=2))
@@ -111,6 +113,7 @@ def open_extractor(name):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ready_processes")
 def test_plugins_are_loaded_in_every_process(tmp_path, monkeypatch):
     monkeypatch.setattr(EXTRACTORS, "_entries", dict(EXTRACTORS._entries))
     monkeypatch.setattr(registry, "_files", {})

@@ -75,6 +75,7 @@ def test_reconstruct_and_evaluate(setar_in, place):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ready_processes")
 def test_evaluate_in_several_processes(setar_in, place):
     words = ("--count", "2", "--out", "shared.json", "--features", "thumbnails", "--processes", "2")
     plugins = ("--plugin", PLUGIN, "--plugin", EXAMPLES / "plugin_more.py")
@@ -91,39 +92,51 @@ def test_recipe(setar_in):
     assert "16 tokens in 4 sets" in out
 
 
-def alone(*words, cwd):
-    """The command line in a process that has loaded no plugin: exit code and standard error."""
-    command = [sys.executable, "-m", "setar.cli", *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+ALONE = """
+import json, sys
+from setar.cli import main
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["setar", *words]
+    try:
+        main()
+        print("ended well")
+    except SystemExit as end:
+        print(end.code)
+"""
 
 
-def test_without_the_plugin_one_line_says_what_is_missing(place):
+def alone(*commands, cwd):
+    """Command lines in a process that has loaded no plugin: exit codes and lines of errors."""
+    words = json.dumps([list(map(str, words)) for words in commands])
+    program = [sys.executable, "-c", ALONE, words]
+    done = subprocess.run(program, cwd=cwd, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines(), done.stderr.splitlines()
+
+
+def test_without_the_plugin_one_line_says_what_is_missing(place, tmp_path):
     folder = place / "runs/plugin/checkpoints/step-00000006"
     (folder / "plugin.py").write_text("raise SystemExit('code of a model folder was run')")
-    for words in (("sample", "runs/plugin"), ("sample", folder), ("evaluate", "runs/plugin")):
-        code, error = alone(*words, cwd=place)
-        assert code == 2
-        assert error.count("\n") == 1
-        assert "needs the plugin 'plugin.py': name your copy of that file with --plugin" in error
-    (folder / "plugin.py").unlink()
-    code, error = alone("train", "runs.toml", "--plugin", "missing.py", cwd=place)
-    assert (code, error) == (2, "setar: missing.py does not exist\n")
-
-
-def test_a_run_folder_never_runs_code_that_it_names(place, tmp_path):
     settings = json.loads((place / "runs/plugin/settings.json").read_text())
     evil = tmp_path / "evil.py"
     evil.write_text("print('code of a run folder was run')")
     run = tmp_path / "run"
     run.mkdir()
     (run / "settings.json").write_text(json.dumps({**settings, "plugins": [str(evil)]}))
-    words = ("train", EXAMPLES / "plugin.toml", *QUICK, "--out", run, "--resume")
-    command = [sys.executable, "-m", "setar.cli", *map(str, words)]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "needs the plugin 'evil.py'" in done.stderr
-    assert "was run" not in done.stdout
+    codes, errors = alone(
+        ("sample", "runs/plugin"),
+        ("sample", folder),
+        ("evaluate", "runs/plugin"),
+        ("train", EXAMPLES / "plugin.toml", *QUICK, "--out", run, "--resume"),
+        ("train", "runs.toml", "--plugin", "missing.py"),
+        cwd=place,
+    )
+    (folder / "plugin.py").unlink()
+    assert codes == ["2"] * 5, "and no code of a folder was run, which would speak"
+    assert len(errors) == 5
+    for error in errors[:3]:
+        assert "needs the plugin 'plugin.py': name your copy of that file with --plugin" in error
+    assert "needs the plugin 'evil.py'" in errors[3]
+    assert errors[4] == "setar: missing.py does not exist"
 
 
 def test_the_commit_that_brought_it_changed_nothing_of_the_package():

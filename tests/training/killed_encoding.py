@@ -1,13 +1,13 @@
-"""Encodes the folder of ``tiny_codes`` in lives that are killed at their n-th write.
+"""Encodes the folder of ``tiny_codes`` in lives that are killed, and in several processes.
 
-    python tests/training/killed_encoding.py FOLDER OUT [--kills N ...]
+    python tests/training/killed_encoding.py FOLDER OUT
 
-Lives to be killed are forked from this process, which ends the work itself; a process of several
-(``WORLD_SIZE``) ends with its first life.
+Every life is forked from this process, which has imported what they need. What is in OUT then,
+``test_encoding.py`` compares with what an undisturbed life writes.
 """
 
-import argparse
 import os
+import random
 import signal
 import sys
 from pathlib import Path
@@ -42,12 +42,13 @@ def install(at):
     os.fsync, os.replace = torn_fsync, killed_replace
 
 
-def live(folder, out, at=0):
-    """One life in a child; its exit status."""
+def live(folder, out, at=0, index=0, count=1):
+    """One life in a child that is killed at a write, one of several that share; its number."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
+            os.environ |= {"RANK": str(index), "WORLD_SIZE": str(count)}
             if at:
                 install(at)
             encode(tiny_codes.config(folder), out)
@@ -56,23 +57,45 @@ def live(folder, out, at=0):
             print(f"{type(error).__name__}: {error}", flush=True)
         finally:
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--kills", type=int, nargs="*", default=[])
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    for at in options.kills:
-        status = live(options.folder, options.out, at)
-        if os.environ.get("WORLD_SIZE", "1") != "1":
-            sys.exit(status != 0)
+def ended(*lives):
+    """Their exit statuses, negative of a signal."""
+    return [os.waitstatus_to_exitcode(os.waitpid(life, 0)[1]) for life in lives]
+
+
+def killed(folder, out, chance):
+    """Lives that are killed before or in the middle of a write, until one is left alone."""
+    for _ in range(4):
+        [status] = ended(live(folder, out, chance.randint(1, 40)))
         assert status in (0, -signal.SIGKILL), status
-    encode(tiny_codes.config(options.folder), options.out)
+    assert ended(live(folder, out)) == [0]
+
+
+def two(folder, out):
+    """They share the work."""
+    assert ended(live(folder, out, 0, 1, 2), live(folder, out, 0, 0, 2)) == [0, 0]
+
+
+def three(folder, out):
+    """One of two dies, the other waits for shards that will not come; three others go on."""
+    second, first = live(folder, out, 3, 1, 2), live(folder, out, 0, 0, 2)
+    assert ended(second) == [-signal.SIGKILL]
+    os.kill(first, signal.SIGKILL)
+    ended(first)
+    assert not (out / "manifest.json").exists()
+    assert ended(*(live(folder, out, 0, index, 3) for index in range(3))) == [0, 0, 0]
+
+
+def main(folder, place):
+    torch.set_num_threads(1)
+    chance = random.Random(0)
+    for number in range(6):
+        killed(folder, place / f"killed-{number}", chance)
+    two(folder, place / "two")
+    three(folder, place / "three")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:]))

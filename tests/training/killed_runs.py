@@ -285,8 +285,10 @@ def main():
     open_run(make_run(VALUES, "settings"), options.folder / "warm")
     kinds, writes, wrong = kill_runs(options.folder, options.kills)
     print(f"{options.kills} kills at {writes} writes ({dict(kinds)}): {len(wrong)} wrong")
-    damages = damage_checkpoints(options.folder, options.damages)
-    print(f"{options.damages} damaged newest checkpoints: {len(damages)} wrong")
+    damages = []
+    if options.damages:
+        damages = damage_checkpoints(options.folder, options.damages)
+        print(f"{options.damages} damaged newest checkpoints: {len(damages)} wrong")
     for fault in (*wrong, *damages):
         print(*fault)
     sys.exit(bool(wrong or damages))

@@ -1,6 +1,9 @@
-"""Started several times by torchrun: one of the processes comes to grief in its third step.
+"""One of two processes comes to grief in its third step: what ``test_lost.py`` looks at.
 
-torchrun --nproc-per-node 2 lost_processes.py raise|kill|hang|nan|skip FOLDER
+    torchrun --nproc-per-node 2 lost_processes.py raise|kill FOLDER
+    python lost_processes.py FOLDER
+
+The second does the rest in forked processes; what they say is in ``hang``, ``nan`` and ``skip``.
 """
 
 import os
@@ -15,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 import setar.cli
+import training.several_processes as several
 import training.two_processes as two
 from setar.cli import console
 from setar.training import distributed
@@ -44,20 +48,35 @@ def main(kind, folder):
     values = two.generator()
     if kind == "skip":
         values = replace(values, loop=replace(values.loop, skip_bad_steps=1))
-    trainer = open_run(values, folder)
-    trainer.objective.losses = trouble(
-        kind, trainer, trainer.objective.losses, folder.with_name("struck")
-    )
-    trainer.run()
-
-
-if __name__ == "__main__":
-    words = sys.argv[1], Path(sys.argv[2])
     try:
-        main(*words)
+        trainer = open_run(values, folder)
+        trainer.objective.losses = trouble(
+            kind, trainer, trainer.objective.losses, folder.with_name("struck")
+        )
+        trainer.run()
     except Exception as error:  # as the command does
         reason = setar.cli._reason(error)
         if reason is None:
             raise
         console.say_mistake(reason)
         sys.exit(2)
+
+
+def one_of_them(folder):
+    """`main` of a forked process, which speaks into a file."""
+    with (folder / "said").open("a") as said:
+        os.dup2(said.fileno(), 2)
+    main(folder.name, folder / "run")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        main(sys.argv[1], Path(sys.argv[2]))
+    else:
+        place = Path(sys.argv[1])
+        several.warm(place)
+        for kind in ("hang", "nan", "skip"):
+            (place / kind).mkdir()
+            codes = several.forked(2, one_of_them, place / kind, grace=0 if kind == "hang" else 10)
+            (place / kind / "codes").write_text(" ".join(map(str, codes)))
+            (place / kind / "ended").write_text(str(time.time()))

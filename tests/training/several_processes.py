@@ -9,9 +9,11 @@ they start in no time. They meet as those of torchrun do, by the same environmen
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
+import time
 import tomllib
 import traceback
 from pathlib import Path
@@ -20,6 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from torch.distributed.tensor import DTensor
+from torch.utils.tensorboard import SummaryWriter  # noqa: F401 (every child needs it)
 from tqdm import tqdm
 
 import setar.training.generator
@@ -33,7 +36,7 @@ DIGITS = tomllib.loads(tiny_runs.DIGITS)
 DIGITS["data"] = {"source": "digits:heldout"}
 DIGITS["model"] |= {"dropout": 0.0, "class_dropout": 0.2, "width": 24, "heads": 2}
 DIGITS["optimizer"] |= {"clip": 0.5, "ema": 0.9}
-DIGITS["loop"] |= {"steps": 20, "batch_size": 12, "checkpoint_every": 10}
+DIGITS["loop"] |= {"steps": 10, "batch_size": 12, "checkpoint_every": 5}
 DIGITS["sampling"] = {"recipe": "random-2-cosine", "guidance": {"scale": 1.0}}
 MASKED = {"recipe": "random-2-masked"}
 MUON = {"optimizer": DIGITS["optimizer"] | {"name": "muon"}}
@@ -73,13 +76,17 @@ def failing(folder):
     (folder / f"process-{trainer.processes.index}.json").write_text(json.dumps(told))
 
 
-def together(count, work, folder, machines=1, **options):
-    """Let ``count`` processes do some work; exit if one of them fails."""
+def forked(count, work, folder, machines=1, grace=10, **options):
+    """Let ``count`` processes do some work; their exit codes.
+
+    Once one of them has failed the others have ``grace`` seconds, then they are killed.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": count}
     common["LOCAL_WORLD_SIZE"] = count // machines
+    sys.stdout.flush()
     children = []
     for index in range(count):
         child = os.fork()
@@ -90,27 +97,52 @@ def together(count, work, folder, machines=1, **options):
                 os.environ |= {k: str(v) for k, v in (common | own).items()}
                 work(folder, **options)
                 code = 0
+            except SystemExit as end:
+                code = end.code
             except BaseException:
                 traceback.print_exc()
             finally:
+                sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)
         children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    codes, until = {}, None
+    while len(codes) < count:
+        for child in {*children} - codes.keys():
+            if until and time.monotonic() > until:
+                os.kill(child, signal.SIGKILL)
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                codes[child] = os.waitstatus_to_exitcode(status)
+        if any(codes.values()):
+            until = until or time.monotonic() + grace
+        time.sleep(0.02)
+    return [codes[child] for child in children]
+
+
+def together(count, work, folder, **options):
+    """Let ``count`` processes do some work; exit if one of them fails."""
+    codes = forked(count, work, folder, **options)
     if any(codes):
         sys.exit(f"{folder.name}: the processes ended with {codes}")
 
 
-def main(place):
+def warm(place):
+    """Import what every child needs; nothing is computed here, for threads outlive no fork."""
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # no threads, which forking does not take along
     tqdm.set_lock(threading.RLock())
     setar.training.generator.SHOWN = 1
     open_run(run_of({"loop": {}}), place / "warm")
+
+
+def main(place):
+    warm(place)
     shard = {"parallel": "shard"}
     together(1, trained, place / "alone")
-    for count in (2, 3, 4):
+    for count in (2, 4):
         together(count, trained, place / f"replicate-{count}")
+    for count in (2, 3):
         together(count, trained, place / f"shard-{count}", loop=shard)
     together(4, trained, place / "hybrid-4", machines=2, loop={"parallel": "hybrid"})
     small = {"micro_batch": 2, "checkpointing": True, "steps": 8}
@@ -119,7 +151,7 @@ def main(place):
         together(1, trained, place / f"{name}-alone-small", loop=small, **changes)
         together(2, trained, place / f"{name}-replicate-small", loop=small, **changes)
         together(3, trained, place / f"{name}-shard-small", loop=small | shard, **changes)
-    together(2, trained, place / "saved", loop=shard | {"steps": 10}, **MUON)
+    together(2, trained, place / "saved", loop=shard | {"steps": 5}, **MUON)
     for count, loop in {1: {}, 3: shard, 4: {"parallel": "replicate"}}.items():
         shutil.copytree(place / "saved", place / f"resumed-{count}")
         together(count, trained, place / f"resumed-{count}", resume=True, loop=loop, **MUON)

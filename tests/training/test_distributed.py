@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,15 +14,6 @@ from setar import Pipeline, checkpoint
 from setar.run_folder import checkpoints
 from setar.training.distributed import ALONE, join, place
 from setar.training.run import open_run
-
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-
-def start(*words):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [*TORCHRUN, *map(str, words)], env=environment, capture_output=True, text=True, timeout=600
-    )
 
 
 def test_alone_nothing_is_exchanged():
@@ -61,9 +51,12 @@ def folder(tmp_path_factory):
     """What two processes left."""
     folder = tmp_path_factory.mktemp("two")
     tiny_runs.save_pictures(folder / "pictures", 16)
-    done = start(Path(two.__file__), folder, folder / "pictures")
+    (folder / "odd.toml").write_text(tiny_runs.DIGITS.replace("batch_size = 4", "batch_size = 5"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    words = [sys.executable, two.__file__, folder]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    (folder / "said").write_text(done.stdout)
+    assert (folder / "train.codes").read_text() == "0 0", (folder / "train.said").read_text()
     return folder
 
 
@@ -109,24 +102,22 @@ def test_together_they_train_what_one_trains(folder, tmp_path):
 
 @pytest.mark.slow
 def test_one_of_them_speaks(folder):
-    lines = [line for line in (folder / "said").read_text().splitlines() if "step 4 of 4" in line]
+    lines = [
+        line for line in (folder / "train.said").read_text().splitlines() if "step 4 of 4" in line
+    ]
     assert len(lines) == 1
 
 
 @pytest.mark.slow
-def test_they_stop_at_the_same_step(tmp_path):
+def test_they_stop_at_the_same_step(folder):
     """One of them gets the signal, in its second step; both end, and that step is saved."""
-    done = start(Path(two.__file__), "stop", tmp_path / "run")
-    assert "stopped after step 2" in done.stdout, done.stderr[-3000:]
-    assert [folder.name for folder in checkpoints(tmp_path / "run")] == ["step-00000002"]
-    stopped = sorted(file.name for file in tmp_path.glob("stopped-*"))
-    assert stopped == ["stopped-0-143", "stopped-1-143"]
+    assert (folder / "stop.codes").read_text() == "143 143"
+    assert "stopped after step 2" in (folder / "stop.said").read_text()
+    assert [step.name for step in checkpoints(folder / "stopped")] == ["step-00000002"]
 
 
 @pytest.mark.slow
-def test_a_batch_that_cannot_be_shared(tmp_path):
-    config = tmp_path / "run.toml"
-    config.write_text(tiny_runs.DIGITS.replace("batch_size = 4", "batch_size = 5"))
-    done = start("-m", "setar.cli", "train", config, "--out", tmp_path / "run")
-    assert done.returncode != 0
-    assert "`batch_size` (=5) must be a multiple of the processes (=2)" in done.stderr
+def test_a_batch_that_cannot_be_shared(folder):
+    assert (folder / "command.codes").read_text() == "2 2"
+    said = (folder / "command.said").read_text()
+    assert "`batch_size` (=5) must be a multiple of the processes (=2)" in said

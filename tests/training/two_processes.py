@@ -1,7 +1,9 @@
-"""Started twice by torchrun: trains what ``test_distributed.py`` looks at.
+"""Trains in two processes what ``test_distributed.py`` looks at.
 
-torchrun --nproc-per-node 2 two_processes.py FOLDER PICTURES
-torchrun --nproc-per-node 2 two_processes.py stop FOLDER
+    python tests/training/two_processes.py FOLDER
+
+They are forked from this one and meet as those of torchrun do; `training.several_processes` says
+how, and `test_lost.py` starts torchrun itself.
 """
 
 import hashlib
@@ -15,7 +17,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import setar.cli
 import tiny_runs
+import training.several_processes as several
 from setar.config import build
 from setar.training.distributed import join
 from setar.training.generator import GeneratorRun
@@ -94,11 +98,12 @@ def unequal(processes):
     Trainer.__init__ = made
 
 
-def main(folder, pictures):
+def train(folder):
+    """Everything that two processes do when nothing happens."""
     processes = join()
     found = {"count": processes.count, **arithmetic(processes)}
     unequal(processes)
-    for name, run in (("generator", generator()), ("tokenizer", tokenizer(pictures))):
+    for name, run in (("generator", generator()), ("tokenizer", tokenizer(folder / "pictures"))):
         trainer = open_run(run, folder / name)
         trainer.run()
         found[name] = [digest(module) for module in trainer.objective.networks.values()]
@@ -108,7 +113,7 @@ def main(folder, pictures):
 
 def stop(folder):
     """Train until the second process is told to stop, in its second step."""
-    trainer = open_run(generator(), folder)
+    trainer = open_run(generator(), folder / "stopped")
     losses = trainer.objective.losses
 
     def told(items, step):
@@ -117,14 +122,29 @@ def stop(folder):
         return losses(items, step)
 
     trainer.objective.losses = told
-    try:
-        trainer.run()
-    except SystemExit as end:
-        (folder.parent / f"stopped-{trainer.processes.index}-{end.code}").touch()
+    trainer.run()
+
+
+def command(folder):
+    """The command line, with a batch that two cannot share."""
+    sys.argv = ["setar", "train", str(folder / "odd.toml"), "--out", str(folder / "odd")]
+    setar.cli.main()
+
+
+def told(folder, kind):
+    """Some work of a process, which speaks into a file."""
+    with (folder / f"{kind.__name__}.said").open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    kind(folder)
+
+
+def main(place):
+    several.warm(place)
+    for kind in (train, stop, command):
+        codes = several.forked(2, told, place, kind=kind)
+        (place / f"{kind.__name__}.codes").write_text(" ".join(map(str, codes)))
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "stop":
-        stop(Path(sys.argv[2]))
-    else:
-        main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]))
