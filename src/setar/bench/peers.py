@@ -38,7 +38,8 @@ def load_peers(folder: Path, preset: str) -> dict[str, Callable[[int, int], Any]
 
 def _load(file: Path, preset: str) -> Callable[[int, int], Any]:
     spec = importlib.util.spec_from_file_location(f"setar_peer_{file.stem}", file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
