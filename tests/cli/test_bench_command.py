@@ -40,6 +40,15 @@ def test_guidance_costs_memory(run):
     assert with_it["expected"]["caches"] == 2 * without["expected"]["caches"]
 
 
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_precisions(run, precision):
+    found = measured(run, "fmt:tiny", "--batch", 2, "--precision", precision)
+    plain = measured(run, "fmt:tiny", "--batch", 2)
+    assert (found["precision"], plain["precision"]) == (precision, "float32")
+    assert found["products"] > 0
+    assert found["expected"]["weights"] < plain["expected"]["weights"]
+
+
 @pytest.mark.parametrize("name", ["decoder-only:tiny", "fmt:tiny"])
 def test_a_training_step(run, name):
     found = measured(run, name, "--batch", 2, "--train")
@@ -64,6 +73,7 @@ def test_a_model_and_its_table(run, model):
         (["fmt:tiny", "--batch", 0], "batch"),
         (["fmt:tiny", "--train", "--peers", "."], "--train"),
         (["fmt:tiny", "--cpu-time", "--threads", 2], "--cpu-time"),
+        (["fmt:tiny", "--train", "--precision", "int8"], "--train"),
         (["fmt:tiny", "--peers", "no such folder"], "no such folder"),
         (["decoder-only:tiny", "--recipe", "random-4-cosine"], "raster"),
         (["var:tiny"], "model folder"),

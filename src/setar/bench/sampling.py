@@ -11,6 +11,7 @@ from torch import Tensor
 from setar.bench.floor import attention_seconds, measure_machine, products_seconds
 from setar.bench.recorder import Clock, Recorder
 from setar.layers.attention import KVCache
+from setar.layers.packed import PackedLinear
 from setar.models.base import Decoding, Generator
 from setar.recipes.recipe import SetPlan
 from setar.sampling.generate import generate, noise_and_plan
@@ -168,9 +169,10 @@ def _largest(plan: SetPlan) -> int:
 
 
 def weight_bytes(model: torch.nn.Module) -> int:
-    """Of all parameters and buffers."""
+    """Of all parameters, buffers and packed layers."""
     tensors = [*model.parameters(), *model.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    packed = [part.bytes for part in model.modules() if isinstance(part, PackedLinear)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + sum(packed)
 
 
 def cache_bytes(decoding: Any) -> int:

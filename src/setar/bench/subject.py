@@ -11,9 +11,15 @@ from setar.sampling.settings import SamplingDefaults
 
 
 def load_subject(
-    name: str, device: torch.device, sampling: dict[str, Any], precision: str
+    name: str,
+    device: torch.device,
+    sampling: dict[str, Any],
+    precision: str | None,
+    training: bool = False,
 ) -> tuple[Generator[Any], SamplingDefaults]:
     """The generator of ``family:preset`` or of a model, with its settings, ready to sample.
+
+    For ``training`` it is in float32, as training makes it.
 
     Raises:
         ValueError: there is no such model, or it cannot be sampled in this way.
@@ -21,20 +27,23 @@ def load_subject(
     if (preset := _preset(name)) is None:
         from setar.pipeline import Pipeline
 
-        pipe = Pipeline.from_pretrained(name, device, sampling)
+        pipe = Pipeline.from_pretrained(name, device, sampling, None if training else precision)
         model, chosen = pipe.model, pipe.defaults
         pipe.check_sampling(chosen)
-    else:
-        model = preset.to(device)
-        try:
-            model.start(model.condition.example(1).to(device), 1)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}; measure a model folder instead") from error
-        own = {"recipe": model.config.sampling_recipe}
-        chosen = SamplingDefaults().changed({**own, **sampling})
-        model.check_attention(chosen.settings.attention)
-    if precision != "float32":
-        model = model.to(getattr(torch, precision))
+        if training:
+            model = type(model)(model.config).to(device)
+            model.attach(pipe.tokenizer)
+        return model, chosen
+    model = preset.to(device)
+    try:
+        model.start(model.condition.example(1).to(device), 1)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; measure a model folder instead") from error
+    own = {"recipe": model.config.sampling_recipe}
+    chosen = SamplingDefaults().changed({**own, **sampling})
+    model.check_attention(chosen.settings.attention)
+    if not training:
+        model.compute_in(precision or "float32", device)
     return model, chosen
 
 

@@ -12,8 +12,6 @@ from setar.cli.console import say, show
 if TYPE_CHECKING:
     from setar.bench.sampling import Measured
 
-PRECISIONS = ("float32", "bfloat16")
-
 PARTLY = 0.01
 """Places with less than this share of the time are shown together."""
 
@@ -27,13 +25,7 @@ def bench(
         int, typer.Option(help="Images at once.", callback=options.counted(1, 65_536))
     ] = 8,
     sampling: options.Sampling = options.AS_TRAINED,
-    precision: Annotated[
-        str,
-        typer.Option(
-            help=" or ".join(PRECISIONS) + ".",
-            callback=options.must(lambda p: p in PRECISIONS, " or ".join(PRECISIONS)),
-        ),
-    ] = "float32",
+    precision: options.Precision = None,
     threads: Annotated[
         int, typer.Option(help="0: torch's own number.", callback=options.counted(0, 4096))
     ] = 0,
@@ -54,6 +46,8 @@ def bench(
     """Measure seconds per image, the floor of the same arithmetic, where time goes, and memory."""
     if training and peers:
         raise ValueError("--peers are other systems that sample: not with --train")
+    if training and precision == "int8":
+        raise ValueError("--precision int8 is for sampling: not with --train")
     if cpu_time and (device != "cpu" or threads > 1):
         raise ValueError("--cpu-time counts one thread of a CPU: not with --device or --threads")
 
@@ -72,12 +66,11 @@ def bench(
     used = torch.get_num_threads()
     try:
         others = load_peers(peers, model) if peers else {}
-        own = "float32" if training else precision
-        subject, chosen = load_subject(model, place, dict(sampling), own)
+        subject, chosen = load_subject(model, place, dict(sampling), precision, training)
         clock = clock_of(place, cpu_time)
         if training:
             recipe = chosen.recipe
-            found = measure_training(subject, recipe, batch, clock, repeats, precision)
+            found = measure_training(subject, recipe, batch, clock, repeats, precision or "float32")
         else:
             found = measure_sampling(subject, chosen, batch, clock, repeats, others)
     finally:
@@ -87,7 +80,7 @@ def bench(
         "work": "training step" if training else "sampling",
         "recipe": str(chosen.recipe),
         "guidance": None if training else chosen.guidance.scale,
-        "precision": precision,
+        "precision": precision or subject.packing or "float32",
         "device": str(place),
         "threads": used,
         "clock": "CPU time" if cpu_time else "wall",

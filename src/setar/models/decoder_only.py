@@ -145,7 +145,7 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
 
     def prefix_rotation(self, length: int) -> Tensor:
         """What query and key of each of ``length`` tokens of the condition are multiplied by."""
-        device = self.head.weight.device
+        device = self.norm.weight.device
         identity = self.rotation(torch.zeros(1, length, dtype=torch.int64, device=device))
         return torch.zeros_like(identity) if self.config.class_rotation == "zero" else identity
 
@@ -163,7 +163,7 @@ class CachedDecoding:
         batch, config, clock = len(condition), model.config, model.condition.clock(condition)
         prefix = clock.shape[1]
         shape = (batch, config.heads, prefix + tokens, config.width // config.heads)
-        self.caches = [KVCache(*shape, model.head.weight) for _ in range(config.layers)]
+        self.caches = [KVCache(*shape, model.norm.weight) for _ in range(config.layers)]
         nothing = torch.empty(batch, 0, dtype=torch.int64, device=condition.device)
         mask = visible(clock, clock)[:, None] if prefix > 1 else None
         x = model.embed(condition, nothing)

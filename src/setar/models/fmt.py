@@ -145,7 +145,7 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         if self.config.positions == "learned":
             return self.positions(positions)
         waves = sine_positions(*self.cells(positions, columns), self.config.width)
-        return waves.to(self.head.weight.dtype)
+        return waves.to(self.norm.weight.dtype)
 
     def decode(
         self,
@@ -213,7 +213,7 @@ class CachedDecoding:
         heads, head_dim = config.heads, config.width // config.heads
 
         def caches(layers: int, length: int) -> list[KVCache]:
-            like = model.head.weight
+            like = model.norm.weight
             return [KVCache(batch, heads, length, head_dim, like) for _ in range(layers)]
 
         self.encoder_caches = caches(config.encoder_layers, prefix + tokens)
