@@ -122,8 +122,8 @@ class PackedInt8(PackedLinear):
         """``[..., in]`` to ``[..., out]``, in float32."""
         if input.ndim == 1:
             return self(input[None])[0]
-        largest = torch.linalg.vector_norm(input, torch.inf, -1, keepdim=True)
-        largest.clamp_min_(SMALLEST)
+        # Ten times as fast as the norm of that name, or as `aminmax`.
+        largest = input.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
         product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             input / largest, 1 / self.levels, self.levels + 1, self.held
         ).mul_(largest)

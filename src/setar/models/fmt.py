@@ -220,6 +220,8 @@ class CachedDecoding:
         self.cross_caches = caches(config.decoder_layers, prefix + tokens)
         self.decoder_caches = caches(config.decoder_layers, tokens)
         self.asked = 0
+        cells = torch.arange(grid[0] * grid[1], device=condition.device)[None]
+        self.rotations = model.rotation(cells, self.columns)[0, 0]  # of every position, once
         nothing = torch.empty(batch, 0, dtype=torch.int64, device=condition.device)
         x, origin = model.embed(condition, nothing), model.prefixed(model.rotation(nothing), prefix)
         self._remember(x, origin, visible(clock, clock)[:, None] if prefix > 1 else None)
@@ -247,7 +249,7 @@ class CachedDecoding:
         self._remember(self.model.embed(None, codes), self._rotation(positions), mask)
 
     def _rotation(self, positions: Tensor) -> Tensor:
-        return self.model.rotation(positions, self.columns)
+        return self.rotations[positions][:, None]
 
     def _mask(self, more: int) -> Tensor | None:
         """Which keys are no padding, those cached and ``more``; None if all are visible."""
