@@ -421,7 +421,9 @@ OF_PRESET += ("encoder_layers", "decoder_layers", "layers")
 
 LATER = {"smoothing": False, "self_correction": 0.0, "plugins": [], "family": "vqgan"}
 LATER |= {"decay_embeddings": False, "heldout": 0.0, "skip_broken": False, "resize": "lanczos"}
-LATER |= {"scenes": None, "text": None, "stages": [], "init": ""}
+LATER |= {"scenes": None, "text": None, "stages": [], "init": "", "validation": ""}
+LATER |= {"parallel": "replicate", "micro_batch": 0, "checkpointing": False, "skip_bad_steps": 0}
+LATER |= {"fd_every": 0, "fd_samples": 1000, "wandb": ""}
 """Settings that came after the first results, and what they were until then: so they do not count."""
 
 

@@ -26,6 +26,14 @@ def find_device(name: Any) -> torch.device:
     return device
 
 
+def slow_in_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 take longer than in float32: on x86 without words for them."""
+    if device.type != "cpu":
+        return False
+    able = torch.cpu.get_capabilities()
+    return able["architecture"] == "x86_64" and not (able["amx_bf16"] or able["avx512_bf16"])
+
+
 @contextmanager
 def float32_by_default() -> Iterator[None]:
     """New modules get float32 weights on the CPU, whatever the caller has set."""

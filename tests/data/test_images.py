@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from setar.data.crops import centre_crop
-from setar.data.images import FolderImages, MirroredImages, height_and_width, read_image
+from setar.data.images import (
+    CLASS_NAMES,
+    FolderImages,
+    MirroredImages,
+    height_and_width,
+    read_image,
+)
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -50,6 +56,27 @@ def test_a_subfolder_is_a_class(tmp_path):
     assert images.labels.tolist() == [0, 0, 1]
     assert images[torch.tensor([2, 0])].shape == (2, 3, 8, 8)
     assert images[torch.tensor([2, 0])].dtype == torch.uint8
+
+
+def test_a_file_says_what_classes_are_called(tmp_path):
+    for name in ("n02/a.png", "n01/b.png", "n03/c.png", "caf\u00e9/d.png"):
+        save(tmp_path / name)
+    lines = "\ufeffn02\tant\r\nn01\tzebra, grey one\n\nn99\tnobody\ncafe\u0301\tbar\n"
+    file = tmp_path / CLASS_NAMES
+    file.write_text(lines, encoding="utf-8")
+    images = FolderImages(tmp_path, 8)
+    assert images.classes == ("bar", "zebra, grey one", "ant", "n03")  # as folders are sorted
+    assert [images.files[i].name for i in (0, 1)] == ["d.png", "b.png"]
+    assert images.labels.tolist() == [0, 1, 2, 3]
+    assert not images.left_out
+
+
+@pytest.mark.parametrize("line", ["n01 ant", "n01\t ", "\tant", "n01\ta\x07nt", "n01\tant\tbee"])
+def test_a_line_that_calls_no_class_anything_is_refused(tmp_path, line):
+    save(tmp_path / "n01" / "a.png")
+    (tmp_path / CLASS_NAMES).write_text(f"n01\tant\n{line}\n")
+    with pytest.raises(ValueError, match=r"classes.tsv: line 2 .* must be a folder, a tab and"):
+        FolderImages(tmp_path, 8)
 
 
 def test_pictures_alone_are_one_class(tmp_path, monkeypatch):

@@ -57,6 +57,25 @@ def test_the_full_scale_stages_are_those_of_the_paper(lumina):
     assert all(f"for {n} images on a device" in lumina for n in (16, 8, 4))
 
 
+def test_what_imagenet_costs():
+    text = told("imagenet-paper", devices=8)
+    count = re.search(r"([\d.]+) M parameters", text)
+    assert count is not None
+    parameters = float(count[1]) * 1e6
+    flops = 6 * parameters * 256  # a little less multiplies, and attention comes on top
+    found = re.search(r"compute ([\d,.]+) GFLOP an image, ([\d.e+]+) FLOP in all", text)
+    assert found is not None
+    assert float(found[1].replace(",", "")) * 1e9 == pytest.approx(flops, rel=0.1)
+    total = float(found[2])
+    assert total == pytest.approx(1_501_400 * 256 * float(found[1]) * 1e9, rel=0.01)
+    hours = re.search(r"at an MFU of 30%: ([\d,]+) hours of one A100, ", text)
+    assert hours is not None
+    assert float(hours[1]) == pytest.approx(total / 312e12 / 0.3 / 3600, rel=0.01)
+    state = (parameters * 20 + 71_883_403 * 4) / 2**30  # weights, means, two moments, and exported
+    assert f"disk {state:.1f} GiB a checkpoint, up to 3 at once" in text
+    assert "hours of one" not in told("digits")
+
+
 def test_what_is_missing_is_said(lumina):
     line = next(line for line in lumina.splitlines() if line.startswith("missing"))
     assert line == (

@@ -122,7 +122,17 @@ def test_how_long_and_on_what():
     assert "steps 10 to 30 of 8 images" in facts.of_loop(loop, 60, 10, cpu)[1]
     shared = facts.of_loop(loop, 60, 0, cpu, 4)[1]
     assert "on 4 processes (replicate), each on cpu in float32" in shared
-    assert "cuda in bfloat16" in facts.of_loop(loop, 60, 0, gpu)[1]
+    assert "cuda in bfloat16;" in facts.of_loop(loop, 60, 0, gpu)[1]
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_slow_precision_is_told(monkeypatch, able):
+    flags = {"architecture": "x86_64", "amx_bf16": able, "avx512_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    half, cpu = LoopConfig(precision="bfloat16"), torch.device("cpu")
+    told = facts.of_loop(half, 60, 0, cpu)[1]
+    assert ("slow on this CPU: --set loop.precision=float32" in told) != able
+    assert "slow" not in facts.of_loop(LoopConfig(), 60, 0, cpu)[1]
 
 
 def test_memory_is_told_with_its_parts():

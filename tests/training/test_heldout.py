@@ -16,7 +16,7 @@ from setar.models.fmt import PRESETS, FullyMaskedTransformer
 from setar.recipes.recipe import Recipe
 from setar.run_folder import CLOCKS
 from setar.training.data import DataConfig
-from setar.training.heldout import MEASURED, HeldOutCodes, hold_out, measured
+from setar.training.heldout import MEASURED, HeldOutCodes, held_beside, hold_out, measured
 from setar.training.run import make_run, open_run
 
 
@@ -41,6 +41,51 @@ def test_a_share_is_held_out_and_the_rest_is_trained_on(paths):
     shown = data.heldout[torch.arange(len(held))][:, 0, 0, 0].long()
     assert torch.equal(data.heldout_labels, shown % 2)
     assert len(data.labels) == len(trained)
+
+
+def test_pictures_of_another_folder_are_held_out():
+    other = dataclasses.replace(data_of(4, 2), classes=("c", "a"))
+    data = held_beside(data_of(9, 3), other, "somewhere/val")
+    assert data.classes == ("a", "b", "c")
+    assert data.heldout_labels.tolist() == [2, 0, 2, 0]
+    assert data.heldout_paths[3] == "val/class/3.png"
+    assert len(data.labels) == 9
+    assert numbers(data.heldout) == {0, 1, 2, 3}
+    same = dataclasses.replace(other, classes=("crane", "crane"))  # as ImageNet has them
+    assert held_beside(same, same, "val").heldout_labels.tolist() == [0, 1, 0, 1]
+    one = dataclasses.replace(data_of(3, 1), classes=("train",))
+    alone = dataclasses.replace(data_of(3, 1), classes=("val",))
+    assert held_beside(one, alone, "val").heldout_labels.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("a", "a", "b")])
+def test_a_class_that_is_not_trained_on_is_refused(classes):
+    data = dataclasses.replace(data_of(6, len(classes)), classes=classes)
+    other = dataclasses.replace(data_of(4, 2), classes=("b", "x"))
+    with pytest.raises(ValueError, match=f"the class 'x' of val must be one of the {len(classes)}"):
+        held_beside(data, other, "val")
+    if len(classes) == 3:
+        other = dataclasses.replace(other, classes=("b", "a"))
+        with pytest.raises(ValueError, match="the class 'a'"):
+            held_beside(data, other, "val")
+
+
+def test_a_validation_folder_is_measured(tmp_path):
+    tiny_runs.save_pictures(tmp_path / "train", 8)
+    tiny_runs.save_pictures(tmp_path / "val", 4, classes=("dogs", "cats"))
+    config = DataConfig(str(tmp_path / "train"), 16, validation=str(tmp_path / "val"))
+    data = config.open()
+    assert (len(data), len(data.heldout)) == (8, 4)
+    assert data.heldout_labels.tolist() == [0, 0, 1, 1]
+    assert data.heldout_paths[0] == "val/cats/01.png"
+    for changes, message in (
+        ({"heldout": 0.1}, "give `heldout` or `validation`, not both"),
+        ({"validation": "emoji"}, "must be pictures in files"),
+        ({"source": "emoji"}, "must be pictures in files"),
+        ({"validation": str(tmp_path / "no")}, "does not exist"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(config, **changes).open()
 
 
 def test_pictures_that_are_added_change_nothing():

@@ -59,13 +59,10 @@ def test_an_epoch_shows_every_record_once_to_any_number_of_processes(folder, mak
     trainer = make(tiny_runs.FOLDER_GENERATOR, *of(folder), "loop.batch_size=12", out=f"of{count}")
     records = trainer.objective.samples
     assert records == len(train_codes(folder))
-    steps = torch.arange(records)
-    shares = [
-        torch.stack([Processes(i, count).shard(trainer.batches.indices(s)) for s in steps.tolist()])
-        for i in range(count)
-    ]
+    batches = torch.stack([trainer.batches.indices(step) for step in range(records)])
+    shares = [batches[:, Processes(i, count).rows(batches.shape[1])] for i in range(count)]
     together = torch.cat(shares, 1)
-    assert torch.equal(together, torch.stack([trainer.batches.indices(s) for s in steps.tolist()]))
+    assert torch.equal(together, batches)
     for epoch in together.flatten().split(records):  # twelve epochs
         assert sorted(epoch.tolist()) == list(range(records))
 

@@ -38,6 +38,9 @@ def encode(
     heldout: Annotated[
         float, typer.Option(help="Share of the images to set aside, if the source has none.")
     ] = 0.0,
+    validation: Annotated[
+        str, typer.Option(help="Pictures to set aside instead, as IMAGES and of the same classes.")
+    ] = "",
     features: Annotated[
         bool, typer.Option("--features", help="Keep features too, for a VAR's self_correction.")
     ] = False,
@@ -74,6 +77,7 @@ def encode(
         max_aspect,
         named,  # type: ignore[arg-type]
         heldout,
+        validation,
         shard,
         batch_size,
         features,

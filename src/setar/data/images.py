@@ -27,9 +27,13 @@ from setar.data.decoding import (
 )
 from setar.data.decoding import check_image as check_image  # also found here
 from setar.data.decoding import open_image as open_image
-from setar.files import is_text, open_regular
+from setar.files import MAX_CHARACTERS, is_text, open_regular
 from setar.numbers import as_whole
-from setar.registry import printable
+from setar.registry import one_line, printable, quoted
+
+CLASS_NAMES = "classes.tsv"
+"""A file beside the folders of the classes that says what these are called: a line each, with the
+folder, a tab and the name. Others are called as their folders are."""
 
 TEXTS = {".txt", ".jsonl"}
 """What the names of files with captions end in."""
@@ -187,8 +191,8 @@ class FolderImages(EncodedImages):
     Attributes:
         files: of the images, sorted.
         labels: int64 ``[n]``.
-        classes: names of the subfolders, sorted; names that differ in their Unicode form only are
-            one.
+        classes: what the subfolders are called, or `CLASS_NAMES` calls them, in the order of the
+            sorted subfolders; those that differ in their Unicode form only are one.
         left_out: how many files are no images, by what their names end in, in lower case; those
             that are no regular files at all stand under ``special``.
         texts: paths, below the folder, of those that may hold captions.
@@ -196,7 +200,7 @@ class FolderImages(EncodedImages):
 
     Raises:
         ValueError: the size is below 1, there is no such resize, the folder is missing, unreadable
-            or holds no image, or a class's name cannot be printed.
+            or holds no image, or a class's name cannot be printed; a line of `CLASS_NAMES` is none.
     """
 
     def __init__(self, folder: Path, size: Size | None, resize: Resize = "lanczos") -> None:
@@ -207,6 +211,8 @@ class FolderImages(EncodedImages):
             raise ValueError(f"{printable(folder)} {what}")
         self.files, self.texts, self.left_out = list[Path](), list[str](), Counter[str]()
         for file, regular in sorted(_files_below(self.folder)):
+            if file == self.folder / CLASS_NAMES:
+                continue
             ending = file.suffix.lower() if regular else "special"
             if ending in ENDINGS:
                 self.files.append(file)
@@ -221,6 +227,8 @@ class FolderImages(EncodedImages):
         self.classes, self.labels = classes_of(
             file.parts[depth] if len(file.parts) > depth + 1 else own for file in self.files
         )
+        called = _class_names(self.folder / CLASS_NAMES)
+        self.classes = tuple(called.get(name, name) for name in self.classes)
         folders = {name for name in os.listdir(folder) if os.path.isdir(self.folder / name)}
         filled = {file.parts[depth] for file in self.files}
         self.empty = tuple(sorted(name for name in folders - filled if name[0] != "."))
@@ -306,6 +314,26 @@ def classes_of(folders: Iterable[str]) -> tuple[tuple[str, ...], Tensor]:
     classes = tuple(sorted(set(names)))
     ids = {name: index for index, name in enumerate(classes)}
     return classes, torch.tensor([ids[name] for name in names])
+
+
+def _class_names(file: Path) -> dict[str, str]:
+    """What folders of classes are called, by their names; empty if there is no such file."""
+    called = dict[str, str]()
+    if not os.path.lexists(file):
+        return called
+    try:
+        with open_regular(file) as stream:
+            for number, line in enumerate(iter(lambda: stream.readline(MAX_CHARACTERS), b""), 1):
+                folder, _, name = line.decode("utf-8-sig").strip("\r\n").partition("\t")
+                if not (folder or name):
+                    continue
+                if not (folder and name.strip() and is_text(name)):
+                    rule = "must be a folder, a tab and what its class is called"
+                    raise ValueError(f"line {number} (={quoted(f'{folder} {name}')}) {rule}")
+                called[unicodedata.normalize("NFC", folder)] = name.strip()
+    except ValueError as error:
+        raise ValueError(f"{printable(file)}: {one_line(error)}") from error
+    return called
 
 
 @lru_cache

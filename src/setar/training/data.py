@@ -16,7 +16,7 @@ from setar.data.scenes import Scenes, ScenesConfig
 from setar.data.views import find_views
 from setar.registry import did_you_mean, printable
 from setar.run_folder import is_model
-from setar.training.heldout import hold_out
+from setar.training.heldout import held_beside, hold_out
 from setar.training.report import say
 from setar.training.survey import Survey, readable, survey
 
@@ -55,6 +55,9 @@ class DataConfig:
     """Share of the images, 0 to 0.5, that are never trained on: what the model makes of them is
     measured at every checkpoint. A hash of a file's name decides, so images that are added later
     do not change it. The built-in sets have held-out images of their own."""
+    validation: str = ""
+    """Pictures of their own, as ``source``, in the place of a share that is held out: a class there
+    is called as one of those that are trained on. Empty: none."""
     scenes: ScenesConfig | None = None
     """Of captioned square drawings: how often one, two and four of them are shown as one picture.
     ``balance`` then is over the variants of a name, such as skin tones."""
@@ -70,6 +73,8 @@ class DataConfig:
             raise ValueError(
                 f"`heldout` (={self.heldout}) must be from 0 to 0.5: the share that is held out"
             )
+        if self.heldout and self.validation:
+            raise ValueError("give `heldout` or `validation`, not both")
         if self.image_size is not None and max(height_and_width(self.image_size)) > LARGEST:
             raise ValueError(
                 f"`image_size` (={self.image_size}) must not exceed {LARGEST} pixels a side: no "
@@ -112,7 +117,16 @@ class DataConfig:
                 f"{printable(self.source)} does not exist: no folder, nor a data set; {hint}"
             )
         size = self.image_size or (None if self.of_codes else SIZE)
-        return open_data(self.source, size, self.resize)
+        data = open_data(self.source, size, self.resize)
+        if not self.validation:
+            return data
+        beside = replace(self, source=self.validation, validation="")
+        if not (self.of_a_folder and beside.of_a_folder) or beside.of_codes:
+            raise ValueError(
+                f"`data.validation` (={self.validation!r}) must be pictures in files, and those of "
+                f"{self.source!r} too"
+            )
+        return held_beside(data, beside.open(), self.validation)
 
     def _as_encoded(self) -> "DataConfig":
         """The same with what a folder of codes decides.
@@ -131,6 +145,11 @@ class DataConfig:
         if self.heldout and "heldout" not in encoding.pictures:
             raise ValueError(
                 f"`data.heldout`: {self.source!r} has none: encode with --heldout {self.heldout:g}"
+            )
+        if self.validation:
+            raise ValueError(
+                f"`data.validation`: {self.source!r} holds codes: encode with --validation "
+                f"{self.validation}"
             )
         height, width = height_and_width(self.image_size or encoding.resolutions[0][0])
         size = height if height == width else (height, width)

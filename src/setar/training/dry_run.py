@@ -32,6 +32,7 @@ from setar.recipes.recipe import Recipe
 from setar.text import MINILM, TextConfig, load_text_encoder
 from setar.tokenizers.base import TOKENIZERS, Tokenizer
 from setar.training import facts
+from setar.training.cost import PEAKS, flops_of
 from setar.training.data import DataConfig
 from setar.training.generator import GeneratorRun, check_recipes, loss_of_one
 from setar.training.memory import held
@@ -67,9 +68,12 @@ ENCODERS = {
 }
 """Encoders whose sizes are known without their files."""
 
+GPUS, MFU = ("A100", "H100"), 0.3
+"""Devices whose hours are told, and the share of their `PEAKS` that these suppose."""
+
 ESTIMATE = (
     "activations are an estimate: what a step in bfloat16 saves for its backward pass, without "
-    "checkpointing; what else a step takes comes on top"
+    "checkpointing; what else a step takes comes on top; hours are computed, not measured"
 )
 
 
@@ -177,7 +181,8 @@ def _generator_run(run: GeneratorRun, telling: Telling) -> None:
         tokens = run.loop.batch_size * grid[0] * grid[1]
         telling.told.append(("step", f"{counted(run.loop.batch_size, 'image')}, {tokens:,} tokens"))
         shown = run.loop.steps * run.loop.batch_size
-    telling.told.append(_steps(run, data, shown))
+        telling.told += _compute(flops_of(loss_of_one(model, grid, recipe)), shown)
+    telling.told += [_steps(run, data, shown), _disk(model, run, frozen["tokenizer"])]
 
 
 # What may not be here.
@@ -345,6 +350,26 @@ class _Saving(torch.autograd.Function):
         result = query.new_empty(*query.shape[:-1], value.shape[-1])
         ctx.save_for_backward(query, key, value, result, *([] if mask is None else [mask]))
         return result
+
+
+def _disk(module: nn.Module, run: Run, tokenizer: float) -> facts.Fact:
+    """What checkpoints take: the state of a training, and the model that users load."""
+    state = held(module, run.optimizer)
+    one = sum(state.values()) - state["gradients"] + state["weights"] + tokenizer
+    text = f"{facts.in_bytes(one)} a checkpoint, up to {run.loop.keep + 1} at once"
+    return "disk", text
+
+
+def _compute(flops: float | None, shown: int) -> list[facts.Fact]:
+    """Operations of a training that shows so many images, and what they would take on a GPU."""
+    if flops is None:
+        return []
+    hours = {name: flops * shown / PEAKS[name] / MFU / 3600 for name in GPUS}
+    told = ", ".join(f"{count:,.0f} hours of one {name}" for name, count in hours.items())
+    text = f"{flops / 1e9:,.4g} GFLOP an image, {flops * shown:.3g} FLOP in all"
+    if min(hours.values()) < 1:
+        return [("compute", text)]
+    return [("compute", text), ("", f"at an MFU of {MFU:.0%}: {told}")]
 
 
 # What it does.

@@ -97,6 +97,8 @@ class EncodeConfig:
     resize: Resize = "lanczos"
     heldout: float = 0.0
     """Share of the pictures that are never trained on, where the source has none of its own."""
+    validation: str = ""
+    """Pictures of their own in the place of such a share, as of ``data.validation``."""
     shard: int = SHARD
     batch_size: int = BATCH
     features: bool = False
@@ -276,7 +278,9 @@ def _prepared(config: EncodeConfig, folder: Path, place: Place) -> Work:
             f"{printable(folder)} is no folder of codes and not empty ({printable(there)}): "
             "choose another --out"
         )
-    data_config = DataConfig(config.source, resize=config.resize, heldout=config.heldout)
+    data_config = DataConfig(
+        config.source, resize=config.resize, heldout=config.heldout, validation=config.validation
+    )
     if data_config.of_codes:
         raise ValueError(f"{config.source!r} holds codes already, not pictures")
     without_weights = config.tokenizer in TOKENIZERS and not os.path.exists(config.tokenizer)
@@ -414,9 +418,8 @@ def _begun(work: Work, place: Place) -> Work:
     if place.index:
         while not os.path.isfile(file):
             time.sleep(POLLING)
-        before = read_encoding(work.folder)
-        now = replace(work.encoding, tables=before.tables)
-        _compare(work.folder, before, now)
+        now = read_encoding(work.folder)
+        _compare(work.folder, now, replace(work.encoding, tables=now.tables))
     else:
         now = _with_tables(work)
     found = replace(work, encoding=now)
@@ -452,10 +455,10 @@ def _with_tables(work: Work) -> Encoding:
             ):
                 stream.writelines(_lines(data))
     encoding = replace(work.encoding, tables=tables)
-    if before is None:
-        _write_json(work.folder / CODES, encoding)
-    else:
+    if before is not None:
         _compare(work.folder, before, encoding)
+        return before
+    _write_json(work.folder / CODES, encoding)
     return encoding
 
 

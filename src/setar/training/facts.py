@@ -10,6 +10,7 @@ from torch import nn
 
 from setar.data.base import Dataset
 from setar.data.images import by_ending
+from setar.device import slow_in_bfloat16
 from setar.numbers import counted
 from setar.recipes.recipe import Recipe
 from setar.registry import printable
@@ -75,7 +76,7 @@ def of_balance(config: DataConfig, data: Dataset) -> list[Fact]:
 
 def _held_out(config: DataConfig, data: Dataset) -> str:
     if data.heldout is not None:
-        own = "" if config.heldout else "; they come with the data set"
+        own = "" if config.heldout or config.validation else "; they come with the data set"
         return f"{counted(len(data.heldout), 'image')}, never trained on{own}"
     if config.heldout:
         return f"none: a share of {config.heldout:g} of so few images came to nothing"
@@ -187,5 +188,8 @@ def of_loop(
         where += f" ({torch.cuda.get_device_name(device)})"
     if processes > 1:
         where = f"{processes} processes ({loop.parallel}), each on {where}"
+    precision = loop.precision_on(device)
+    if precision == "bfloat16" and slow_in_bfloat16(device):
+        precision += ", which is slow on this CPU: --set loop.precision=float32"
     compiling = "; compiling first, about a minute" if loop.compile else ""
-    return "training", f"{text}{where} in {loop.precision_on(device)}{compiling}"
+    return "training", f"{text}{where} in {precision}{compiling}"

@@ -3,7 +3,8 @@
 import hashlib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -39,6 +40,27 @@ def hold_out(data: Dataset, share: float) -> Dataset:
         return data
     away = held.nonzero().flatten()
     return holding(chosen(data, (~held).nonzero().flatten()), chosen(data, away))
+
+
+def held_beside(data: Dataset, other: Dataset, name: str) -> Dataset:
+    """The data set with all pictures of another one, of that name, held out.
+
+    Raises:
+        ValueError: a class of the other one is not one class of this one.
+    """
+    labels = other.labels
+    if len(data.classes) == 1:
+        labels = torch.zeros_like(labels)
+    elif other.classes != data.classes:
+        for label in other.classes:
+            if data.classes.count(label) != 1:
+                raise ValueError(
+                    f"the class {label!r} of {name} must be one of the {len(data.classes)} that "
+                    "are trained on"
+                )
+        labels = torch.tensor([data.classes.index(label) for label in other.classes])[labels]
+    paths = [f"{Path(name).name}/{path}" for path in other.paths]
+    return holding(data, replace(other, labels=labels, classes=data.classes, paths=paths))
 
 
 def _place(key: str) -> float:
