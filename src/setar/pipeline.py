@@ -166,10 +166,10 @@ class Pipeline:
             source: which.
             device: where it shall compute; ``auto`` is a GPU if there is one.
             sampling: changes of its defaults, as of `SamplingDefaults.changed`.
-            precision: of the generator's products: ``float32``; ``bfloat16``, for GPUs and for
-                CPUs that are made for it; ``int8``, for CPUs, where it is two to five times faster
-                and takes a quarter of the memory (`setar.layers.packed`). None: that of the folder,
-                which is float32 unless it was saved in int8.
+            precision: of the generator's products, which is for sampling alone from then on:
+                ``float32``, on a CPU with weights laid out for its kernels; ``bfloat16``, for GPUs
+                and for CPUs that are made for it; ``int8``, for CPUs (`setar.layers.packed`). None:
+                float32 in ordinary layers, or int8 if the folder was saved so.
 
         Raises:
             ValueError: there is no such model, its files are wrong or damaged, it needs a plugin
@@ -185,7 +185,10 @@ class Pipeline:
         pipe.defaults = pipe.defaults.changed(sampling or {})
         check_smoothing(pipe.model, pipe.defaults.settings)
         pipe.tokenizer.to(place)
-        pipe.model.compute_in(precision or pipe.model.packing or "float32", place)
+        if chosen := precision or pipe.model.packing:
+            pipe.model.compute_in(chosen, place)
+        else:
+            pipe.model.to(place)
         return pipe
 
     @classmethod
@@ -735,6 +738,22 @@ class Pipeline:
             for cells in free:
                 check_continuation(cells)
         return free if self.model.editing == "kept-first" else None
+
+
+def load_for_sampling(
+    source: str | PathLike[str],
+    device: str | torch.device = "cpu",
+    sampling: Mapping[str, Any] | None = None,
+    precision: str | None = None,
+) -> Pipeline:
+    """`Pipeline.from_pretrained` in the precision of the folder, but laid out for sampling alone.
+
+    As all commands do, which give nobody the model's layers.
+    """
+    pipe = Pipeline.from_pretrained(source, device, sampling, precision)
+    if precision is None:
+        pipe.model.compute_in(pipe.model.packing or "float32", find_device(device))
+    return pipe
 
 
 def _prepared(precision: Any, folder: Path) -> Callable[[Generator[Any]], Generator[Any]]:

@@ -25,9 +25,9 @@ def load_subject(
         ValueError: there is no such model, or it cannot be sampled in this way.
     """
     if (preset := _preset(name)) is None:
-        from setar.pipeline import Pipeline
+        from setar.pipeline import load_for_sampling
 
-        pipe = Pipeline.from_pretrained(name, device, sampling, None if training else precision)
+        pipe = load_for_sampling(name, device, sampling, None if training else precision)
         model, chosen = pipe.model, pipe.defaults
         pipe.check_sampling(chosen)
         if training:

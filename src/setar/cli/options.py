@@ -191,9 +191,9 @@ def load_pipeline(
 ) -> "Pipeline":
     """A pipeline on a device, with changed defaults; errors are those of both."""
     from setar.device import find_device
-    from setar.pipeline import Pipeline
+    from setar.pipeline import load_for_sampling
 
-    return Pipeline.from_pretrained(model, str(find_device(device)), sampling, precision)
+    return load_for_sampling(model, str(find_device(device)), sampling, precision)
 
 
 def parse_numbers(text: str, separator: str, counts: Collection[int], rule: str) -> list[int]:

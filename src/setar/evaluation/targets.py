@@ -25,7 +25,7 @@ from setar.evaluation.sources import EvenlySpaced, Pictures, find_pictures
 from setar.evaluation.summary import KEPT
 from setar.evaluation.workers import Once
 from setar.origin import Origin, origin_of
-from setar.pipeline import Pipeline
+from setar.pipeline import Pipeline, load_for_sampling
 from setar.pretrained import load_tokenizer, read_config, read_newest, shipped
 from setar.run_folder import is_model
 
@@ -124,7 +124,7 @@ def find_target(request: Request) -> Target:
         return StoredPictures(request)
     if "model" in read_newest(source, read_config):
         how = (request.device, request.sampling, request.precision)
-        load = Once(Pipeline.from_pretrained, source, *how)
+        load = Once(load_for_sampling, source, *how)
         return GENERATORS[load().reads](request, load)
     return TokenizerTarget(request)
 
