@@ -82,8 +82,8 @@ class PackedFloat(PackedLinear):
         """The weight."""
         return (self.weight,)
 
-    def _lay(self, weight: Tensor) -> None:
-        weight = weight.detach()
+    def _lay(self, *tensors: Tensor) -> None:
+        weight = tensors[0].detach()
         self.laid = weight.device.type == "cpu" and weight.dtype == torch.float32
         if self.laid:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
@@ -99,7 +99,9 @@ class PackedFloat(PackedLinear):
         destination[prefix + "weight"] = self.weight
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
-    def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(  # type: ignore[override]
+        self, state: Any, prefix: str, *rest: Any
+    ) -> None:
         super()._load_from_state_dict(state, prefix, *rest)
         self._lay(_taken(state, prefix + "weight", *rest, own=self.weight))
 
@@ -143,11 +145,14 @@ class PackedInt8(PackedLinear):
         """Weight and scale."""
         return self.weight, self.scale
 
-    def _lay(self, weight: Tensor, scale: Tensor) -> None:
+    def _lay(self, *tensors: Tensor) -> None:
+        weight, scale = tensors
         zeros = torch.zeros(len(scale), dtype=torch.int64, device="cpu")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its kind of tensor is on its way out
-            made = torch._make_per_channel_quantized_tensor(weight, scale.double(), zeros, 0)
+            made = torch.ops.aten._make_per_channel_quantized_tensor(
+                weight, scale.double(), zeros, 0
+            )
             self.held = torch.ops.quantized.linear_prepack(made, None)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "PackedInt8":
@@ -160,7 +165,9 @@ class PackedInt8(PackedLinear):
         destination[prefix + "weight"], destination[prefix + "scale"] = self.weight, self.scale
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
-    def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(  # type: ignore[override]
+        self, state: Any, prefix: str, *rest: Any
+    ) -> None:
         super()._load_from_state_dict(state, prefix, *rest)
         weight = _taken(state, prefix + "weight", *rest, own=self.weight)
         self._lay(weight, _taken(state, prefix + "scale", *rest, own=self.scale))
