@@ -30,6 +30,7 @@ RANKS = [
     {"pipeline", "origin"},
     {"evaluation", "importers"},
     {"training"},
+    {"bench"},
     {"web"},
     {"cli"},
 ]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -230,10 +230,15 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def load_module(
-    folder: Path, part: str, entry: Mapping[str, Any], kinds: Table[type[Module]]
+    folder: Path,
+    part: str,
+    entry: Mapping[str, Any],
+    kinds: Table[type[Module]],
+    prepare: Callable[[Module], Module] = lambda module: module,
 ) -> Module:
     """Make the module of ``entry`` with its weights in float32, in evaluation mode.
 
+    ``prepare`` makes of a new module what the folder holds, a packed one for example.
     Names, shapes and dtypes are compared before the weights are read, and so is the checksum.
 
     Raises:
@@ -243,14 +248,14 @@ def load_module(
     source = f"{folder}/{CONFIG}: {part}"
     _listed(folder, [part])
     try:
-        shape = create(entry, kinds, source, "meta")
+        shape = prepare(create(entry, kinds, source, "meta"))
     except RuntimeError:  # a family of a plugin may compute with its weights
-        shape = create(entry, kinds, source)
+        shape = prepare(create(entry, kinds, source))
     check_header(folder / f"{part}.safetensors", shape)
     verify(folder, [part])
     tensors = load_tensors(folder, part)
     state = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    module = create(entry, kinds, source)
+    module = prepare(create(entry, kinds, source))
     load_strictly(module, state, f"{folder}/{part}.safetensors")
     return module.eval().requires_grad_(False)
 

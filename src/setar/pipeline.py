@@ -19,7 +19,7 @@ from setar.classes import Classes
 from setar.config import build, table
 from setar.device import find_device
 from setar.files import is_text
-from setar.models.base import FAMILIES, MAX_CLASSES, Generator
+from setar.models.base import FAMILIES, MAX_CLASSES, Generator, check_precision
 from setar.models.condition import CONDITIONS
 from setar.numbers import as_real, as_whole, whole
 from setar.pictures.masks import (
@@ -158,6 +158,7 @@ class Pipeline:
         source: str | PathLike[str],
         device: str | torch.device = "cpu",
         sampling: Mapping[str, Any] | None = None,
+        precision: str | None = None,
     ) -> "Pipeline":
         """Load a shipped model by name, a model folder, a training run, or a hub id.
 
@@ -165,19 +166,29 @@ class Pipeline:
             source: which.
             device: where it shall compute; ``auto`` is a GPU if there is one.
             sampling: changes of its defaults, as of `SamplingDefaults.changed`.
+            precision: of the generator's products, which is for sampling alone from then on:
+                ``float32``, on a CPU with weights laid out for its kernels; ``bfloat16``, for GPUs
+                and for CPUs that are made for it; ``int8``, for CPUs (`setar.layers.packed`). None:
+                float32 in ordinary layers, or int8 if the folder was saved so.
 
         Raises:
             ValueError: there is no such model, its files are wrong or damaged, it needs a plugin
-                (`setar.load_plugin`), this machine has no such device, or a change is wrong.
+                (`setar.load_plugin`), this machine has no such device or cannot compute so there,
+                or a change is wrong.
         """
         place = find_device(device)
+        if precision is not None:
+            check_precision(precision, place)
         if not isinstance(sampling, Mapping | None):
             raise ValueError(f"`sampling` must be a dict of settings, not {quoted(sampling)}")
         pipe = read_newest(source, cls._read)
         pipe.defaults = pipe.defaults.changed(sampling or {})
         check_smoothing(pipe.model, pipe.defaults.settings)
-        pipe.model.to(place)
         pipe.tokenizer.to(place)
+        if chosen := precision or pipe.model.packing:
+            pipe.model.compute_in(chosen, place)
+        else:
+            pipe.model.to(place)
         return pipe
 
     @classmethod
@@ -199,7 +210,8 @@ class Pipeline:
                 check_names(names)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
-        model = checkpoint.load_module(folder, "model", config["model"], FAMILIES)
+        prepare = _prepared(config.get("precision"), folder)
+        model = checkpoint.load_module(folder, "model", config["model"], FAMILIES, prepare)
         tokenizer = checkpoint.load_module(folder, "tokenizer", config["tokenizer"], TOKENIZERS)
         return cls(model, tokenizer, names, defaults, data, text)
 
@@ -223,6 +235,7 @@ class Pipeline:
             "data": self.data,
             **({} if self.text is None else {"text": table(self.text)}),
             "sampling": table(self.defaults),
+            **({"precision": "int8"} if self.model.packing == "int8" else {}),
             "plugins": plugins_of(*used),
         }
 
@@ -231,9 +244,11 @@ class Pipeline:
     ) -> None:
         """Write a model folder that `from_pretrained` reads.
 
+        A model in int8 is stored so, in a quarter of the bytes.
+
         Args:
             folder: where; a model that is there already is replaced.
-            half: store weights as float16.
+            half: store weights as float16, but for the scales of whole numbers.
             card: text of a ``README.md`` (the model card).
 
         Raises:
@@ -244,9 +259,17 @@ class Pipeline:
             raise ValueError(f"a folder is named by text or a path, a card is text, not {wrong}")
         states = {"model": self.model.state_dict(), "tokenizer": self.tokenizer.state_dict()}
         if half:
+            exact = {k: v for k, v in states["model"].items() if k in self._scales()}
             states = {name: checkpoint.half(state) for name, state in states.items()}
+            states["model"] |= exact
         texts = {"README.md": card} if card else {}
         checkpoint.save(Path(folder), self.describe(), states, texts)
+
+    def _scales(self) -> set[str]:
+        """Names of what whole numbers in the model's state are multiplied by."""
+        if self.model.packing != "int8":
+            return set()
+        return {name for name in self.model.state_dict() if name.endswith(".scale")}
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -715,6 +738,29 @@ class Pipeline:
             for cells in free:
                 check_continuation(cells)
         return free if self.model.editing == "kept-first" else None
+
+
+def load_for_sampling(
+    source: str | PathLike[str],
+    device: str | torch.device = "cpu",
+    sampling: Mapping[str, Any] | None = None,
+    precision: str | None = None,
+) -> Pipeline:
+    """`Pipeline.from_pretrained` in the precision of the folder, but laid out for sampling alone.
+
+    As all commands do, which give nobody the model's layers.
+    """
+    pipe = Pipeline.from_pretrained(source, device, sampling, precision)
+    if precision is None:
+        pipe.model.compute_in(pipe.model.packing or "float32", find_device(device))
+    return pipe
+
+
+def _prepared(precision: Any, folder: Path) -> Callable[[Generator[Any]], Generator[Any]]:
+    """What makes a new generator such as a folder holds; ValueError if nothing does."""
+    if precision not in (None, "int8"):
+        raise ValueError(f"{folder}: `precision` of config.json must be int8, not {precision!r}")
+    return (lambda model: model) if precision is None else lambda model: model.pack("int8")
 
 
 class _Laid(NamedTuple):

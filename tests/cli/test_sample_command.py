@@ -387,3 +387,11 @@ def test_models_of_classes_read_no_texts(refused, model, tmp_path, words, messag
 def test_wide_pictures_are_drawn_wider():
     shapes = [(4, 4), (64, 64), (200, 100), (64, 32), (32, 64), (640, 64)]
     assert [side_of(size) for size in shapes] == [96, 96, 200, 192, 96, 640]
+
+
+def test_precisions(run, refused, model, tmp_path):
+    words = ("sample", model, "--classes", "0", "--count", 1, "--out", tmp_path / "new.png")
+    code, _, err = run(*words, "--precision", "int8")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "new.png").is_file()
+    assert "int8" in refused(*words, "--precision", "int3")

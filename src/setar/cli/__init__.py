@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from setar.cli import (
+    bench,
     configs,
     data,
     edit,
@@ -47,6 +48,7 @@ for command in (
     encode.encode,
     reconstruct.reconstruct,
     evaluate.evaluate,
+    bench.bench,
     recipe.recipe,
     configs.configs,
 ):

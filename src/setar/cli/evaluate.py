@@ -82,6 +82,7 @@ def evaluate(
         str, typer.Option(help="Further metrics by name, with commas, such as a plugin's.")
     ] = "",
     device: options.DeviceOption = "cpu",
+    precision: options.Precision = None,
     processes: Annotated[
         int,
         typer.Option(help="Processes that share the work.", callback=options.counted(1, 1000)),
@@ -128,6 +129,7 @@ def evaluate(
             sampling=sampling,
             metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()),
             device=str(find_device(device)),
+            precision=precision,
             processes=processes,
             save_samples=samples,
             save_statistics=statistics,

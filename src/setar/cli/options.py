@@ -56,6 +56,14 @@ Size = Annotated[
 DeviceOption = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:1, mps, ...; auto: a GPU if there is one, else cpu.")
 ]
+PRECISIONS = ("float32", "bfloat16", "int8")
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="float32, bfloat16 (for GPUs) or int8 (for CPUs, faster); default: as stored.",
+        callback=must(lambda name: name in PRECISIONS, "float32, bfloat16 or int8"),
+    ),
+]
 whole_seed = must(lambda seed: 0 <= seed < 2**63, "a whole number from 0 to 2**63 - 1")
 
 
@@ -178,12 +186,14 @@ def check_seeds(seed: int, images: int) -> None:
         raise ValueError(f"`seed` (={seed}) + {images} images must not exceed 2**63")
 
 
-def load_pipeline(model: str, device: str, sampling: Sampling) -> "Pipeline":
+def load_pipeline(
+    model: str, device: str, sampling: Sampling, precision: str | None = None
+) -> "Pipeline":
     """A pipeline on a device, with changed defaults; errors are those of both."""
     from setar.device import find_device
-    from setar.pipeline import Pipeline
+    from setar.pipeline import load_for_sampling
 
-    return Pipeline.from_pretrained(model, str(find_device(device)), sampling)
+    return load_for_sampling(model, str(find_device(device)), sampling, precision)
 
 
 def parse_numbers(text: str, separator: str, counts: Collection[int], rule: str) -> list[int]:

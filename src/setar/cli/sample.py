@@ -52,6 +52,7 @@ def sample(
         int, typer.Option(help="Images per class or prompt.", callback=options.counted(1))
     ] = 8,
     device: options.DeviceOption = "cpu",
+    precision: options.Precision = None,
     out: Annotated[
         Path, typer.Option("--out", help="File to write; if it exists, the next free name.")
     ] = Path("outputs/sample.png"),
@@ -79,7 +80,7 @@ def sample(
 
     from setar.pictures.sheets import check_sheet
 
-    pipe = options.load_pipeline(model, device, sampling)
+    pipe = options.load_pipeline(model, device, sampling, precision)
     title = described(model, pipe)
     pipe.grid_of(shape)
     check_sheet(rows_size(pipe, asked, count, title, seed, shape), out)

@@ -25,7 +25,7 @@ from setar.evaluation.sources import EvenlySpaced, Pictures, find_pictures
 from setar.evaluation.summary import KEPT
 from setar.evaluation.workers import Once
 from setar.origin import Origin, origin_of
-from setar.pipeline import Pipeline
+from setar.pipeline import Pipeline, load_for_sampling
 from setar.pretrained import load_tokenizer, read_config, read_newest, shipped
 from setar.run_folder import is_model
 
@@ -69,6 +69,8 @@ class Request:
     """How centre crops of a folder's pictures are made, of `setar.data.crops.RESIZES`; None: as a
     model's own pictures were, or ``lanczos``."""
     device: str = "cpu"
+    precision: str | None = None
+    """Of a generator's products; see `Pipeline.from_pretrained`."""
     processes: int = 1
     save_samples: Path | None = None
     save_statistics: Path | None = None
@@ -121,7 +123,8 @@ def find_target(request: Request) -> Target:
     if (split and name in DATASETS) or source.endswith(".npz") or of_pictures:
         return StoredPictures(request)
     if "model" in read_newest(source, read_config):
-        load = Once(Pipeline.from_pretrained, source, request.device, request.sampling)
+        how = (request.device, request.sampling, request.precision)
+        load = Once(load_for_sampling, source, *how)
         return GENERATORS[load().reads](request, load)
     return TokenizerTarget(request)
 
@@ -378,6 +381,7 @@ def _refuse_sampling(request: Request, what: str) -> None:
     _refuse_texts(request, f"{request.source} is {what}")
     given = [name.replace("scale", "guidance") for name in request.sampling]
     given += ["count"] if request.count is not None else []
+    given += ["precision"] if request.precision is not None else []
     if given:
         raise ValueError(f"`{given[0]}` is for generators; {request.source} is {what}")
     if request.images is not None and request.images < 2:

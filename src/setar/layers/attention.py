@@ -87,8 +87,8 @@ class SelfAttention(nn.Module):
             mask: boolean ``[B or 1, 1, L, keys]``, True where a key is visible; None: all are.
             cache: if given, the keys are those it holds and then these; they are added to it.
         """
-        query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
-        query, key = rotate(query, rotation), rotate(key, rotation)
+        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        (query, key), value = rotate(parts[:2], rotation), parts[2]
         if cache is not None:
             cache.append(key, value)
             key, value = cache.view()

@@ -56,7 +56,10 @@ SINE_SCALE = 0.02 * 2**0.5
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate queries or keys ``[B, heads, L, head_dim]``, each by its own position, in float32."""
+    """Rotate queries or keys, or both, ``[..., B, heads, L, head_dim]``, in float32.
+
+    Each is rotated by its own position's number of `rotation`.
+    """
     assert rotation.shape[-2] == x.shape[-2], (
         "one rotation per token; broadcasting would hide a bug"
     )

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get
 import torch
 from torch import Tensor, nn
 
+from setar.layers.packed import Packing, pack
 from setar.layers.rope import rotation
 from setar.models.condition import Condition, make_condition
 from setar.numbers import as_real, whole
@@ -194,6 +195,9 @@ class Generator(nn.Module, Generic[ConfigKind]):
     self_correcting: ClassVar[bool] = False
     """Whether it can be trained on mistakes, with `after_mistakes`."""
 
+    packing: Packing | None = None
+    """How its weights are laid out, if `pack` was called."""
+
     condition: Condition
     """Reads what the images are conditioned on."""
 
@@ -264,6 +268,43 @@ class Generator(nn.Module, Generic[ConfigKind]):
         lists = (child for child in self.children() if isinstance(child, nn.ModuleList))
         return [block for blocks in lists for block in blocks]
 
+    def pack(self, packing: Packing) -> Self:
+        """Lay the weights of its blocks and its head out for sampling on a CPU (`layers.packed`).
+
+        With ``int8`` they become whole numbers; norms, embeddings and what reads the condition stay
+        float32, and so does all that is added up.
+
+        It is done once, and not undone; the model is for inference from then on.
+
+        Raises:
+            ValueError: this torch has not the kernels, or it was laid out in another way.
+        """
+        if self.packing not in (None, packing):
+            raise ValueError(f"a model whose weights are laid out in {self.packing} stays so")
+        self.packing = packing
+        for block in self.transformer_blocks():
+            pack(block, packing)
+        if (head := getattr(self, "head", None)) is not None:
+            self.head = pack(head, packing)
+        return self
+
+    def compute_in(self, precision: str, device: torch.device) -> Self:
+        """Bring it to a device, for inference, its products in a precision (`PRECISIONS`).
+
+        On a CPU large weights are laid out for the kernels, see `pack`.
+
+        Raises:
+            ValueError: the device, or the way in which its weights are laid out, does not allow it.
+        """
+        check_precision(precision, device)
+        if self.packing == "int8" and precision != "int8":
+            raise ValueError(f"a model that is stored in int8 cannot compute in {precision}")
+        if precision == "bfloat16":
+            return self.to(device, torch.bfloat16)
+        if device.type == "cpu":
+            return self.pack("int8" if precision == "int8" else "float32")
+        return self.to(device)
+
     def null(self, condition: Tensor) -> Tensor:
         """What stands for no condition, in the shape of ``condition``."""
         return self.condition.null(condition)
@@ -321,6 +362,19 @@ class Generator(nn.Module, Generic[ConfigKind]):
             that make up for the mistakes before them.
         """
         raise NotImplementedError
+
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+"""What a generator can compute its products in; ``int8`` on CPUs only."""
+
+
+def check_precision(precision: Any, device: torch.device) -> None:
+    """ValueError unless a generator can compute in it on a device."""
+    if precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise ValueError(f"`precision` (={quoted(precision)}) must be one of {known}")
+    if precision == "int8" and device.type != "cpu":
+        raise ValueError(f"`precision` int8 is for CPUs, and not for the device {device}")
 
 
 def initialise(module: nn.Module) -> None:

@@ -145,7 +145,7 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
 
     def prefix_rotation(self, length: int) -> Tensor:
         """What query and key of each of ``length`` tokens of the condition are multiplied by."""
-        device = self.head.weight.device
+        device = self.norm.weight.device
         identity = self.rotation(torch.zeros(1, length, dtype=torch.int64, device=device))
         return torch.zeros_like(identity) if self.config.class_rotation == "zero" else identity
 
@@ -163,7 +163,9 @@ class CachedDecoding:
         batch, config, clock = len(condition), model.config, model.condition.clock(condition)
         prefix = clock.shape[1]
         shape = (batch, config.heads, prefix + tokens, config.width // config.heads)
-        self.caches = [KVCache(*shape, model.head.weight) for _ in range(config.layers)]
+        self.caches = [KVCache(*shape, model.norm.weight) for _ in range(config.layers)]
+        cells = torch.arange(config.grid[0] * config.grid[1], device=condition.device)[None]
+        self.rotations = model.rotation(cells)[0, 0]  # of every position, once
         nothing = torch.empty(batch, 0, dtype=torch.int64, device=condition.device)
         mask = visible(clock, clock)[:, None] if prefix > 1 else None
         x = model.embed(condition, nothing)
@@ -178,7 +180,7 @@ class CachedDecoding:
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, 1]`` of the next token, at ``positions`` ``[B, 1]``, known."""
         _check_next(positions, self.done)
-        x, rotation = self.model.embed(None, codes), self.model.rotation(positions)
+        x, rotation = self.model.embed(None, codes), self.rotations[positions][:, None]
         keys = self.caches[0].length + 1
         mask = None if self.seen is None else self.seen[..., :keys]
         self.last = self.model.read(x, rotation, mask, self.caches)

@@ -145,7 +145,7 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         if self.config.positions == "learned":
             return self.positions(positions)
         waves = sine_positions(*self.cells(positions, columns), self.config.width)
-        return waves.to(self.head.weight.dtype)
+        return waves.to(self.norm.weight.dtype)
 
     def decode(
         self,
@@ -213,13 +213,15 @@ class CachedDecoding:
         heads, head_dim = config.heads, config.width // config.heads
 
         def caches(layers: int, length: int) -> list[KVCache]:
-            like = model.head.weight
+            like = model.norm.weight
             return [KVCache(batch, heads, length, head_dim, like) for _ in range(layers)]
 
         self.encoder_caches = caches(config.encoder_layers, prefix + tokens)
         self.cross_caches = caches(config.decoder_layers, prefix + tokens)
         self.decoder_caches = caches(config.decoder_layers, tokens)
         self.asked = 0
+        cells = torch.arange(grid[0] * grid[1], device=condition.device)[None]
+        self.rotations = model.rotation(cells, self.columns)[0, 0]  # of every position, once
         nothing = torch.empty(batch, 0, dtype=torch.int64, device=condition.device)
         x, origin = model.embed(condition, nothing), model.prefixed(model.rotation(nothing), prefix)
         self._remember(x, origin, visible(clock, clock)[:, None] if prefix > 1 else None)
@@ -247,7 +249,7 @@ class CachedDecoding:
         self._remember(self.model.embed(None, codes), self._rotation(positions), mask)
 
     def _rotation(self, positions: Tensor) -> Tensor:
-        return self.model.rotation(positions, self.columns)
+        return self.rotations[positions][:, None]
 
     def _mask(self, more: int) -> Tensor | None:
         """Which keys are no padding, those cached and ``more``; None if all are visible."""

@@ -378,7 +378,7 @@ class VARTransformer(Generator[VARConfig]):
 
         By default it is where the weights are.
         """
-        sizes = torch.tensor(self.config.sizes, device=device or self.head.weight.device)
+        sizes = torch.tensor(self.config.sizes, device=device or self.words.weight.device)
         scales = torch.arange(CONDITION, CONDITION + len(sizes), device=sizes.device)
         return scales.repeat_interleave(sizes, output_size=self.config.tokens)
 

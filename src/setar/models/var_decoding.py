@@ -65,7 +65,7 @@ class CachedDecoding:
     def __init__(self, model: "VARTransformer", condition: Tensor, tokens: int) -> None:
         self.model, self.pyramid, self.done = model, model.pyramid, 0
         self.latents: Tensor | None = None
-        config, like = model.config, model.head.weight
+        config, like = model.config, model.words.weight
         shape = (len(condition), config.heads, tokens, config.width // config.heads)
         self.caches = [KVCache(*shape, like) for _ in range(config.layers)]
         self.token = model.condition.embed(condition)
