@@ -98,7 +98,7 @@ def forked(count, work, folder, machines=1, grace=10, **options):
                 work(folder, **options)
                 code = 0
             except SystemExit as end:
-                code = end.code
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
             except BaseException:
                 traceback.print_exc()
             finally:
