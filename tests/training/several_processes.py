@@ -36,7 +36,7 @@ DIGITS = tomllib.loads(tiny_runs.DIGITS)
 DIGITS["data"] = {"source": "digits:heldout"}
 DIGITS["model"] |= {"dropout": 0.0, "class_dropout": 0.2, "width": 24, "heads": 2}
 DIGITS["optimizer"] |= {"clip": 0.5, "ema": 0.9}
-DIGITS["loop"] |= {"steps": 10, "batch_size": 12, "checkpoint_every": 5}
+DIGITS["loop"] |= {"steps": 20, "batch_size": 12, "checkpoint_every": 10}
 DIGITS["sampling"] = {"recipe": "random-2-cosine", "guidance": {"scale": 1.0}}
 MASKED = {"recipe": "random-2-masked"}
 MUON = {"optimizer": DIGITS["optimizer"] | {"name": "muon"}}
@@ -140,9 +140,8 @@ def main(place):
     warm(place)
     shard = {"parallel": "shard"}
     together(1, trained, place / "alone")
-    for count in (2, 4):
+    for count in (2, 3, 4):
         together(count, trained, place / f"replicate-{count}")
-    for count in (2, 3):
         together(count, trained, place / f"shard-{count}", loop=shard)
     together(4, trained, place / "hybrid-4", machines=2, loop={"parallel": "hybrid"})
     small = {"micro_batch": 2, "checkpointing": True, "steps": 8}
@@ -151,7 +150,7 @@ def main(place):
         together(1, trained, place / f"{name}-alone-small", loop=small, **changes)
         together(2, trained, place / f"{name}-replicate-small", loop=small, **changes)
         together(3, trained, place / f"{name}-shard-small", loop=small | shard, **changes)
-    together(2, trained, place / "saved", loop=shard | {"steps": 5}, **MUON)
+    together(2, trained, place / "saved", loop=shard | {"steps": 10}, **MUON)
     for count, loop in {1: {}, 3: shard, 4: {"parallel": "replicate"}}.items():
         shutil.copytree(place / "saved", place / f"resumed-{count}")
         together(count, trained, place / f"resumed-{count}", resume=True, loop=loop, **MUON)

@@ -31,7 +31,7 @@ def logged(folder, name="loss"):
     return {line["step"]: line[name] for line in lines}
 
 
-def assert_same_losses(ours, theirs, steps=range(1, 11), within=1e-5):
+def assert_same_losses(ours, theirs, steps=range(1, 21), within=1e-5):
     for name in ("loss", "gradient_norm/model"):
         one, other = logged(ours, name), logged(theirs, name)
         assert [one[step] for step in steps] == pytest.approx(
@@ -43,13 +43,13 @@ def of(folder, index=0):
     return json.loads((folder / f"process-{index}.json").read_text())
 
 
-MANY = ["replicate-2", "shard-2", "shard-3", "replicate-4", "hybrid-4"]
+MANY = ["replicate-2", "shard-2", "replicate-3", "shard-3", "replicate-4", "shard-4", "hybrid-4"]
 
 
 @pytest.mark.parametrize("name", MANY)
 def test_the_losses_are_those_of_one_process(place, name):
     losses = logged(place / "alone")
-    assert losses[1] - losses[10] > 0.05
+    assert losses[1] - losses[20] > 0.1
     assert_same_losses(place / name, place / "alone")
 
 
@@ -61,10 +61,10 @@ def test_so_are_the_weights_that_users_load(place, name):
     for key, tensor in theirs.items():
         torch.testing.assert_close(ours[key], tensor, atol=2e-5, rtol=1e-3)
     assert len(Pipeline.from_pretrained(place / name)("3")) == 1
-    assert (place / name / "samples/step-00000010.png").is_file()
+    assert (place / name / "samples/step-00000020.png").is_file()
 
 
-@pytest.mark.parametrize(("name", "count"), [("shard-2", 2), ("shard-3", 3), ("hybrid-4", 2)])
+@pytest.mark.parametrize(("name", "count"), [("shard-3", 3), ("shard-4", 4), ("hybrid-4", 2)])
 def test_each_holds_its_share_and_all_hold_everything(place, name, count):
     held = [of(place / name, index)["held"] for index in range(count)]
     assert sum(held) == of(place / name)["all"]
@@ -80,7 +80,7 @@ def test_small_batches_are_weighted_by_what_they_supervise(place, name, how):
 
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_what_two_saved_any_number_goes_on_with(place, count):
-    assert of(place / f"resumed-{count}")["step"] == 10
+    assert of(place / f"resumed-{count}")["step"] == 20
     assert_same_losses(place / f"resumed-{count}", place / "muon-alone")
 
 
@@ -97,7 +97,7 @@ def test_a_process_that_cannot_write_is_told_of_by_all(place):
 
 
 def test_nothing_on_disk_is_pickle(place):
-    for folder in ("replicate-4", "hybrid-4"):
+    for folder in ("replicate-4", "shard-4"):
         files = [file for file in checkpoints(place / folder)[-1].rglob("*") if file.is_file()]
         assert {file.suffix for file in files} == {".json", ".safetensors"}
         listed = json.loads((checkpoints(place / folder)[-1] / "manifest.json").read_text())
