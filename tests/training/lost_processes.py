@@ -1,9 +1,10 @@
 """One of two processes comes to grief in its third step: what ``test_lost.py`` looks at.
 
-    torchrun --nproc-per-node 2 lost_processes.py raise|kill FOLDER
+    torchrun --nproc-per-node 2 lost_processes.py kill FOLDER
     python lost_processes.py FOLDER
 
-The second does the rest in forked processes; what they say is in ``hang``, ``nan`` and ``skip``.
+The second does ``raise``, ``hang``, ``nan`` and ``skip`` in forked processes; what they say is in
+folders called so.
 """
 
 import os
@@ -75,7 +76,7 @@ if __name__ == "__main__":
     else:
         place = Path(sys.argv[1])
         several.warm(place)
-        for kind in ("hang", "nan", "skip"):
+        for kind in ("raise", "hang", "nan", "skip"):
             (place / kind).mkdir()
             codes = several.forked(2, one_of_them, place / kind, grace=0 if kind == "hang" else 10)
             (place / kind / "codes").write_text(" ".join(map(str, codes)))
