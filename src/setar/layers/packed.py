@@ -150,9 +150,9 @@ class PackedInt8(PackedLinear):
         zeros = torch.zeros(len(scale), dtype=torch.int64, device="cpu")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its kind of tensor is on its way out
-            made = torch.ops.aten._make_per_channel_quantized_tensor(
-                weight, scale.double(), zeros, 0
-            )
+            # The Python function: a warning of the operator itself would pass every filter.
+            make = torch._make_per_channel_quantized_tensor  # pyright: ignore[reportPrivateImportUsage]
+            made = make(weight, scale.double(), zeros, 0)
             self.held = torch.ops.quantized.linear_prepack(made, None)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "PackedInt8":
