@@ -568,8 +568,29 @@ def _saying(key: str, recipe: Recipe, own: str) -> Iterator[None]:
         raise ValueError(f"`{key}` = '{recipe}': {error}; left out, it is {own}") from error
 
 
+class ClassObjective(Objective):
+    """What is common to trainings on images of classes, whatever is asked of them."""
+
+    model: Generator
+    labels: Tensor
+    epoch: Tensor | None
+    heldout: HeldOutCodes | None
+
+    def __post_init__(self) -> None:
+        used = self.labels if self.epoch is None else self.epoch
+        super().__init__({"model": self.model}, len(used))
+
+    def sources(self, items: Tensor, step: int) -> Tensor:
+        """Indices of the codes; mirror images come after all the others."""
+        return items if self.epoch is None else self.epoch[items]
+
+    def validate(self) -> Mapping[str, float]:
+        """The loss on held-out codes."""
+        return self.heldout.measure(self.model, self.device) if self.heldout else {}
+
+
 @dataclass(eq=False, repr=False)
-class GeneratorObjective(Objective):
+class GeneratorObjective(ClassObjective):
     """Cross-entropy of every supervised token under a recipe (algorithm 1)."""
 
     model: Generator
@@ -584,10 +605,6 @@ class GeneratorObjective(Objective):
     """Indices of the codes of one epoch, some of them repeated; None is each once."""
     heldout: HeldOutCodes | None = None
     """What is never trained on, and measured on the way."""
-
-    def __post_init__(self) -> None:
-        used = self.labels if self.epoch is None else self.epoch
-        super().__init__({"model": self.model}, len(used))
 
     def losses(self, items: Tensor, step: int) -> Step:
         """Mean negative log-likelihood in nats per supervised token."""
@@ -604,17 +621,9 @@ class GeneratorObjective(Objective):
         loss = token_loss(logits, codes.gather(1, plan.order), plan.supervised, counted)
         return Step({"model": loss}, {"loss": loss.detach()})
 
-    def sources(self, items: Tensor, step: int) -> Tensor:
-        """Indices of the codes; mirror images come after all the others."""
-        return items if self.epoch is None else self.epoch[items]
-
-    def validate(self) -> Mapping[str, float]:
-        """The loss on held-out codes."""
-        return self.heldout.measure(self.model, self.device) if self.heldout else {}
-
 
 @dataclass(eq=False, repr=False)
-class SelfCorrectionObjective(Objective):
+class SelfCorrectionObjective(ClassObjective):
     """Cross-entropy of a VAR that makes up for mistakes (Infinity, arXiv 2412.04431, for bits).
 
     A VAR that saw right codes only is lost once it has drawn a wrong one, for every finer code
@@ -636,10 +645,6 @@ class SelfCorrectionObjective(Objective):
     heldout: HeldOutCodes | None = None
     """As of `GeneratorObjective`; measured without mistakes."""
 
-    def __post_init__(self) -> None:
-        used = self.labels if self.epoch is None else self.epoch
-        super().__init__({"model": self.model}, len(used))
-
     def losses(self, items: Tensor, step: int) -> Step:
         """Mean negative log-likelihood in nats per token."""
         part = self.part_of(items)
@@ -657,14 +662,6 @@ class SelfCorrectionObjective(Objective):
             logits, targets = self.model.after_mistakes(features, labels, wrong, where)
         loss = token_loss(logits, targets, torch.ones_like(where))
         return Step({"model": loss}, {"loss": loss.detach()})
-
-    def sources(self, items: Tensor, step: int) -> Tensor:
-        """Indices of the codes; mirror images come after all the others."""
-        return items if self.epoch is None else self.epoch[items]
-
-    def validate(self) -> Mapping[str, float]:
-        """The loss on held-out codes."""
-        return self.heldout.measure(self.model, self.device) if self.heldout else {}
 
 
 def loss_of_one(model: Generator, grid: tuple[int, int], recipe: Recipe) -> Callable[[], Tensor]:
