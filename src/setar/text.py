@@ -481,7 +481,8 @@ def _sum(shard: bytes) -> str:
 def _to_bytes(texts: list[str], states: list[Tensor]) -> bytes:
     names = torch.frombuffer(bytearray(json.dumps(texts).encode()), dtype=torch.uint8)
     lengths = torch.tensor([len(one) for one in states], dtype=torch.int32)
-    tensors = {"states": torch.cat(states), "lengths": lengths, "texts": names}
+    with torch.autocast("cpu", enabled=False):  # it knows no float16
+        tensors = {"states": torch.cat(states), "lengths": lengths, "texts": names}
     return safetensors.torch.save(tensors)
 
 
