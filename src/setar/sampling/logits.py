@@ -105,13 +105,14 @@ def draw(probs: Tensor, uniform: Tensor) -> Tensor:
 
     Inverse-CDF sampling needs one number in [0, 1) per token, so a token's noise can belong to its
     position in its own image, whatever the batch and the order of generation. Of that number 24
-    bits count, which are all that `torch.rand` gives. A row of NaN gives -1, which is no code.
+    bits count, which are all that `torch.rand` gives. A row of NaN, or of nothing that can be told
+    from 0, gives -1, which is no code.
     """
     cumulated = _counts(probs).cumsum(-1)
-    total, noise = cumulated[..., -1:], (uniform.float() * 2.0**24).long()[..., None]
-    # floor(total * noise / 2**24), in two parts that fit 63 bits.
+    # A number that is rounded up to 1 is at the very end, where the last possible code is.
+    noise = (uniform.float() * 2.0**24).long().clamp_max(2**24 - 1)[..., None]
+    total = cumulated[..., -1:]
+    # floor(total * noise / 2**24), in two parts that fit 63 bits; always below the total.
     threshold = noise * (total >> 24) + (noise * (total % 2**24) >> 24)
-    codes = torch.searchsorted(cumulated, threshold, right=True)[..., 0]
-    # A number that is rounded up to 1 is at the very end: take the last possible code there.
-    possible = torch.arange(probs.shape[-1], device=probs.device).where(probs > 0, -1)
-    return torch.minimum(codes, possible.amax(-1))
+    codes = torch.searchsorted(cumulated, threshold, right=True)
+    return codes.where(total > 0, -1)[..., 0]
