@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from setar.tokenizers.vqgan import VQGAN
     from setar.training.run import train
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 _PUBLIC = {
     "DecoderOnlyTransformer": "setar.models.decoder_only",

@@ -12,6 +12,7 @@ import typer
 
 from setar.cli import (
     bench,
+    compare,
     configs,
     data,
     edit,
@@ -49,6 +50,7 @@ for command in (
     reconstruct.reconstruct,
     evaluate.evaluate,
     bench.bench,
+    compare.compare,
     recipe.recipe,
     configs.configs,
 ):

@@ -1,0 +1,103 @@
+"""``setar compare``."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from fake_features import FakeFeatures, random_pictures
+from setar.bench import compare as comparing
+from setar.bench.compare import rows_of
+from setar.cli.compare import split_recipes
+from setar.evaluation import run as evaluation
+from setar.evaluation.sources import save_pictures
+
+
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    """Reference pictures, and a projection for features."""
+    monkeypatch.setattr(evaluation, "make_extractor", lambda *_: FakeFeatures("EffLite0"))
+    save_pictures(random_pictures(20, seed=2), tmp_path / "real.npz")
+    return tmp_path / "real.npz"
+
+
+def words(model, real, *more):
+    return ["compare", model, "--reference", real, "--count", 2, "--out", real.parent / "c", *more]
+
+
+def test_table_sheet_and_json(run, model, real):
+    recipes = ("--recipes", "random-4-cosine,raster-4-cosine,ar", "--steps", "2,4", "--scales", 3)
+    code, shown, err = run(*words(model, real, *recipes))
+    assert code == 0, err
+    tables = json.loads((real.parent / "c" / "compare.json").read_text())
+    found = [table["settings"]["recipe"] for table in tables]
+    assert found == [
+        *("random-2-cosine", "random-4-cosine", "raster-2-cosine", "raster-4-cosine"),
+        "raster-N-uniform",
+    ]
+    for table in tables:
+        assert table["settings"]["guidance"]["scale"] == 3.0
+        assert table["speed"]["seconds"] > 0
+        assert f"{table['figures']['FD-EffLite0']:.4g}" in shown
+    # Two caches of condition and 16 tokens in each of two layers, and one of 16; keys and values
+    # of width 32, with the condition and without.
+    assert {table["speed"]["cache_bytes"] for table in tables} == {
+        2 * 2 * 2 * 32 * 4 * (17 + 17 + 16)
+    }
+    with Image.open(real.parent / "c" / "compare.png") as sheet:
+        assert sheet.height > 5 * 64
+
+
+def test_it_goes_on_where_it_was(run, model, real, monkeypatch):
+    recipes = ["--recipes", "random-2-cosine,random-4-cosine,raster-4-cosine"]
+    measure, asked = comparing._measure, []
+
+    def stopped(row, *rest):
+        asked.append(row.sampling["recipe"])
+        if len(asked) == 2:
+            raise ValueError("stopped")
+        measure(row, *rest)
+
+    monkeypatch.setattr(comparing, "_measure", stopped)
+    assert run(*words(model, real, *recipes))[0] == 2
+    assert run(*words(model, real, *recipes))[0] == 0
+    assert asked == ["random-2-cosine", "random-4-cosine", "random-4-cosine", "raster-4-cosine"]
+    first = json.loads((real.parent / "c" / "compare.json").read_text())
+    code, shown, _ = run(*words(model, real, *recipes, "--json"))
+    assert (code, json.loads(shown)) == (0, first)  # the very seconds of before
+    assert len(asked) == 4
+    assert run(*words(model, real, *recipes, "--seed", 1))[0] == 0  # other samples
+    assert len(asked) == 7
+
+
+def test_models_of_texts(run, text_model, real):
+    more = ("--show", "a red dot", "--recipes", "random-2-cosine")
+    code, _, err = run(*words(text_model, real, *more))
+    assert code == 2
+    assert "captions" in err  # of the reference: evaluation says what it needs
+
+
+@pytest.mark.parametrize(
+    ("more", "rule"),
+    [
+        (("--recipe", "ar"), "--recipes"),
+        (("--guidance", 2), "--scales"),
+        (("--recipes", "randon-4-cosine"), "unknown order 'randon'"),
+        (("--recipes", "random-17-cosine"), "`sets` (=17) must not exceed"),
+        (("--recipes", "ar", "--steps", "a"), "--steps reads whole numbers"),
+        (("--steps", "4"), "name these too"),
+        (("--scales", "nan"), "--scales reads numbers"),
+        (("--show", "a unicorn"), "a unicorn"),
+        (("--attention", "none"), "causal or full"),
+    ],
+)
+def test_refused_in_one_line(refused, model, real, more, rule):
+    assert rule in refused(*words(model, real, *more))
+
+
+def test_rows_and_recipes():
+    assert split_recipes("raster-1,4,16, ar ,mar") == ["raster-1,4,16", "ar", "mar"]
+    rows = rows_of(["a", "b"], ["random-4-cosine"], [1.0, 2.0], [2, 3], {"top_k": 5})
+    assert len(rows) == 8
+    assert rows[0].sampling == {"recipe": "random-2-cosine", "scale": 1.0, "top_k": 5}
+    assert rows_of(["a"])[0].sampling == {}
