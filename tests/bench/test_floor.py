@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from setar.bench.floor import Machine, attention_seconds, measure_machine, products_seconds
-from setar.bench.recorder import Attending, Recorder
+from setar.bench.floor import bandwidth_of, products_seconds
+from setar.bench.recorder import Recorder
 
 
 def ticking(step):
@@ -34,13 +34,15 @@ def test_products_are_done_again_and_weighted_by_how_often_they_were():
     assert torch.equal(done[0], torch.full((2, 4), 4.0))
 
 
-def test_attention_is_bound_by_memory_or_by_operations():
-    machine = Machine(bandwidth=100.0, speed=10.0)
-    assert attention_seconds(Attending(bytes=500, operations=10), machine) == 5
-    assert attention_seconds(Attending(bytes=500, operations=90), machine) == 9
+def test_attention_is_done_again_with_keys_of_its_shape():
+    recorder, cache = Recorder(), torch.zeros(1, 2, 9, 4)
+    with recorder, torch.inference_mode(), recorder.calling("call"):
+        query = torch.zeros(1, 2, 3, 4) + 1
+        torch.nn.functional.scaled_dot_product_attention(query, cache[:, :, :5], cache[:, :, :5])
+    (part,) = recorder.parts.values()
+    assert [tuple(arg.shape) for arg in part.calls[0][1][:3]] == [(1, 2, 3, 4), *[(1, 2, 5, 4)] * 2]
+    assert products_seconds([part], ticking(1.0)) == 1
 
 
-def test_the_machine_is_measured():
-    machine = measure_machine(torch.device("cpu"), ticking(2.0))
-    assert machine.bandwidth == 2**26  # copied: read and written in 2 seconds
-    assert machine.speed == 768**3
+def test_bandwidth_is_measured():
+    assert bandwidth_of(torch.device("cpu"), ticking(2.0)) == 2**26  # read and written in 2 seconds

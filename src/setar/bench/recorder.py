@@ -23,11 +23,9 @@ Clock = Callable[[], float]
 PRODUCTS = re.compile(
     r"aten::(mm|addmm|bmm|baddbmm|linear|addmv|mv|convolution\w*|_int_mm|_scaled_mm)"
     r"|mkldnn::_linear_pointwise|quantized::linear\w*|onednn::qlinear\w*"
+    r"|aten::_?(scaled_dot_product|flash|efficient)_\w*attention\w*"
 )
-"""Operators that multiply matrices, whole names."""
-
-ATTENTION = re.compile(r"aten::_?(scaled_dot_product|flash|efficient)_\w*attention\w*")
-"""Operators that attend, forward or backward."""
+"""Operators that multiply matrices, whole names; those that attend do it twice."""
 
 
 def clock_of(device: torch.device, cpu_time: bool = False) -> Clock:
@@ -67,21 +65,11 @@ class Part:
 
 
 @dataclass
-class Attending:
-    """Attention of all calls together."""
-
-    bytes: int = 0
-    """Of the queries, keys, values and results that it must read and write once."""
-    operations: int = 0
-
-
-@dataclass
 class Recorder(TorchDispatchMode):
     """Use as a context; `calling` says where one call ends and another begins."""
 
     clock: Clock = time.perf_counter
     parts: dict[Any, Part] = field(default_factory=dict)
-    attending: Attending = field(default_factory=Attending)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Of operators, by the place where they ran."""
     operators: Counter[str] = field(default_factory=Counter)
@@ -149,21 +137,11 @@ class Recorder(TorchDispatchMode):
         self.operators[name] += 1
         if PRODUCTS.fullmatch(name):
             self.open.append((function, tuple(map(self._kept, args)), kwargs))
-        elif ATTENTION.fullmatch(name):
-            self._attends(args, result, 3 if "backward" in name else 1)
         given = {place for value in args if (place := _storage(value))}
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, Tensor):
                 self._lives(tensor, given)
         return result
-
-    def _attends(self, args: Any, result: Any, times: int) -> None:
-        query, key = [part for part in args if isinstance(part, Tensor)][:2]
-        if times > 1:  # a backward operator is given the gradient first
-            query, key = [part for part in args if isinstance(part, Tensor)][1:3]
-        size = query.element_size()
-        self.attending.bytes += times * size * (2 * query.numel() + 2 * key.numel())
-        self.attending.operations += times * 4 * query.numel() * key.shape[-2]
 
     def _kept(self, value: Any) -> Any:
         if _storage(value) not in self.made:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from setar.bench.floor import attention_seconds, measure_machine, products_seconds
+from setar.bench.floor import products_seconds
 from setar.bench.recorder import Clock, Recorder
 from setar.layers.attention import KVCache
 from setar.layers.packed import PackedLinear
@@ -31,7 +31,7 @@ class Measured:
     seconds: float
     """The best of several runs, which take turns with the floor."""
     floor: float
-    """The best of as many: matrix products alone, attention and other memory at bandwidth."""
+    """The best of as many: matrix products alone; of a training step, moving the weights too."""
     products: float
     """The part of the floor that is matrix products."""
     spread: float
@@ -120,7 +120,6 @@ def measure_sampling(
     with recorder, recorder.inside(model):
         ours(watched)
     recorder.finish()
-    machine = measure_machine(device, clock)
     taken, floors = [], []
     others: dict[str, Any] = {name: float("inf") for name in peers or {}}
     for _ in range(repeats):
@@ -130,7 +129,7 @@ def measure_sampling(
         floors.append(products_seconds(recorder.parts.values(), clock))
         for name, peer in (peers or {}).items():
             others[name] = _timed(peer, batch, plan.steps, clock, others[name])
-    seconds, products = min(taken), min(floors)
+    seconds = min(taken)
     weights = weight_bytes(model)
     caches = sum(cache_bytes(decoding) for decoding in watched.decodings)
     rows = batch * (1 if chosen.guidance.off else 2)
@@ -139,8 +138,8 @@ def measure_sampling(
         images=batch,
         steps=plan.steps,
         seconds=seconds,
-        floor=products + attention_seconds(recorder.attending, machine),
-        products=products,
+        floor=min(floors),
+        products=min(floors),
         spread=max(taken) / seconds,
         breakdown=breakdown_of(recorder.seconds, statistics.median(taken)),
         peak=weights + recorder.peak,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from setar.bench.floor import attention_seconds, measure_machine, products_seconds
+from setar.bench.floor import bandwidth_of, products_seconds
 from setar.bench.recorder import Clock, Recorder
 from setar.bench.sampling import Measured, breakdown_of, weight_bytes
 from setar.models.base import Generator
@@ -58,7 +58,7 @@ def measure_training(
     with recorder, recorder.inside(model):
         step(recorder)
     recorder.finish()
-    machine = measure_machine(device, clock)
+    bandwidth = bandwidth_of(device, clock)
     taken, floors = [], []
     for _ in range(repeats):
         began = clock()
@@ -66,12 +66,12 @@ def measure_training(
         taken.append(clock() - began)
         floors.append(products_seconds(recorder.parts.values(), clock))
     seconds, products, weights = min(taken), min(floors), weight_bytes(model)
-    moving = MOVED * weights / machine.bandwidth
+    moving = MOVED * weights / bandwidth
     return Measured(
         images=batch,
         steps=1,
         seconds=seconds,
-        floor=products + moving + attention_seconds(recorder.attending, machine),
+        floor=products + moving,
         products=products,
         spread=max(taken) / seconds,
         breakdown=breakdown_of(recorder.seconds, statistics.median(taken), "plan, loss, optimiser"),
