@@ -10,7 +10,7 @@ ORDERS = (
     "halton", "locality",
 )  # fmt: skip
 SCHEDULES = (
-    "cosine", "arccos", "uniform", "random", "masked", "masked-causal", "masked-both",
+    "cosine", "arccos", "randar", "uniform", "random", "masked", "masked-causal", "masked-both",
 )  # fmt: skip
 """Names of `setar.recipes`, whose tables are beside their code for torch; a test compares both."""
 

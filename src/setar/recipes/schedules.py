@@ -2,6 +2,7 @@
 
 uniform                     as even as possible
 cosine, arccos              few tokens first, many last; arccos rises later and more steeply
+randar                      RandAR's cosine: a single token first
 random                      split at random places
 masked                      MAR's training: two sets, loss on the second, decoder unmasked
 masked-causal, masked-both  its ablations (table 6): a causal decoder; that, and loss on both sets
@@ -134,6 +135,20 @@ def arccos(tokens: int, sets: int) -> list[int]:
     Besnier et al. 2025 (arXiv 2503.17076) for the order `halton`.
     """
     return _falling(tokens, [math.acos(step / sets) / (math.pi / 2) for step in range(1, sets + 1)])
+
+
+@register_schedule("randar")
+def randar(tokens: int, sets: int) -> list[int]:
+    """Cosine with a single token first, as RandAR's own sampling counts.
+
+    After step i of K, from the second on, int((1 - cos(pi/2 * i/K)) N + 1) tokens are known, at
+    least one more than before and at most N. One set is all tokens; RandAR's code makes two then.
+    """
+    known = [0, 1] if sets > 1 else [0]
+    for step in range(len(known), sets + 1):
+        counted = int((1.0 - math.cos(math.pi / 2.0 * step / sets)) * tokens + 1)
+        known.append(max(known[-1] + 1, min(counted, tokens)))
+    return [after - before for before, after in pairwise(known)]
 
 
 def _falling(tokens: int, fractions: list[float]) -> list[int]:
