@@ -28,7 +28,7 @@ def test_every_command_explains_itself(run, words):
 
 
 COMMANDS = ["sample", "edit", "train", "reconstruct", "evaluate", "recipe", "configs"]
-IMPORTERS = ["llamagen-vq", "llamagen-gpt", "llamagen-t2i", "var-vqvae", "var"]
+IMPORTERS = ["llamagen-vq", "llamagen-gpt", "llamagen-t2i", "var-vqvae", "var", "randar"]
 
 
 @pytest.mark.parametrize("words", [[c] for c in COMMANDS] + [["import", c] for c in IMPORTERS])
@@ -41,7 +41,7 @@ def test_every_command_takes_plugins(run, refused, words, tmp_path):
     given = needed.get(words[0], [])
     if words[0] == "import":
         given = ["a.pt", "--out", tmp_path / "model"]
-        generators = ("llamagen-gpt", "llamagen-t2i", "var")
+        generators = ("llamagen-gpt", "llamagen-t2i", "var", "randar")
         given += ["--tokenizer", "emoji"] if words[1] in generators else []
     message = refused(*words, *given, "--plugin", tmp_path / "none.py")
     assert message == f"setar: {tmp_path / 'none.py'} does not exist\n"

@@ -102,6 +102,28 @@ def llamagen_t2i(
     _report(out, *_size(model), f"{texts} by {encoder}")
 
 
+def randar(
+    file: Annotated[Path, typer.Argument(help="randar_0.3b_llamagen_....safetensors, ...")],
+    tokenizer: Annotated[str, typer.Option(help="Model folder that import llamagen-vq wrote.")],
+    out: Out,
+    grid: Annotated[str, typer.Option(help="Rows x columns of tokens.")] = "16x16",
+    heads: Heads = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            help="Classes, where the file does not tell (1000 or 999).", callback=counted(1)
+        ),
+    ] = None,
+) -> None:
+    """Import a RandAR, to be sampled with its tokenizer in any order."""
+    rows_and_columns = parse_grid(grid)
+    out = _prepare(file, out, tokenizer)
+    from setar.importers.randar import import_randar
+
+    model = import_randar(file, tokenizer, out, rows_and_columns, heads, classes)
+    _report(out, *_size(model), f"{model.config.classes} classes")
+
+
 def var(
     file: Annotated[Path, typer.Argument(help="var_d16.pth, var_d20.pth, ..., var_d36.pth")],
     tokenizer: Annotated[str, typer.Option(help="Model folder that import var-vqvae wrote.")],

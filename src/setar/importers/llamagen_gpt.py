@@ -106,9 +106,7 @@ def convert(
     config = infer_config(state, grid, heads, classes)
     check_angles(state, config, KIND)
     if config.class_dropout == 0:
-        # Our table has a row for "no class" in any case; nothing reads it here.
-        rows = state[CLASS_TABLE]
-        state = {**state, CLASS_TABLE: torch.cat([rows, torch.zeros_like(rows[:1])])}
+        state = with_null(state)
     return foreign.load(DecoderOnlyTransformer, config, state, foreign_name, KIND, {ANGLES})
 
 
@@ -118,12 +116,23 @@ def infer_config(
     heads: int | None = None,
     classes: int | None = None,
 ) -> DecoderOnlyConfig:
-    """The shape of the model from its embeddings; ValueError if it cannot be told.
+    """The shape of the model from its embeddings; ValueError if it cannot be told."""
+    rows, null = infer_classes(state, classes, KIND)
+    return DecoderOnlyConfig(
+        **infer_network(state, heads, KIND),
+        classes=rows - 1 if null else rows,
+        grid=grid,
+        class_dropout=0.1 if null else 0.0,
+        class_rotation="zero",
+    )
 
-    The last row of the class table is "no class"; a model that was trained without class dropout
-    has no such row.
+
+def infer_classes(state: Mapping[str, Tensor], classes: int | None, kind: str) -> tuple[int, bool]:
+    """Rows of the class table, and whether the last is "no class"; ValueError if none can tell.
+
+    A model that was trained without class dropout has no such row.
     """
-    rows = len(foreign.find(state, CLASS_TABLE, ("classes", "width"), KIND))
+    rows = len(foreign.find(state, CLASS_TABLE, ("classes", "width"), kind))
     if classes is None and rows == IMAGENET:
         raise ValueError(
             f"{CLASS_TABLE!r} has 1000 rows, which may be 1000 classes, or 999 and 'no class': say "
@@ -134,14 +143,13 @@ def infer_config(
             f"`classes` (={quoted(classes)}) must be {rows - 1}, or {rows} if there is no row for "
             f"'no class': {CLASS_TABLE!r} has {rows} rows"
         )
-    null = classes != rows
-    return DecoderOnlyConfig(
-        **infer_network(state, heads, KIND),
-        classes=rows - 1 if null else rows,
-        grid=grid,
-        class_dropout=0.1 if null else 0.0,
-        class_rotation="zero",
-    )
+    return rows, classes != rows
+
+
+def with_null(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same with a row for "no class", which our table has in any case; nothing reads it."""
+    rows = state[CLASS_TABLE]
+    return {**state, CLASS_TABLE: torch.cat([rows, torch.zeros_like(rows[:1])])}
 
 
 def infer_network(state: Mapping[str, Tensor], heads: int | None, kind: str) -> dict[str, Any]:
