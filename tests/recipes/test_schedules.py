@@ -12,6 +12,7 @@ from setar.recipes.schedules import (
     arccos,
     cosine,
     masked,
+    randar,
     random,
     register_schedule,
     uniform,
@@ -28,7 +29,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("curve", [cosine, arccos])
+@pytest.mark.parametrize("curve", [cosine, arccos, randar])
 @settings(deadline=None, max_examples=60)
 @given(case=tokens_and_sets())
 def test_curves_output_all_tokens_and_at_least_one_per_set(curve, case):
@@ -39,7 +40,7 @@ def test_curves_output_all_tokens_and_at_least_one_per_set(curve, case):
     assert min(sizes) >= 1
 
 
-@pytest.mark.parametrize("curve", [cosine, arccos])
+@pytest.mark.parametrize("curve", [cosine, arccos, randar])
 def test_curves_with_as_many_sets_as_tokens_are_classic_ar(curve):
     assert curve(256, 256) == [1] * 256
 
@@ -63,6 +64,19 @@ def test_arccos_follows_its_curve_where_no_clamp_acts():
 
 def test_arccos_at_half_way_leaves_two_thirds():
     assert all(sum(arccos(tokens, 2)[1:]) == tokens // 3 * 2 for tokens in range(3, 3000, 3))
+
+
+def test_randar_follows_its_curve_where_no_clamp_acts():
+    """From the second set on, int((1 - cos(pi/2 i/K)) N + 1) tokens are known after set i of K."""
+    known = torch.tensor(randar(4096, 8)).cumsum(0).tolist()
+    curve = [int((1 - math.cos(math.pi / 2 * step / 8)) * 4096 + 1) for step in range(2, 8)]
+    assert known == [1, *curve, 4096]
+    # What their function gives. In the first case cos(60 degrees) is a little above 1/2 in floats,
+    # so that 8 tokens are known after four sets and not 9.
+    assert randar(16, 6) == [1, 2, 2, 3, 4, 4]
+    assert randar(256, 16) == [1, 4, 7, 8, 11, 13, 15, 16, 19, 20, 22, 23, 23, 25, 24, 25]
+    assert randar(256, 88)[:32] == [1] * 24 + [2] * 6 + [3, 2]
+    assert randar(9, 1) == [9]
 
 
 @settings(deadline=None, max_examples=60)
