@@ -376,3 +376,16 @@ def test_an_order_of_ones_own_that_uses_its_own_sizes():
 def test_a_masked_recipe_is_not_sampled(text):
     with pytest.raises(ValueError, match="for training; sample a masked model with full attention"):
         Recipe.parse(text).sampling_plan((4, 4), [seeded()])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "alone"),
+    [("random-N-uniform", True), ("raster-16-random", False), ("raster-1,14,1", False)],
+)
+def test_whether_sets_hold_one_token_is_known_wherever_the_plan_is(recipe, alone):
+    plan = Recipe.parse(recipe).plan((4, 4), 2, torch.Generator().manual_seed(0))
+    assert plan.one_by_one is alone
+    assert plan.to("meta").one_by_one is alone
+    assert plan.rows(slice(0, 1)).one_by_one is alone
+    skipped = dataclasses.replace(plan, known=torch.arange(16).expand(2, 16) * 3 + 1)
+    assert skipped.one_by_one  # and not what the plan before it was

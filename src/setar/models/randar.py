@@ -118,7 +118,7 @@ class RandARTransformer(GridGenerator[RandARConfig]):
         pairs, moving = self.pairs(codes.gather(1, plan.order), plan.order)
         x, rotation = torch.cat([prefix, pairs], 1), torch.cat([still, moving], 2)
         mask = visible(places := sequence_clock(clock, 2 * count), places)
-        if one_by_one(plan):
+        if plan.one_by_one:
             # No query is left to see the last token.
             x, rotation, mask = x[:, :-1], rotation[:, :, :-1], mask[:, :-1, :-1]
             return self.logits(self.read(x, rotation, mask[:, None])[:, clock.shape[1] :: 2])
@@ -197,11 +197,6 @@ def sequence_clock(prefix: Tensor, count: int) -> Tensor:
     """
     places = torch.arange(1, count + 1, device=prefix.device)
     return torch.cat([prefix, places.expand(len(prefix), -1)], 1)
-
-
-def one_by_one(plan: SetPlan) -> bool:
-    """Whether no set holds two tokens, so that every query is read as it asks."""
-    return bool((plan.known.diff() > 0).all())
 
 
 def asking_mask(plan: SetPlan, places: Tensor, mask: Tensor) -> Tensor:

@@ -81,6 +81,11 @@ class SetPlan:
         """The number of sets that hold tokens; ValueError if the images' sets differ."""
         return len(self.sizes)
 
+    @cached_property
+    def one_by_one(self) -> bool:
+        """Whether no set holds two tokens, in any image."""
+        return bool((self.known.diff() > 0).all())
+
     def slices(self) -> Iterator[tuple[int, int]]:
         """Yield (start, stop) of each set along j; ValueError if the images' sets differ."""
         start = 0
@@ -90,7 +95,9 @@ class SetPlan:
 
     def to(self, device: torch.device | str) -> "SetPlan":
         """Return the plan with its tensors on `device`."""
-        return self._each(lambda tensor: tensor.to(device))
+        moved = self._each(lambda tensor: tensor.to(device))
+        vars(moved)["one_by_one"] = self.one_by_one  # a look there would have to wait for it
+        return moved
 
     def rows(self, rows: slice | Tensor) -> "SetPlan":
         """Return the plan of some of its images: a slice, or a bool mask [B]."""
