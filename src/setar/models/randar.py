@@ -174,11 +174,9 @@ class RandARTransformer(GridGenerator[RandARConfig]):
         """Begin to generate; arguments and errors are those of `Generator.start`."""
         self.check_attention(attention)
         self.check_grid(grid)
-        return (
-            CachedDecoding(self, condition, tokens)
-            if cache
-            else RecomputedDecoding(self, condition)
-        )
+        if not cache:
+            return RecomputedDecoding(self, condition)
+        return CachedDecoding(self, condition, tokens)
 
     def check(self, plan: SetPlan) -> None:
         """Raise ValueError if the plan has another grid, or if its queries see later ones."""
