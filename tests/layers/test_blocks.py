@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from random_weights import randomise
+from setar.layers.attention import KVCache
 from setar.layers.blocks import (
     AdaLNBlock,
     DecoderBlock,
@@ -52,6 +53,24 @@ def test_swiglu_by_hand():
     gate, up = x @ layer.gate.weight.T, x @ layer.up.weight.T
     expected = (gate * gate.sigmoid() * up) @ layer.down.weight.T
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("remembered", [0, 3])
+def test_only_the_last_tokens_ask_and_all_are_keys(remembered):
+    layer, x, tokens = block(EncoderBlock), random(2, 5, WIDTH), 5 + remembered
+    mask = torch.ones(tokens, tokens).tril().bool()[remembered:][None, None]
+
+    def run(last):
+        cache = KVCache(2, HEADS, tokens, WIDTH // HEADS, x)
+        if remembered:
+            layer(random(2, 3, WIDTH, seed=1), where(3), None, cache)
+        return layer(x, where(5), mask, cache, last), cache.view()
+
+    (whole, keys_values), (end, same) = run(None), run(2)
+    assert end.shape == (2, 2, WIDTH)
+    torch.testing.assert_close(end, whole[:, -2:])
+    torch.testing.assert_close(same, keys_values)
+    torch.testing.assert_close(layer(x, where(5), last=2), layer(x, where(5))[:, -2:])
 
 
 def test_encoder_block_by_hand():

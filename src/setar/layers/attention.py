@@ -78,6 +78,7 @@ class SelfAttention(nn.Module):
         rotation: Tensor,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
+        last: int | None = None,
     ) -> Tensor:
         """Attend.
 
@@ -86,12 +87,15 @@ class SelfAttention(nn.Module):
             rotation: of each of these L tokens.
             mask: boolean ``[B or 1, 1, L, keys]``, True where a key is visible; None: all are.
             cache: if given, the keys are those it holds and then these; they are added to it.
+            last: only so many tokens at the end ask, and are returned; all are keys. None: all ask.
         """
         parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         (query, key), value = rotate(parts[:2], rotation), parts[2]
         if cache is not None:
             cache.append(key, value)
             key, value = cache.view()
+        if last is not None:
+            query, mask = query[:, :, -last:], None if mask is None else mask[..., -last:, :]
         mixed = attend(query, key, value, mask)
         return self.output(_merge(mixed))
 

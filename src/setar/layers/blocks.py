@@ -56,10 +56,14 @@ class EncoderBlock(nn.Module):
         rotation: Tensor,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """``[B, L, width]`` to the same shape; the arguments are those of `SelfAttention`."""
-        attended = self.attention(self.attention_norm(x), rotation, mask, cache)
-        x = x + self.dropout(attended)
+        """``[B, L, width]`` to the same shape, or to ``[B, last, width]``.
+
+        The arguments are those of `SelfAttention`.
+        """
+        attended = self.attention(self.attention_norm(x), rotation, mask, cache, last)
+        x = (x if last is None else x[:, -last:]) + self.dropout(attended)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 

@@ -124,8 +124,8 @@ class RandARTransformer(GridGenerator[RandARConfig]):
             return self.logits(self.read(x, rotation, mask[:, None])[:, clock.shape[1] :: 2])
         asking = self.rotation(plan.order)
         x, rotation = torch.cat([x, self.queries(asking)], 1), torch.cat([rotation, asking], 2)
-        x = self.read(x, rotation, asking_mask(plan, places, mask)[:, None])
-        return self.logits(x[:, -count:])
+        x = self.read(x, rotation, asking_mask(plan, places, mask)[:, None], last=count)
+        return self.logits(x)
 
     def prefix(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """The condition's tokens ``[B, T, width]`` and rotations ``[B, 1, T, head_dim / 2]``, 0."""
@@ -152,11 +152,21 @@ class RandARTransformer(GridGenerator[RandARConfig]):
         return rotate(heads, rotation).transpose(1, 2).flatten(2)
 
     def read(
-        self, x: Tensor, rotation: Tensor, mask: Tensor, caches: list[KVCache] | None = None
+        self,
+        x: Tensor,
+        rotation: Tensor,
+        mask: Tensor,
+        caches: list[KVCache] | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """Run all blocks on ``[B, L, width]``, to the same shape."""
+        """Run all blocks on ``[B, L, width]``, to the same shape, or to the ``last`` so many.
+
+        The last block then leaves out all of the others but their keys and values.
+        """
+        final = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            x = block(x, rotation, mask, caches[index] if caches else None)
+            cache = caches[index] if caches else None
+            x = block(x, rotation, mask, cache, last if index == final else None)
         return x
 
     def logits(self, x: Tensor) -> Tensor:
@@ -246,9 +256,9 @@ class CachedDecoding:
         mask = visible(self.clock[:, :end], self.clock[:, self.known : end])[:, None]
         for cache in self.caches:
             cache.length = self.known
-        x = self.model.read(x, rotation, mask, self.caches)
+        x = self.model.read(x, rotation, mask, self.caches, count)
         self.waiting, self.known, self.asked = [], end - count, True
-        return self.model.logits(x[:, -count:])
+        return self.model.logits(x)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, n]`` at ``positions`` ``[B, n]`` known."""
@@ -276,8 +286,8 @@ class RecomputedDecoding:
         after = x.shape[1] - prefix.shape[1]
         clock = sequence_clock(model.condition.clock(self.condition), after)
         rotation = torch.cat([still, moving, asking], 2)
-        x = model.read(x, rotation, visible(clock, clock)[:, None])
-        return model.logits(x[:, -positions.shape[1] :])
+        x = model.read(x, rotation, visible(clock, clock)[:, None], last=positions.shape[1])
+        return model.logits(x)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, n]`` at ``positions`` ``[B, n]`` known."""
