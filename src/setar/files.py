@@ -1,5 +1,6 @@
 """Files and names that users give: only regular files are opened, and names are text."""
 
+import hashlib
 import os
 import stat
 import unicodedata
@@ -33,6 +34,22 @@ def open_regular(file: Path) -> BufferedReader:
         raise ValueError("it does not exist") from error
     except OSError as error:
         raise ValueError((error.strerror or str(error)).lower()) from error
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the manifest of a model folder, which names it and all that is in it.
+
+    In the manifest are the sums of the model's files, so another model has another fingerprint; a
+    model card may change.
+
+    Raises:
+        ValueError: there is no manifest that can be read.
+    """
+    try:
+        with open_regular(folder / MANIFEST) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except ValueError as error:
+        raise ValueError(f"cannot read {folder / MANIFEST}: {error}") from error
 
 
 def check_file(file: Path) -> None:

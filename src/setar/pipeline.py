@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from os import PathLike
@@ -18,7 +18,7 @@ from setar import checkpoint
 from setar.classes import Classes
 from setar.config import build, table
 from setar.device import find_device
-from setar.files import is_text
+from setar.files import fingerprint, is_text
 from setar.models.base import FAMILIES, MAX_CLASSES, Generator, check_precision
 from setar.models.condition import CONDITIONS
 from setar.numbers import as_real, as_whole, whole
@@ -32,6 +32,8 @@ from setar.pictures.masks import (
     prepare,
     seam_mask,
 )
+from setar.pictures.memory import Asked, Memory, called
+from setar.pictures.png import Picture
 from setar.pictures.sheets import to_pil
 from setar.pretrained import plugins_of, read_config, read_newest
 from setar.recipes.orders import ORDERS, check_grid
@@ -117,10 +119,14 @@ class Pipeline:
 
     Attributes:
         reads: what it is asked with: ``class`` or ``text``.
+        source: how it was named when it was loaded; empty of one that was made in Python.
+        manifest: `setar.files.fingerprint` of the folder that it was loaded from, or empty.
 
     Raises:
         ValueError: these do not fit each other.
     """
+
+    source, manifest = "", ""
 
     def __init__(
         self,
@@ -182,6 +188,7 @@ class Pipeline:
         if not isinstance(sampling, Mapping | None):
             raise ValueError(f"`sampling` must be a dict of settings, not {quoted(sampling)}")
         pipe = read_newest(source, cls._read)
+        pipe.source = str(source)
         pipe.defaults = pipe.defaults.changed(sampling or {})
         check_smoothing(pipe.model, pipe.defaults.settings)
         pipe.tokenizer.to(place)
@@ -213,20 +220,19 @@ class Pipeline:
         prepare = _prepared(config.get("precision"), folder)
         model = checkpoint.load_module(folder, "model", config["model"], FAMILIES, prepare)
         tokenizer = checkpoint.load_module(folder, "tokenizer", config["tokenizer"], TOKENIZERS)
-        return cls(model, tokenizer, names, defaults, data, text)
+        pipe = cls(model, tokenizer, names, defaults, data, text)
+        pipe.manifest = fingerprint(folder)
+        return pipe
 
     def describe(self) -> dict[str, Any]:
         """The content of ``config.json``."""
         model = checkpoint.describe(self.model, FAMILIES)
         tokenizer = checkpoint.describe(self.tokenizer, TOKENIZERS)
-        recipe, guidance = self.defaults.recipe, self.defaults.guidance
         used = [
             (FAMILIES, model["family"]),
             (CONDITIONS, self.model.config.condition),
             (TOKENIZERS, tokenizer["family"]),
-            (ORDERS, recipe.order),
-            (GUIDANCE, guidance.schedule),
-            *((SCHEDULES, name) for name in {recipe.schedule} - {*RESERVED}),
+            *_tables_of(self.defaults),
         ]
         return {
             "model": model,
@@ -314,13 +320,52 @@ class Pipeline:
     def condition_of(self, asked: Any) -> Tensor:
         """What the model reads of class names or ids, or of texts: a row for each of them.
 
+        None among them is no condition, and a tuple (first, second, share) what lies between two.
+
         Raises:
             ValueError: there is no such class, or a text is none.
         """
+        listed = list(asked)
+        if not any(isinstance(one, tuple) for one in listed):
+            return self._read_all(listed)
+        ways = [one if isinstance(one, tuple) else (one, one, 0.0) for one in listed]
+        first, second, shares = map(list, zip(*ways, strict=True))
+        share = torch.tensor(shares, dtype=torch.float32, device=self.device)
+        return self.model.condition.between(self._read_all(first), self._read_all(second), share)
+
+    def _read_all(self, asked: list[Any]) -> Tensor:
+        """What the model reads of classes or texts, or of nothing."""
         if self.text is None:
-            return torch.tensor([self.class_id(name) for name in asked], device=self.device)
-        encoder = load_text_encoder(self.text, self.device)
-        return encoder.encode(asked).to(self.device)
+            ids = [0 if name is None else self.class_id(name) for name in asked]
+            found = torch.tensor(ids, device=self.device)
+        else:
+            encoder = load_text_encoder(self.text, self.device)
+            words = ["" if text is None else text for text in asked]
+            # One by one: the last digits of a text's states must not depend on the others.
+            found = encoder.encode(words, batch_size=1).to(self.device)
+        missing = torch.tensor([one is None for one in asked], device=self.device)
+        if not missing.any():
+            return found
+        if self.model.config.class_dropout == 0:
+            raise ValueError(
+                f"this model was trained with `class_dropout` = 0: it must be asked for a {self.reads}"
+            )
+        missing = missing.view(-1, *[1] * (found.ndim - 1))
+        return torch.where(missing, self.model.null(found), found)
+
+    def _whom(self, asked: Any) -> Asked:
+        """A class's id, a text, None, or what lies between two, as a memory has it."""
+        if isinstance(asked, tuple):
+            share = as_real(asked[2]) if len(asked) == 3 else None
+            if share is None or not 0 <= share <= 1 or any(type(e) is tuple for e in asked[:2]):
+                raise ValueError(
+                    f"what lies between two is (first, second, share from 0 to 1), not {quoted(asked)}"
+                )
+            return self._plain(asked[0]), self._plain(asked[1]), share
+        return self._plain(asked)
+
+    def _plain(self, asked: Any) -> int | str | None:
+        return asked if asked is None or self.text is not None else self.class_id(asked)
 
     @property
     def device(self) -> torch.device:
@@ -360,18 +405,174 @@ class Pipeline:
 
     def __call__(
         self, classes: str | SupportsIndex | Iterable[str | SupportsIndex], **options: Any
-    ) -> list[Image.Image]:
+    ) -> list[Picture]:
         """Generate images; class by class or text by text, as PIL images.
 
         Args:
             classes: a class name or id, or a text if the model `reads` texts; or several.
             options: those of `sample_codes`: size, recipe, guidance, seed, count, on_set, ...
 
+        Returns:
+            Images that remember what made them: in a PNG file that they save it is written.
+
         Raises:
             ValueError: an argument is wrong.
         """
-        grid = self.grid_of(options.get("size"))
-        return to_pil(self.decode(self.sample_codes(classes, **options), grid))
+        return self._pictures(self._asked(classes, **options))
+
+    def unconditional(self, count: int = 1, **options: Any) -> list[Picture]:
+        """Images of no class, or of no text: what guidance leads away from.
+
+        Args:
+            count: images.
+            options: those of `sample_codes`. There is nothing to guide to.
+
+        Raises:
+            ValueError: an argument is wrong, or the model was trained without "no class".
+        """
+        return self._pictures(self._asked((), nothing=True, count=count, **options))
+
+    def interpolate(
+        self, first: Any, second: Any, *, count: int = 8, seed: SupportsIndex = 0, **options: Any
+    ) -> list[Picture]:
+        """Images of one seed on the way from a class or text to another.
+
+        >>> images = pipe.interpolate("cat-face", "heart", count=5, seed=7)
+
+        What the model reads is mixed: the vectors of two classes, or the states of two texts token
+        by token from their ends.
+
+        Args:
+            first: a class name or id, or a text if the model `reads` texts; None is none of them.
+            second: the same.
+            count: images, both ends included; at least 2.
+            seed: of all of them.
+            options: those of `sample_codes`.
+
+        Raises:
+            ValueError: an argument is wrong.
+        """
+        count = whole("count", count, 2, MAX_IMAGES, "all images are held in memory")
+        ways = [(first, second, step / (count - 1)) for step in range(count)]
+        return self(ways, seed=[seed] * count, **options)
+
+    def again(
+        self, memory: Memory, on_set: Callable[[PartialImages], None] | None = None
+    ) -> Picture:
+        """Make an image again from what it remembers, exactly.
+
+        That takes as long as the batch that it was made in. On another processor, or with another
+        version of torch, pixels may differ: ``memory.pixels`` of both tell.
+
+        Args:
+            memory: of one image, made by this model, in the precision of this pipeline.
+            on_set: as in a call.
+
+        Raises:
+            ValueError: it is of something else than an image, was made by another model or in
+                another precision, or holds what cannot be.
+        """
+        if memory.made != "image" or len(memory.asked) != 1:
+            raise ValueError("only one image as the model made it can be made again so")
+        self.check_memory(memory)
+        rows = whole("rows", memory.rows, 1, MAX_BATCH, "images of a batch are one step")
+        row = whole("row", memory.row, 0, rows - 1)
+        call = self._asked(
+            memory.asked,
+            nothing=memory.asked == (None,),
+            size=memory.size,
+            seed=[memory.seed] * rows,
+            count=rows,
+            on_set=on_set,
+            batch_size=rows,
+            negative_prompt=memory.negative_prompt,
+            guidance=None,
+            **memory.sampling,
+        )
+        tokens = whole("tokens", memory.tokens, 0, self.model.condition.length)
+        if tokens:
+            blank = call.condition.new_zeros(1, tokens, call.condition.shape[-1])
+            condition, _ = self.model.condition.alike(call.condition, blank)
+            call = replace(call, condition=condition)
+        first = call.seeds[0] if memory.schedule_seed is None else memory.schedule_seed
+        call = replace(call, schedule_seed=_seeds(first, 1)[0])
+        made = to_pil(self.decode(self._generate(call), call.grid))[row]
+        return Picture.of(made, replace(memory, version=Memory("image").version))
+
+    def check_memory(self, memory: Memory) -> None:
+        """Raise ValueError unless a memory can be of this model, in this precision."""
+        if memory.manifest != self.manifest:
+            raise ValueError(
+                f"the model {self.source or '(of no folder)'} is not the one that made the picture:"
+                f" its manifest's SHA-256 begins with {self.manifest[:10] or 'nothing'}, that of "
+                f"the picture's with {memory.manifest[:10] or 'nothing'}"
+            )
+        if memory.precision != self.precision:
+            names = [name or "ordinary float32" for name in (memory.precision, self.precision)]
+            raise ValueError(
+                f"the picture was made in {names[0]}, and the model computes in {names[1]}"
+            )
+
+    @property
+    def precision(self) -> str:
+        """Of its products, if it is laid out for one, as `from_pretrained` takes it; or empty."""
+        if self.model.packing is not None:
+            return self.model.packing
+        dtype = next(self.model.parameters()).dtype
+        return "" if dtype == torch.float32 else str(dtype).removeprefix("torch.")
+
+    def memory_of(self, made: Any, chosen: SamplingDefaults | None = None, **known: Any) -> Memory:
+        """What a picture of this model remembers.
+
+        Args:
+            made: what kind of picture it is, see `Memory`.
+            chosen: the settings that it was sampled with; None: the model's own.
+            known: other fields of `Memory`.
+        """
+        chosen = chosen or self.defaults
+        settings = {**table(chosen.guidance), **table(chosen.settings)}
+        return Memory(
+            made,
+            model=self.source,
+            manifest=self.manifest,
+            names=tuple(called(one, self.classes) for one in known.get("asked", ()))
+            if self.text is None
+            else (),
+            sampling={"recipe": str(chosen.recipe), **settings},
+            precision=self.precision,
+            device=self.device.type,
+            plugins=tuple(plugins_of(*_tables_of(chosen))),
+            **known,
+        )
+
+    def _pictures(self, call: "_Call") -> list[Picture]:
+        """Generate the images of a call, with what they remember."""
+        codes, pictures = self._generate(call), list[Picture]()
+        for first in range(0, call.images, call.batch_size):
+            # Decoded with those that it was generated with, so that both can be repeated at once.
+            part = to_pil(self.decode(codes[first : first + call.batch_size], call.grid))
+            for row, made in enumerate(part):
+                pictures.append(Picture.of(made, self._memory(call, first, row, len(part))))
+        return pictures
+
+    def _memory(self, call: "_Call", first: int, row: int, rows: int) -> Memory:
+        """Of the image in a row of the batch that begins with the image ``first``."""
+        index = first + row
+        asked, seed = call.names[index // call.count], call.seeds[index]
+        continued = call.given is not None
+        return self.memory_of(
+            "edit" if continued else "image",
+            call.chosen,
+            asked=(asked,),
+            negative_prompt=call.negative,
+            seed=seed,
+            size=call.size or (self.size[1], self.size[0]),
+            row=row,
+            rows=rows,
+            tokens=call.condition.shape[1] if self.text is not None else 0,
+            schedule_seed=None if call.schedule_seed == seed else call.schedule_seed,
+            note="from given codes" if continued else "",
+        )
 
     def sample_codes(
         self,
@@ -416,7 +617,39 @@ class Pipeline:
         Raises:
             ValueError: an argument is wrong.
         """
-        names = _listed(classes, RULES[self.reads])
+        options = {"recipe": recipe, "guidance": guidance, **settings}
+        return self._generate(
+            self._asked(
+                classes,
+                size=size,
+                seed=seed,
+                count=count,
+                on_set=on_set,
+                batch_size=batch_size,
+                given=given,
+                negative_prompt=negative_prompt,
+                **options,
+            )
+        )
+
+    def _asked(
+        self,
+        classes: Any,
+        *,
+        size: Any = None,
+        seed: Any = 0,
+        count: Any = 1,
+        on_set: Callable[[PartialImages], None] | None = None,
+        batch_size: Any = 64,
+        given: Tensor | None = None,
+        negative_prompt: str | None = None,
+        nothing: bool = False,
+        **settings: Any,
+    ) -> "_Call":
+        """The arguments of `sample_codes`, checked; with ``nothing``, of no class or text."""
+        names = [None] if nothing else _listed(classes, RULES[self.reads])
+        if not nothing and any(name is None for name in names):
+            raise ValueError(f"{RULES[self.reads]}, not NoneType")
         if not names:
             raise ValueError(f"there must be a {self.reads}")
         most = max(1, MAX_IMAGES // len(names))
@@ -427,28 +660,52 @@ class Pipeline:
         seeds = _seeds(seed, images)
         if on_set is not None and not callable(on_set):
             raise ValueError(f"`on_set` must be a function, not {quoted(on_set)}")
-        recipe = self.recipe_on(grid) if recipe is None else recipe
-        chosen = self.defaults.changed({"recipe": recipe, "guidance": guidance, **settings})
+        if settings.get("recipe") is None:
+            settings["recipe"] = self.recipe_on(grid)
+        chosen = self.defaults.changed(settings)
         self.check_sampling(chosen)
         free = None if given is None else self._planned(given, images, grid)
         if free is not None and len(free) > 1 and chosen.recipe.schedule == "own":
             batch_size = 1  # sets of each image's own
-        own_precision = torch.autocast(self.device.type, enabled=False)  # whatever is set outside
         if negative_prompt is not None and self.text is not None and chosen.guidance.off:
             raise ValueError("`negative_prompt` needs guidance, which is off")
+        names = [self._whom(name) for name in names]
         condition, null = self._conditions(names, negative_prompt)
-        made = []
-        for first in range(0, images, batch_size):
-            batch = slice(first, first + batch_size)
+        return _Call(
+            names,
+            count,
+            seeds,
+            None if size is None else _sides(size),
+            grid,
+            chosen,
+            batch_size,
+            negative_prompt,
+            condition,
+            null,
+            given,
+            free,
+            on_set,
+            seeds[0],
+        )
+
+    def _generate(self, call: "_Call") -> Tensor:
+        """The codes of a call's images."""
+        own_precision = torch.autocast(self.device.type, enabled=False)  # whatever is set outside
+        given, free, null, made = call.given, call.free, call.null, []
+        for first in range(0, call.images, call.batch_size):
+            batch = slice(first, first + call.batch_size)
             cells = free if free is None or len(free) == 1 else free[batch]
-            noise, plan = noise_and_plan(chosen.recipe, grid, seeds[batch], seeds[0], cells)
+            drawn = (call.seeds[batch], call.schedule_seed)
+            noise, plan = noise_and_plan(call.chosen.recipe, call.grid, *drawn, cells)
             self.model.check(plan)
-            rows = torch.arange(images, device=self.device)[batch] // count
-            how = (chosen.guidance, chosen.settings, self._teller(on_set, first, grid))
-            kept = None if given is None else given.expand(images, -1)[batch]
+            rows = torch.arange(call.images, device=self.device)[batch] // call.count
+            teller = self._teller(call.on_set, first, call.grid)
+            how = (call.chosen.guidance, call.chosen.settings, teller)
+            kept = None if given is None else given.expand(call.images, -1)[batch]
             away = None if null is None else null.expand(len(rows), *null.shape[1:])
             with own_precision:
-                made.append(generate(self.model, condition[rows], plan, noise, *how, kept, away))
+                condition = call.condition[rows]
+                made.append(generate(self.model, condition, plan, noise, *how, kept, away))
         return torch.cat(made)
 
     def _conditions(self, asked: list[Any], negative: str | None) -> tuple[Tensor, Tensor | None]:
@@ -478,7 +735,7 @@ class Pipeline:
         *,
         size: Sequence[SupportsIndex] | None = None,
         **options: Any,
-    ) -> list[Image.Image]:
+    ) -> list[Picture]:
         """Make what a mask covers anew; every pixel outside it stays as it is.
 
         Inpainting keeps the image's class or text, and editing asks for another one.
@@ -513,7 +770,7 @@ class Pipeline:
         *,
         size: Sequence[SupportsIndex] | None = None,
         **options: Any,
-    ) -> list[Image.Image]:
+    ) -> list[Picture]:
         """Make a larger picture around an image.
 
         >>> wide = pipe.outpaint(image, (0, 0, 32, 0), "a red apple next to a dog face", count=4)
@@ -560,7 +817,7 @@ class Pipeline:
         count: int = 1,
         on_set: Callable[[PartialImages], None] | None = None,
         **options: Any,
-    ) -> list[Image.Image]:
+    ) -> list[Picture]:
         """Make a random share of an image's tokens anew, each result others: variations of it.
 
         >>> images = pipe.vary(image, 0.3, "cat-face", count=4)
@@ -603,7 +860,8 @@ class Pipeline:
         how: dict[str, Any] = {"seed": seeds, "count": count, **options}
         how["on_set"] = None if on_set is None else tell
         made = self.sample_codes([class_], size=laid.size, given=given, **how)
-        return [picture.crop(laid.box) for picture in to_pil(self.decode(made, grid))]
+        cropped = [picture.crop(laid.box) for picture in to_pil(self.decode(made, grid))]
+        return self._edited(cropped, [class_], f"{100 * part:g} % of a picture made anew", how)
 
     def redraw(
         self,
@@ -615,7 +873,7 @@ class Pipeline:
         seam: int = 0,
         on_set: Callable[[PartialImages], None] | None = None,
         **options: Any,
-    ) -> list[Image.Image]:
+    ) -> list[Picture]:
         """`edit` of a picture and a mask that are prepared already.
 
         A token is made anew if any of its pixels is masked. What lies under the mask has no
@@ -673,7 +931,30 @@ class Pipeline:
             made = self.decode(codes, grid)
             pictures = torch.where(hidden, made, pixels)
         sources = [tasks[index % len(tasks)].image for index in range(len(made))]
-        return [finish(*both) for both in zip(to_pil(made), sources, strict=True)]
+        results = [finish(*both) for both in zip(to_pil(made), sources, strict=True)]
+        return self._edited(results, asked, "part of a picture made anew", options)
+
+    def _edited(
+        self, results: list[Image.Image], asked: list[Any], note: str, options: Mapping[str, Any]
+    ) -> list[Picture]:
+        """Results of an edit, with what they remember: not the picture that was edited."""
+        known = ("seed", "count", "on_set", "batch_size", "negative_prompt")
+        changes = {name: value for name, value in options.items() if name not in known}
+        chosen, pictures = self.defaults.changed(changes), list[Picture]()
+        seeds = _seeds(options.get("seed", 0), len(results))
+        count = len(results) // len(asked)
+        for index, (result, seed) in enumerate(zip(results, seeds, strict=True)):
+            memory = self.memory_of(
+                "edit",
+                chosen,
+                asked=(self._whom(asked[index // count]),),
+                negative_prompt=options.get("negative_prompt"),
+                seed=seed,
+                size=(result.height, result.width),
+                note=note,
+            )
+            pictures.append(Picture.of(result, memory))
+        return pictures
 
     def _laid(self, mask: Tensor) -> "_Laid":
         """A picture of any size on whole tokens, if the model makes any grid; mask ``[H, W]``."""
@@ -761,6 +1042,41 @@ def _prepared(precision: Any, folder: Path) -> Callable[[Generator[Any]], Genera
     if precision not in (None, "int8"):
         raise ValueError(f"{folder}: `precision` of config.json must be int8, not {precision!r}")
     return (lambda model: model) if precision is None else lambda model: model.pack("int8")
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What `Pipeline.sample_codes` is asked for, checked."""
+
+    names: list[Any]
+    """Ids of classes, or texts."""
+    count: int
+    seeds: list[int]
+    """Of each image."""
+    size: tuple[int, int] | None
+    grid: tuple[int, int]
+    chosen: SamplingDefaults
+    batch_size: int
+    negative: str | None
+    condition: Tensor
+    """A row for each name."""
+    null: Tensor | None
+    given: Tensor | None
+    free: Tensor | None
+    on_set: Callable[[PartialImages], None] | None
+    schedule_seed: int
+    """Draws random schedules, for all batches alike."""
+
+    @property
+    def images(self) -> int:
+        return len(self.names) * self.count
+
+
+def _tables_of(chosen: SamplingDefaults) -> list[tuple[Any, str]]:
+    """The entries of tables that settings name."""
+    recipe = chosen.recipe
+    schedules = [(SCHEDULES, name) for name in {recipe.schedule} - {*RESERVED}]
+    return [(ORDERS, recipe.order), (GUIDANCE, chosen.guidance.schedule), *schedules]
 
 
 class _Laid(NamedTuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from setar.recipes.clocks import prefix_clock
 from setar.registry import Table
@@ -60,6 +61,14 @@ class Condition(nn.Module):
         """Two conditions in one shape, so that they can be one batch."""
         return condition, other
 
+    def between(self, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+        """Conditions that lie between others, each ``share`` ``[B]`` of the way to the second.
+
+        Raises:
+            ValueError: there is nothing between conditions of this kind.
+        """
+        raise ValueError(f"there is nothing between two conditions of {type(self).__name__}")
+
     @contextmanager
     def dropping_by(self, chances: Tensor) -> Iterator[None]:
         """Inside, uniform numbers ``[B]`` decide which conditions of a batch are dropped.
@@ -88,6 +97,8 @@ class Condition(nn.Module):
 class ClassEmbedding(Condition):
     """Class ids int64 ``[B]``, 0 .. C-1, as one token each; C means "no class".
 
+    Or shares of all of these, float ``[B, C + 1]``, whose token is the sum of theirs.
+
     Raises:
         ValueError: more tokens than one are asked for.
     """
@@ -107,11 +118,24 @@ class ClassEmbedding(Condition):
 
     def embed(self, condition: Tensor) -> Tensor:
         """Labels ``[B]`` to one token each, ``[B, 1, width]``; drops labels while training."""
-        return self.table(self.dropped(condition))[:, None]
+        condition = self.dropped(condition)
+        if condition.is_floating_point():
+            return (condition.to(self.table.weight) @ self.table.weight)[:, None]
+        return self.table(condition)[:, None]
 
     def null(self, condition: Tensor) -> Tensor:
         """The label "no class" in the shape of ``condition``."""
+        if condition.is_floating_point():
+            return self._shares(torch.full_like(condition[:, 0], self.classes, dtype=torch.int64))
         return torch.full_like(condition, self.classes)
+
+    def between(self, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+        """Shares ``[B, C + 1]`` of labels ``[B]`` and ``[B]``: their tokens are mixed."""
+        part = share.to(torch.float32)[:, None]
+        return (1 - part) * self._shares(first) + part * self._shares(second)
+
+    def _shares(self, labels: Tensor) -> Tensor:
+        return F.one_hot(labels, self.classes + 1).to(torch.float32)
 
 
 CONDITIONS: Table[type[Condition]] = Table(

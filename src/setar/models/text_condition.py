@@ -100,6 +100,15 @@ class TextCondition(Condition):
         length = max(condition.shape[1], other.shape[1])
         return padded_to(condition, length), padded_to(other, length)
 
+    def between(self, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+        """Token by token from the end, states mixed; the longer text's first tokens fade."""
+        first, second = self.alike(first, second)
+        length, part = first.shape[1], share.to(first)[:, None, None]
+        nothing = self.nothing[self.length - length :].to(first)
+        ends = [torch.where(c[..., -1:] < 0, nothing, c[..., :-1]) for c in (first, second)]
+        real = (first[..., -1] != PAD) | (second[..., -1] != PAD)
+        return pack((1 - part) * ends[0] + part * ends[1], real)
+
     def check(self, condition: Tensor) -> None:
         """Raise ValueError unless these are states of its encoder, of a bearable length."""
         dim = self.nothing.shape[1]
