@@ -348,7 +348,8 @@ class Pipeline:
             return found
         if self.model.config.class_dropout == 0:
             raise ValueError(
-                f"this model was trained with `class_dropout` = 0: it must be asked for a {self.reads}"
+                "this model was trained with `class_dropout` = 0: it must be asked for a "
+                f"{self.reads}"
             )
         missing = missing.view(-1, *[1] * (found.ndim - 1))
         return torch.where(missing, self.model.null(found), found)
@@ -359,7 +360,8 @@ class Pipeline:
             share = as_real(asked[2]) if len(asked) == 3 else None
             if share is None or not 0 <= share <= 1 or any(type(e) is tuple for e in asked[:2]):
                 raise ValueError(
-                    f"what lies between two is (first, second, share from 0 to 1), not {quoted(asked)}"
+                    "what lies between two is (first, second, share from 0 to 1), not "
+                    f"{quoted(asked)}"
                 )
             return self._plain(asked[0]), self._plain(asked[1]), share
         return self._plain(asked)

@@ -35,7 +35,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from setar.device import find_device, float32_by_default
 from setar.durable import replacing

@@ -12,6 +12,8 @@ from PIL import Image
 
 from setar.cli import files
 from setar.pictures.animations import save_animation
+from setar.pictures.memory import Memory
+from setar.pictures.png import Picture
 
 
 def write(text):
@@ -154,15 +156,19 @@ def test_only_what_pillow_can_write_is_promised(monkeypatch, tmp_path):
 )
 def test_names_of_classes_in_names_of_files(tmp_path, text, name):
     assert files.file_name(text) == name
-    picture = Image.new("RGB", (2, 2))
-    files.save_each([picture], [text], 7, tmp_path)
+    files.save_each([remembering(Image.new("RGB", (2, 2)), text, 7)], tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [f"000007-{name}.png"]
+
+
+def remembering(image, text, seed):
+    return Picture.of(image, Memory("image", asked=(text,), seed=seed))
 
 
 def test_each_never_loses_a_picture(tmp_path):
     red, blue = Image.new("RGB", (2, 2), "red"), Image.new("RGB", (2, 2), "blue")
     for pictures in ([red, red], [red, blue]):
-        files.save_each(pictures, ["a:b", "a/b"], 0, tmp_path)
+        first, second = pictures
+        files.save_each([remembering(first, "a:b", 0), remembering(second, "a/b", 1)], tmp_path)
     names = ["000000-a-b.png", "000001-a-b-2.png", "000001-a-b.png"]
     assert sorted(file.name for file in tmp_path.iterdir()) == names
 

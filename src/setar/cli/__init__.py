@@ -6,11 +6,13 @@ Every mistake of the user's is one line on standard error and exit code 2.
 """
 
 import sys
-from typing import Any
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 from setar.cli import (
+    available,
     bench,
     compare,
     configs,
@@ -20,13 +22,14 @@ from setar.cli import (
     evaluate,
     export,
     importing,
+    info,
     recipe,
     reconstruct,
     runs,
     sample,
     train,
 )
-from setar.cli.console import let_go, prepare_console, say_mistake
+from setar.cli.console import let_go, prepare_console, say, say_mistake
 from setar.cli.options import with_plugins
 
 MISTAKES = (ValueError, ImportError, OSError, FloatingPointError, MemoryError)
@@ -36,14 +39,34 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Set-autoregressive image generation: choose an order, choose the sets, generate.",
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        say(f"setar {import_module('setar').__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say it and exit."),
+    ] = False,
+) -> None:
+    """Set-autoregressive image generation: choose an order, choose the sets, generate."""
+
+
 for command in (
     sample.sample,
     edit.edit,
+    info.info,
+    available.models,
     train.train,
     runs.runs,
     encode.encode,

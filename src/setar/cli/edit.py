@@ -134,9 +134,9 @@ def edit(
     written: list[tuple[str, Path]] = []
     try:
         if each:
-            save_each(results, [name] * count, seed, each)
+            save_each(results, each)
             written.append((counted(count, "file"), each))
-        sheet = save_picture(labelled_rows(rows, title, side), out)
+        sheet = save_picture(labelled_rows(rows, title, side), out, results[0].memory)
         written.append((counted(count, "result"), sheet))
     finally:
         say_where(*written)

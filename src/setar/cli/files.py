@@ -19,6 +19,9 @@ from setar.cli.console import say
 if TYPE_CHECKING:
     from PIL import Image
 
+    from setar.pictures.memory import Memory
+    from setar.pictures.png import Picture
+
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 """Endings of pictures that commands write, where the installed Pillow can."""
 
@@ -124,23 +127,31 @@ def _names(file: Path) -> Iterator[Path]:
         yield file.with_name(f"{file.stem}-{number}{file.suffix}")
 
 
-def save_picture(picture: "Image.Image", file: Path) -> Path:
-    """Write a picture; gives the name it got, see `write_new`."""
+def save_picture(picture: "Image.Image", file: Path, memory: "Memory | None" = None) -> Path:
+    """Write a picture; gives the name it got, see `write_new`.
+
+    A PNG file says what made it: ``memory``, or what the picture itself remembers.
+    """
     from PIL import Image
+
+    from setar.pictures.png import write_png
 
     # Into memory first: of a disk that is full in mid-file Pillow itself may say nothing.
     Image.init()
-    encoded = io.BytesIO()
-    picture.save(encoded, Image.registered_extensions()[file.suffix.lower()])
+    encoded, kind = io.BytesIO(), Image.registered_extensions()[file.suffix.lower()]
+    if kind == "PNG":
+        write_png(picture, encoded, memory)
+    else:
+        picture.save(encoded, kind)
     return write_new(file, lambda draft: draft.write_bytes(encoded.getvalue()))
 
 
-def save_each(
-    images: "Sequence[Image.Image]", names: Sequence[str], seed: int, folder: Path
-) -> None:
-    """Write every image as a PNG file named after its seed, ``seed`` + i, and its class."""
-    for index, (image, name) in enumerate(zip(images, names, strict=True)):
-        save_picture(image, folder / f"{seed + index:06d}-{file_name(name)}.png")
+def save_each(images: "Sequence[Picture]", folder: Path) -> None:
+    """Write every image as a PNG file named after its seed and its class or text."""
+    for image in images:
+        memory = image.memory
+        assert memory is not None, "the pipeline made it"
+        save_picture(image, folder / f"{memory.seed:06d}-{file_name(memory.prompt)}.png")
 
 
 def file_name(text: str) -> str:

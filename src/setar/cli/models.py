@@ -1,12 +1,16 @@
 """What can be said of a model before torch is imported: whether it is one, and what it reads."""
 
 import json
+import math
 import os
+import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from setar.cli.files import PICTURES
+from setar.files import open_regular
 from setar.registry import did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -98,3 +102,110 @@ def find_config(source: str) -> Path | None:
             f"{source[:200]!r} does not exist: no model folder, nor a shipped model; {hint}"
         )
     raise ValueError(f"{source[:200]} does not exist")
+
+
+def shipped() -> list[Path]:
+    """The `config.json` of the models of the package, by name."""
+    return sorted(SHIPPED.glob("[!.]*/config.json"))
+
+
+def cached() -> list[tuple[str, Path]]:
+    """Name and folder of models from the hub that lie in its cache, in their newest state."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    found: dict[str, Path] = {}
+    manifests = [*cache.glob("models--*--*/snapshots/*/manifest.json")]
+    for file in sorted(manifests, key=lambda file: file.stat().st_mtime):
+        name = file.parents[2].name.removeprefix("models--").replace("--", "/", 1)
+        if (file.parent / "config.json").is_file():
+            found[name] = file.parent
+    return sorted(found.items())
+
+
+def nearby(folder: Path, depth: int) -> Iterator[Path]:
+    """Model folders and runs with a checkpoint below a folder, by name."""
+    if all(os.path.isfile(folder / name) for name in ("config.json", "manifest.json")):
+        yield folder
+        return
+    if os.path.isdir(folder / "checkpoints"):
+        if next(folder.glob("checkpoints/step-*/manifest.json"), None) is not None:
+            yield folder
+        return
+    try:
+        inner = sorted(f for f in folder.iterdir() if os.path.isdir(f) and not f.is_symlink())
+    except OSError:
+        return
+    for below in inner if depth else ():
+        if not below.name.startswith(".") and below.resolve() != SHIPPED:
+            yield from nearby(below, depth - 1)
+
+
+def folder_of(source: str) -> Path:
+    """The folder of a model; of one on the hub it is downloaded. ValueError if there is none."""
+    file = find_config(source)
+    if file is None:
+        from setar.pretrained import locate
+
+        return locate(source)
+    return file.parent
+
+
+def asked_with(config: dict[str, Any]) -> str:
+    """What a model is asked with, from its `config.json`, in a few words."""
+    model, text, names = config.get("model"), config.get("text"), config.get("classes")
+    if not isinstance(model, dict):
+        return "a tokenizer, which makes no pictures" if config.get("tokenizer") else "unknown"
+    if isinstance(text, dict):
+        return f"texts, read by {text.get('encoder')}"
+    if isinstance(names, list) and names:
+        some = ", ".join(map(str, names[:3]))
+        return f"{len(names)} classes: {some}{', ...' if len(names) > 3 else ''}"
+    return "unknown"
+
+
+def parameters_of(folder: Path) -> dict[str, int]:
+    """Numbers in each file of weights, which their headers say; a damaged one has none."""
+    return {file.stem: _numbers(file) for file in sorted(folder.glob("*.safetensors"))}
+
+
+def _numbers(file: Path) -> int:
+    try:
+        with open_regular(file) as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            entries = json.loads(stream.read(min(length, LARGEST)))
+        entries.pop("__metadata__", None)
+        return sum(math.prod(entry["shape"]) for entry in entries.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return 0
+
+
+def bytes_of(folder: Path) -> int:
+    """Of all files of a folder."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def card_of(folder: Path) -> str:
+    """The text of a model card; empty if there is none."""
+    try:
+        with open_regular(folder / "README.md") as stream:
+            return stream.read(LARGEST).decode("utf-8", "replace")
+    except ValueError:
+        return ""
+
+
+def licence_of(card: str) -> str | None:
+    """The licence that a model card states, in its front matter or in a sentence."""
+    front = re.match(r"---\n(.*?)\n---", card, re.S)
+    stated = re.search(r"^license: *(\S.*)$", front[1], re.M) if front else None
+    sentence = re.search(r"^.*\blicen[cs]e.*$", card, re.M | re.I)
+    if stated:
+        return stated[1].strip()
+    return None if sentence is None else sentence[0].strip()[:200]
+
+
+def steps_of(folder: Path, config: dict[str, Any]) -> int | None:
+    """Steps of training after which a model was written; None if nothing says."""
+    named = re.fullmatch(r"step-0*([0-9]+)", folder.resolve().name)
+    if isinstance(steps := config.get("steps"), int):
+        return steps
+    return int(named[1]) if named else None

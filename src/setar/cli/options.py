@@ -37,8 +37,19 @@ def counted(least: int, most: int = 100_000) -> Callable[[typer.CallbackParam, A
     return must(lambda number: least <= number <= most, f"from {least} to {most}")
 
 
+def complete_model(incomplete: str) -> list[str]:
+    """Shipped models that begin so, for the shell; folders it completes by itself."""
+    from setar.cli.models import shipped
+
+    return [file.parent.name for file in shipped() if file.parent.name.startswith(incomplete)]
+
+
 Model = Annotated[
-    str, typer.Argument(help="A shipped model, a model folder, a run's folder or a hub id.")
+    str,
+    typer.Argument(
+        help="A shipped model, a model folder, a run's folder or a hub id.",
+        autocompletion=complete_model,
+    ),
 ]
 Sampling = Mapping[str, Any]
 """What a command gets of the options of sampling; see `with_sampling`."""

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setar.numbers import counted
 
@@ -17,8 +17,32 @@ SEPARATOR = " · "
 """Between the parts of a heading; spaces alone are drawn as one."""
 ANIMATED_PIXELS = 2**28
 """Of all frames of an animation together: they are in memory at once."""
-LONGEST = 65_535
-"""Pixels along a side of a GIF."""
+LONGEST = {".gif": 65_535, ".webp": 16_383}
+"""Pixels along a side of an animation, by the ending of its file."""
+
+
+class Layout(NamedTuple):
+    """How a sheet is laid out, where that is said."""
+
+    scale: int = 0
+    """Pixels of the sheet across each of an image's; 0: as many as suit a screen."""
+    columns: int = 0
+    """Images side by side at most; 0: as many as suit a screen."""
+
+    def side(self, size: tuple[int, int]) -> int:
+        """Pixels across an image of (width, height)."""
+        return self.scale * size[0] or side_of(size)
+
+    @property
+    def across(self) -> int:
+        """Images side by side at most."""
+        from setar.pictures.sheets import ACROSS
+
+        return self.columns or ACROSS
+
+
+AS_SUITS = Layout()
+"""Nothing is said."""
 
 
 @contextmanager
@@ -31,7 +55,7 @@ def set_bar(
         images: how many the call makes, in batches of the pipeline's 64.
         also: called with the same partial images.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     with tqdm(desc="sets", unit="set", leave=False, disable=None) as bar:
 
@@ -60,11 +84,12 @@ def described(model: str, pipe: "Pipeline") -> str:
 
 def class_rows(
     pipe: "Pipeline",
-    asked: Sequence[int] | Sequence[str],
+    asked: Sequence[Any],
     images: "Sequence[Image.Image]",
     count: int,
     title: str,
     seed: int | None = None,
+    layout: Layout = AS_SUITS,
 ) -> "Image.Image":
     """One picture with a labelled row of ``count`` images per class or text, with its seeds."""
     from setar.pictures.sheets import labelled_rows
@@ -72,16 +97,17 @@ def class_rows(
     rows = []
     for row, (name, seeds) in enumerate(_labels(pipe, asked, count, seed)):
         rows.append((name, seeds, images[row * count : (row + 1) * count]))
-    return labelled_rows(rows, title, side=side_of(images[0].size))
+    return labelled_rows(rows, title, side=layout.side(images[0].size), across=layout.across)
 
 
 def rows_size(
     pipe: "Pipeline",
-    asked: Sequence[int] | Sequence[str],
+    asked: Sequence[Any],
     count: int,
     title: str = "",
     seed: int | None = None,
     size: tuple[int, int] | None = None,
+    layout: Layout = AS_SUITS,
 ) -> tuple[int, int]:
     """(width, height) in pixels of the picture of `class_rows`, before there are images.
 
@@ -91,21 +117,23 @@ def rows_size(
 
     shape = pipe.size if size is None else (size[1], size[0])
     rows = [(name, seeds, count) for name, seeds in _labels(pipe, asked, count, seed)]
-    return sheet_size(rows, shape, title, side=side_of(shape))
+    return sheet_size(rows, shape, title, side=layout.side(shape), across=layout.across)
 
 
 def _labels(
-    pipe: "Pipeline", asked: Sequence[int] | Sequence[str], count: int, seed: int | None
+    pipe: "Pipeline", asked: Sequence[Any], count: int, seed: int | None
 ) -> Iterator[tuple[str, str]]:
     """The name of each class, or the text, and the seeds of its images."""
     for row, what in enumerate(asked):
-        first = (seed or 0) + row * count
-        yield named(pipe, what), "" if seed is None else seeds_of(first, count)
+        first, several = (seed or 0) + row * count, not isinstance(what, tuple)
+        yield named(pipe, what), "" if seed is None else seeds_of(first, count if several else 1)
 
 
-def named(pipe: "Pipeline", asked: int | str) -> str:
-    """What a row of images is called: the name of a class, given by its id, or a text."""
-    return asked if isinstance(asked, str) else pipe.classes[asked]
+def named(pipe: "Pipeline", asked: Any) -> str:
+    """What a row of images is called; as `setar.pictures.memory.called`."""
+    from setar.pictures.memory import called
+
+    return called(asked, pipe.classes)
 
 
 def seeds_of(first: int, count: int) -> str:
@@ -129,6 +157,8 @@ class Animation:
         asked: the ids of their classes, or their texts.
         count: images of each of these.
         size: (height, width) of the images, by default the model's own.
+        layout: as of the sheet.
+        ending: of its file, ``.gif`` or ``.webp``.
 
     Raises:
         ValueError: not even one image of one class fits.
@@ -137,11 +167,14 @@ class Animation:
     def __init__(
         self,
         pipe: "Pipeline",
-        asked: Sequence[int] | Sequence[str],
+        asked: Sequence[Any],
         count: int,
         size: tuple[int, int] | None = None,
+        layout: Layout = AS_SUITS,
+        ending: str = ".gif",
     ) -> None:
         self.pipe, self.asked, self.count, self.size = pipe, asked, count, size
+        self.layout, self.longest = layout, LONGEST[ending]
         grid = pipe.grid_of(size)
         self.steps = pipe.recipe_on(grid).set_count(grid)
         self.rows, self.columns = len(asked), _most(count, lambda n: self._fits(len(asked), n))
@@ -173,20 +206,23 @@ class Animation:
         return f"{steps} of {shown} of the {made} images, {self.columns} of {classes},"
 
     def save(self, file: Path) -> None:
-        """Write it as a GIF."""
+        """Write it as a GIF, or as WebP."""
         from setar.pictures.animations import save_animation
 
         asked, last = self.asked[: self.rows], len(self.sets)
         frames = [
-            class_rows(self.pipe, asked, images, self.columns, f"set {step} of {last}")
+            class_rows(
+                self.pipe, asked, images, self.columns, f"set {step} of {last}", layout=self.layout
+            )
             for step, images in sorted(self.sets.items())
         ]
         save_animation(frames, file)
 
     def _fits(self, rows: int, columns: int) -> bool:
         shown, title = self.asked[:rows], "set 999 of 999"
-        width, height = rows_size(self.pipe, shown, columns, title, size=self.size)
-        return self.steps * width * height <= ANIMATED_PIXELS and max(width, height) <= LONGEST
+        how = {"size": self.size, "layout": self.layout}
+        width, height = rows_size(self.pipe, shown, columns, title, **how)
+        return self.steps * width * height <= ANIMATED_PIXELS and max(width, height) <= self.longest
 
 
 def _most(limit: int, fits: "Callable[[int], bool]") -> int:

@@ -32,11 +32,14 @@ def recipe(
 
     import torch
 
+    from setar.pictures.memory import Memory
     from setar.pictures.plans import render_image, render_text
     from setar.recipes.recipe import Recipe
 
     plan = Recipe.parse(text).plan((rows, columns), 1, torch.Generator().manual_seed(seed))
-    written = None if out is None else save_picture(render_image(plan, f"{text} on {grid}"), out)
+    memory = Memory("recipe", seed=seed, sampling={"recipe": text}, note=f"recipe on {grid}")
+    drawn = None if out is None else render_image(plan, f"{text} on {grid}")
+    written = None if out is None or drawn is None else save_picture(drawn, out, memory)
     show(render_text(plan))
     if written is not None:
         say_where(("", written))

@@ -51,9 +51,12 @@ def reconstruct(
     prepare_picture(out)
 
     from setar.device import find_device
+    from setar.files import fingerprint
     from setar.origin import origin_of
+    from setar.pictures.memory import Memory
     from setar.pictures.reconstructions import reconstruction_sheet
     from setar.pictures.sheets import check_sheet, sheet_size
+    from setar.pretrained import read_newest
 
     tokenizer, own_size = _tokenizer(model, str(find_device(device)))
     chosen, take, left_out = list(pictures or ()), wanted or own_size, frozenset[str]()
@@ -72,7 +75,14 @@ def reconstruct(
     height, width = images.shape[-2:]
     check_sheet(sheet_size(rows, (width, height), title, max(96, width), columns), out)
     sheet, decibels = reconstruction_sheet(tokenizer, images, names, title)
-    written = save_picture(sheet, out)
+    memory = Memory(
+        "reconstruction",
+        model=model,
+        manifest=read_newest(model, fingerprint),
+        size=(height, width),
+        note=f"reconstruction of {counted(len(images), 'picture')}",
+    )
+    written = save_picture(sheet, out, memory)
     say_where((f"{counted(len(images), 'picture')}, {decibels:.2f} dB on average", written))
 
 

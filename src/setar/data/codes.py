@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from setar.config import build, table
 from setar.data.base import CODES, Dataset

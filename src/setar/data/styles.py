@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from setar.data.captions import METADATA
 from setar.durable import write_text
@@ -471,7 +471,7 @@ def _render_to(folder: Path, size: int, drawing: Drawing) -> str:
     picture = render(drawing, size)
     if picture is None:
         return ""
-    picture.save(folder / _file_of(drawing), optimize=True)
+    picture.save(folder / _file_of(drawing), "PNG", optimize=True)  # a drawing: no model made it
     return hashlib.sha256(picture.tobytes()).hexdigest()
 
 

@@ -17,17 +17,19 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from setar.config import table
 from setar.durable import replacing, write_text
 from setar.files import open_regular
-from setar.numbers import whole
+from setar.numbers import counted, whole
+from setar.pictures.memory import Memory
+from setar.pictures.png import Picture, write_png
 from setar.pipeline import Pipeline
 from setar.registry import Table, quoted
 from setar.text import check_text
@@ -70,7 +72,7 @@ class Export(ABC):
         """What there is of a finished item."""
 
     @abstractmethod
-    def write(self, folder: Path, item: Item, pictures: Sequence[Image.Image]) -> None:
+    def write(self, folder: Path, item: Item, pictures: Sequence[Picture]) -> None:
         """Write an item; each file is there whole or not at all."""
 
 
@@ -100,7 +102,7 @@ class GenEval(Export):
         samples = [here / "samples" / f"{number:04d}.png" for number in range(count)]
         return [here / "metadata.jsonl", *samples]
 
-    def write(self, folder: Path, item: Item, pictures: Sequence[Image.Image]) -> None:
+    def write(self, folder: Path, item: Item, pictures: Sequence[Picture]) -> None:
         """Write the line and the samples."""
         metadata, *files = self.files(folder, item, len(pictures))
         (folder / item.name / "samples").mkdir(parents=True, exist_ok=True)
@@ -148,14 +150,18 @@ class DPGBench(Export):
         """One picture."""
         return [folder / f"{item.name}.png"]
 
-    def write(self, folder: Path, item: Item, pictures: Sequence[Image.Image]) -> None:
+    def write(self, folder: Path, item: Item, pictures: Sequence[Picture]) -> None:
         """Write the samples side by side, two in a row."""
         width, height = pictures[0].size
         across = 1 if len(pictures) == 1 else 2
         grid = Image.new("RGB", (width * across, height * -(-len(pictures) // across)))
         for index, picture in enumerate(pictures):
             grid.paste(picture, (index % across * width, index // across * height))
-        _save(grid, self.files(folder, item, len(pictures))[0])
+        memory = pictures[0].memory
+        if memory is not None:
+            note = f"{counted(len(pictures), 'sample')} in one picture"
+            memory = replace(memory, made="export", note=note)
+        _save(grid, self.files(folder, item, len(pictures))[0], memory)
 
 
 @dataclass(frozen=True)
@@ -303,6 +309,6 @@ def _checked(prompt: str, where: str) -> str:
     return text
 
 
-def _save(picture: Image.Image, file: Path) -> None:
+def _save(picture: Image.Image, file: Path, memory: Memory | None = None) -> None:
     with replacing(file) as draft:
-        picture.save(draft)
+        write_png(picture, draft, memory)

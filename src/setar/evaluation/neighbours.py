@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from setar.evaluation.distances import check_finite
 

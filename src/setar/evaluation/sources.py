@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from setar.data.base import DATASETS, Dataset, chosen, holding, open_data
 from setar.data.crops import Resize

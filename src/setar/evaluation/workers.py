@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from setar.registry import load_plugin, plugin_files
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from setar.registry import Table
 

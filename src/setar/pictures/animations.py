@@ -10,15 +10,23 @@ from setar.pictures.sheets import check_sheet
 
 
 def save_animation(frames: Sequence[Image.Image], file: Path, seconds: float = 3.0) -> None:
-    """A GIF that repeats, its frames spread over ``seconds``, and rests on the last one.
+    """An animation that repeats, its frames spread over ``seconds``, and rests on the last one.
+
+    A file that ends in ``.webp`` has all colours; a GIF has 256 a frame, and more bytes.
 
     Raises ValueError where the frames are larger than its format allows.
     """
     check_sheet(frames[0].size, file)
     each = max(40, int(1000 * seconds / len(frames)))
     durations = [each] * (len(frames) - 1) + [1500]
-    first, *rest = [frame.quantize(256) for frame in frames]
     encoded = io.BytesIO()  # of a disk that is full in mid-file Pillow itself may say nothing
-    first.save(encoded, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    if file.suffix.lower() == ".webp":
+        first, *rest = frames
+        options = {"format": "WEBP", "quality": 90, "method": 4}
+    else:
+        first, *rest = [frame.quantize(256) for frame in frames]
+        options = {"format": "GIF"}
+    options |= {"save_all": True, "append_images": rest, "duration": durations, "loop": 0}
+    first.save(encoded, **options)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(encoded.getvalue())

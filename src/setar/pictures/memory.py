@@ -110,11 +110,12 @@ class Memory:
         return "\n".join(self.names or map(called, self.asked))
 
 
-def called(asked: Asked, classes: Sequence[str] = ()) -> str:
+def called(asked: Asked | tuple[Whom, Whom], classes: Sequence[str] = ()) -> str:
     """What somebody asked for, in words; ``classes`` are the names of a model that has them."""
     if isinstance(asked, tuple):
-        first, second = (called(one, classes) for one in asked[:2])
-        return f"{first} to {second}, {100 * asked[2]:.3g} %"
+        first, second, *share = asked
+        ends = f"{called(first, classes)} to {called(second, classes)}"
+        return f"{ends}, {100 * share[0]:.3g} %" if share else ends
     if asked is None:
         return NOTHING
     return classes[asked] if isinstance(asked, int) else asked

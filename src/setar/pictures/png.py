@@ -75,13 +75,12 @@ def checksum(image: Image.Image) -> str:
 def write_png(
     image: Image.Image, file: Path | BinaryIO, memory: Memory | None = None, optimize: bool = False
 ) -> None:
-    """Write a PNG file; all of this package are written here.
+    """Write a PNG file; all that the package writes for people to look at are written here.
 
     Args:
         image: if it is a `Picture`, what it remembers is written too.
         file: a path, or what is open for writing.
-        memory: what made it, of an image that does not say it itself. A drawing of a data set, that
-            no model made, has none.
+        memory: what made it, of an image that does not say it itself.
         optimize: look for the smallest file.
     """
     picture = image if memory is None else Picture.of(image, memory)

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from setar import checkpoint, durable
 from setar.data.batches import Batches, ShuffledBatches
 from setar.device import find_device
-from setar.numbers import whole
+from setar.numbers import counted, whole
+from setar.pictures.memory import Memory
+from setar.pictures.png import write_png
+from setar.pictures.sheets import to_pil
 from setar.registry import one_line
 from setar.run_folder import (
     CHECKPOINTS,
@@ -611,8 +613,10 @@ class Trainer:
             report.draw(self.step, picture)
             file = self.folder / SAMPLES / f"step-{self.step:08d}.png"
             file.parent.mkdir(exist_ok=True)
+            note = f"a training, after {counted(self.step, 'step')}"
+            memory = Memory("training", model=str(self.folder), note=note)
             with durable.replacing(file) as beside:
-                Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(beside)
+                write_png(to_pil(picture[None])[0], beside, memory)
         except (ValueError, RuntimeError, ArithmeticError, OSError, MemoryError) as error:
             warn(f"no picture of step {self.step}: {one_line(error)}")
 

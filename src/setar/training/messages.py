@@ -3,7 +3,7 @@
 import sys
 from contextlib import suppress
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 
 def say(text: str) -> None:

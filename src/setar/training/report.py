@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from setar import durable
 from setar.run_folder import METRICS
