@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from setar.models.decoder_only import DecoderOnlyTransformer
     from setar.models.fmt import FullyMaskedTransformer
     from setar.models.var import VARTransformer
+    from setar.pictures.sheets import grid
     from setar.pipeline import Pipeline
     from setar.recipes.orders import register_order
     from setar.recipes.recipe import Recipe, SetPlan
@@ -32,6 +33,7 @@ _PUBLIC = {
     "SetPlan": "setar.recipes.recipe",
     "VARTransformer": "setar.models.var",
     "VQGAN": "setar.tokenizers.vqgan",
+    "grid": "setar.pictures.sheets",
     "load_plugin": "setar.registry",
     "register_guidance": "setar.sampling.guidance",
     "register_metric": "setar.evaluation.metrics",
@@ -49,6 +51,7 @@ __all__ = [
     "Recipe",
     "SetPlan",
     "VARTransformer",
+    "grid",
     "load_plugin",
     "register_guidance",
     "register_metric",

@@ -1,18 +1,21 @@
 """`setar.Pipeline`: a generator with its tokenizer and its classes, the object that users hold."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from setar import checkpoint
 from setar.classes import Classes
@@ -35,11 +38,12 @@ from setar.pictures.masks import (
 from setar.pictures.memory import Asked, Memory, called
 from setar.pictures.png import Picture
 from setar.pictures.sheets import to_pil
-from setar.pretrained import plugins_of, read_config, read_newest
+from setar.pretrained import check_hub_name, plugins_of, read_config, read_newest, upload
 from setar.recipes.orders import ORDERS, check_grid
 from setar.recipes.recipe import Recipe
 from setar.recipes.schedules import RESERVED, SCHEDULES
 from setar.registry import quoted, require_plugins
+from setar.run_folder import CHECKPOINTS, STEP, step_of
 from setar.sampling.edit import check_continuation, free_cells, random_cells
 from setar.sampling.generate import SetDone, check_smoothing, generate, noise_and_plan
 from setar.sampling.guidance import GUIDANCE, Guidance
@@ -56,12 +60,19 @@ MAX_BATCH = 2**16
 MOST_TOKENS = 64 * 64
 """Of a picture whose size is chosen: all of them see each other."""
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Of a generator's weights."""
+
 MAX_NAME = 255
 """The most characters of a class name: as many as a folder's may have."""
 
 
 RULES = {"class": "a class is a name or a whole number", "text": "a prompt is text"}
 """What a model is asked with, by what it reads."""
+
+
+Ask = str | SupportsIndex | tuple[Any, Any, float]
+"""One class or text; or (first, second, share), what lies so far on the way between two."""
 
 
 class PartialImages:
@@ -121,12 +132,14 @@ class Pipeline:
         reads: what it is asked with: ``class`` or ``text``.
         source: how it was named when it was loaded; empty of one that was made in Python.
         manifest: `setar.files.fingerprint` of the folder that it was loaded from, or empty.
+        steps: after how many steps of training it was written, if its folder or run says it.
 
     Raises:
         ValueError: these do not fit each other.
     """
 
     source, manifest = "", ""
+    steps: int | None = None
 
     def __init__(
         self,
@@ -222,7 +235,59 @@ class Pipeline:
         tokenizer = checkpoint.load_module(folder, "tokenizer", config["tokenizer"], TOKENIZERS)
         pipe = cls(model, tokenizer, names, defaults, data, text)
         pipe.manifest = fingerprint(folder)
+        pipe.steps = config["steps"] if type(config.get("steps")) is int else None
+        if folder.parent.name == CHECKPOINTS and re.fullmatch(STEP, folder.name):
+            pipe.steps = step_of(folder)
         return pipe
+
+    def __repr__(self) -> str:
+        parts = sum(parameter.numel() for parameter in self.model.parameters())
+        asked = "texts" if self.text else f"{len(self.classes)} classes"
+        width, height = self.size
+        rows, columns = self.grid
+        guidance = self.defaults.guidance
+        strength = "off" if guidance.off else f"{guidance.schedule} {guidance.scale:g}"
+        facts = [
+            f"{FAMILIES.name_of(type(self.model))} of {parts / 1e6:.2f} M parameters",
+            asked,
+            f"{height}x{width} pixels",
+            f"{rows}x{columns} tokens of {self.tokenizer.vocabulary} codes",
+            str(self.defaults.recipe),
+            f"guidance {strength}",
+            f"{self.precision or 'float32'} on {self.device}",
+        ]
+        return f"<Pipeline {self.source or 'of no folder'}: {', '.join(facts)}>"
+
+    def to(
+        self, device: str | torch.device | torch.dtype | None = None, dtype: Any = None
+    ) -> "Pipeline":
+        """Bring it to a device, and its generator to a dtype; the same pipeline.
+
+        >>> pipe = Pipeline.from_pretrained("emoji").to("cuda", torch.bfloat16)
+
+        Args:
+            device: ``auto`` is a GPU if there is one; None: where it is.
+            dtype: of the generator's weights, ``torch.float32``, ``torch.bfloat16`` or
+                ``torch.float16``; the tokenizer keeps float32. None: as it is. It may stand alone.
+
+        Raises:
+            ValueError: there is no such device or dtype, or the generator's weights are laid out
+                for the CPU's kernels (`from_pretrained` with ``precision``) and stay so.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        place = self.device if device is None else find_device(device)
+        if dtype not in (None, *DTYPES):
+            known = ", ".join(map(str, DTYPES))
+            raise ValueError(f"`dtype` (={quoted(dtype)}) must be one of {known}")
+        if self.model.packing is not None and (place != self.device or dtype is not None):
+            raise ValueError(
+                f"this model is laid out for {self.model.packing} on a CPU and stays so: load it "
+                "without `precision`"
+            )
+        self.model.to(place, dtype)
+        self.tokenizer.to(place)
+        return self
 
     def describe(self) -> dict[str, Any]:
         """The content of ``config.json``."""
@@ -241,6 +306,7 @@ class Pipeline:
             "data": self.data,
             **({} if self.text is None else {"text": table(self.text)}),
             "sampling": table(self.defaults),
+            **({} if self.steps is None else {"steps": self.steps}),
             **({"precision": "int8"} if self.model.packing == "int8" else {}),
             "plugins": plugins_of(*used),
         }
@@ -270,6 +336,48 @@ class Pipeline:
             states["model"] |= exact
         texts = {"README.md": card} if card else {}
         checkpoint.save(Path(folder), self.describe(), states, texts)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        half: bool = False,
+        card: str = "",
+        message: str = "",
+        token: str | None = None,
+    ) -> str:
+        """Upload it to the Hugging Face hub, from where `from_pretrained` loads it by this name.
+
+        Args:
+            name: ``owner/name``; the repository is made if it is not there yet.
+            private: whether a new repository is.
+            half: as of `save_pretrained`.
+            card: as of `save_pretrained`; empty: a few lines with the command that samples.
+            message: of the commit.
+            token: of the hub; None is the one that its own login has left.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: an argument is wrong, or the hub refuses.
+        """
+        check_hub_name(name)
+        with TemporaryDirectory() as above:
+            folder = Path(above) / "model"
+            self.save_pretrained(folder, half, card or self._card(name))
+            return upload(folder, name, private, message or "Upload of a model by setar", token)
+
+    def _card(self, name: str) -> str:
+        """What a model card says at least."""
+        asked = '--prompt "..."' if self.text else f'--classes "{self.classes[0]}"'
+        about = repr(self).split(": ", 1)[1].rstrip(">")
+        return (
+            "---\nlibrary_name: setar\ntags: [text-to-image, autoregressive]\n---\n\n"
+            f"# {name.split('/')[1]}\n\nA model of setar: {about}.\n\n"
+            f"    setar sample {name} {asked}\n"
+        )
 
     def _scales(self) -> set[str]:
         """Names of what whole numbers in the model's state are multiplied by."""
@@ -405,9 +513,7 @@ class Pipeline:
     def _names(self) -> Classes:
         return Classes(self.classes)
 
-    def __call__(
-        self, classes: str | SupportsIndex | Iterable[str | SupportsIndex], **options: Any
-    ) -> list[Picture]:
+    def __call__(self, classes: Ask | Iterable[Ask], **options: Any) -> list[Picture]:
         """Generate images; class by class or text by text, as PIL images.
 
         Args:
@@ -578,7 +684,7 @@ class Pipeline:
 
     def sample_codes(
         self,
-        classes: str | SupportsIndex | Iterable[str | SupportsIndex],
+        classes: Ask | Iterable[Ask],
         *,
         size: Sequence[SupportsIndex] | None = None,
         recipe: str | Recipe | None = None,
@@ -589,13 +695,15 @@ class Pipeline:
         batch_size: int = 64,
         given: Tensor | None = None,
         negative_prompt: str | None = None,
+        progress: bool = False,
         **settings: Any,
     ) -> Tensor:
         """Generate ``count`` images of each class or text, one after the other, as codes.
 
         Args:
-            classes: a class name or id, or a text if the model `reads` texts; or several. Whole
-                numbers here and below may be numpy's or torch's, and lists of them arrays.
+            classes: a class name or id, or a text if the model `reads` texts; or several. Among
+                several, (first, second, 0.3) is what lies so far between two. Whole numbers
+                here and below may be numpy's or torch's, and lists of them arrays.
             size: (height, width) in pixels; None is the model's own.
             recipe: any sampling recipe, whatever the model was trained with. None is the model's
                 own, which has fewer sets on a grid of fewer tokens.
@@ -610,6 +718,7 @@ class Pipeline:
             given: codes that are kept, int64 ``[images or 1, N]``; where they are -1, at as many
                 tokens of each image, codes are made.
             negative_prompt: what guidance leads away from, in the place of no text.
+            progress: show a bar that counts sets, in a terminal or a notebook.
             settings: fields of `SamplingSettings`: temperature, top_k, top_p, min_p, attention,
                 cache, smoothing.
 
@@ -630,6 +739,7 @@ class Pipeline:
                 batch_size=batch_size,
                 given=given,
                 negative_prompt=negative_prompt,
+                progress=progress,
                 **options,
             )
         )
@@ -645,6 +755,7 @@ class Pipeline:
         batch_size: Any = 64,
         given: Tensor | None = None,
         negative_prompt: str | None = None,
+        progress: bool = False,
         nothing: bool = False,
         **settings: Any,
     ) -> "_Call":
@@ -688,12 +799,14 @@ class Pipeline:
             free,
             on_set,
             seeds[0],
+            progress,
         )
 
     def _generate(self, call: "_Call") -> Tensor:
         """The codes of a call's images."""
         own_precision = torch.autocast(self.device.type, enabled=False)  # whatever is set outside
         given, free, null, made = call.given, call.free, call.null, []
+        bar = tqdm(desc="sets", unit="set", leave=False, disable=not call.progress)
         for first in range(0, call.images, call.batch_size):
             batch = slice(first, first + call.batch_size)
             cells = free if free is None or len(free) == 1 else free[batch]
@@ -701,13 +814,14 @@ class Pipeline:
             noise, plan = noise_and_plan(call.chosen.recipe, call.grid, *drawn, cells)
             self.model.check(plan)
             rows = torch.arange(call.images, device=self.device)[batch] // call.count
-            teller = self._teller(call.on_set, first, call.grid)
+            teller = self._teller(call, first, bar)
             how = (call.chosen.guidance, call.chosen.settings, teller)
             kept = None if given is None else given.expand(call.images, -1)[batch]
             away = None if null is None else null.expand(len(rows), *null.shape[1:])
             with own_precision:
                 condition = call.condition[rows]
                 made.append(generate(self.model, condition, plan, noise, *how, kept, away))
+        bar.close()
         return torch.cat(made)
 
     def _conditions(self, asked: list[Any], negative: str | None) -> tuple[Tensor, Tensor | None]:
@@ -940,7 +1054,7 @@ class Pipeline:
         self, results: list[Image.Image], asked: list[Any], note: str, options: Mapping[str, Any]
     ) -> list[Picture]:
         """Results of an edit, with what they remember: not the picture that was edited."""
-        known = ("seed", "count", "on_set", "batch_size", "negative_prompt")
+        known = ("seed", "count", "on_set", "batch_size", "negative_prompt", "progress")
         changes = {name: value for name, value in options.items() if name not in known}
         chosen, pictures = self.defaults.changed(changes), list[Picture]()
         seeds = _seeds(options.get("seed", 0), len(results))
@@ -995,13 +1109,18 @@ class Pipeline:
                     f"`{name}` (={low}..{high}) must be from {least} to {vocabulary - 1}"
                 )
 
-    def _teller(
-        self, on_set: Callable[[PartialImages], None] | None, first: int, grid: tuple[int, int]
-    ) -> Callable[[SetDone], None] | None:
-        """What the sampling loop tells of a batch, told to the user."""
-        if on_set is None:
+    def _teller(self, call: "_Call", first: int, bar: tqdm) -> Callable[[SetDone], None] | None:
+        """What the sampling loop tells of a batch, told to the user and to a bar."""
+        if call.on_set is None and not call.progress:
             return None
-        return lambda done: on_set(PartialImages(self, done, first, grid))
+
+        def tell(done: SetDone) -> None:
+            bar.total = done.steps * -(-call.images // call.batch_size)
+            bar.update()
+            if call.on_set is not None:
+                call.on_set(PartialImages(self, done, first, call.grid))
+
+        return tell
 
     def _planned(self, given: Tensor, images: int, grid: tuple[int, int]) -> Tensor | None:
         """Which tokens ``[1 or images, N]`` to plan; None if the model plans all of them."""
@@ -1068,6 +1187,7 @@ class _Call:
     on_set: Callable[[PartialImages], None] | None
     schedule_seed: int
     """Draws random schedules, for all batches alike."""
+    progress: bool
 
     @property
     def images(self) -> int:

@@ -1,6 +1,7 @@
 """Where models come from: this package, a folder, or the Hugging Face hub."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from os import PathLike
@@ -14,7 +15,7 @@ import torch
 from setar import checkpoint
 from setar.device import find_device
 from setar.files import CONFIG
-from setar.registry import Table, did_you_mean, quoted, require_plugins
+from setar.registry import Table, did_you_mean, one_line, quoted, require_plugins
 from setar.run_folder import checkpoints, is_run
 from setar.tokenizers.base import TOKENIZERS, Tokenizer
 
@@ -209,3 +210,29 @@ def _size(folder: Path) -> int:
         return sum(file.stat().st_size for file in folder.iterdir())
     except OSError:
         return 0
+
+
+def check_hub_name(name: Any) -> None:
+    """ValueError unless this can be the name of a model on the hub, owner/name."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", name):
+        raise ValueError(f"a model on the hub is called owner/name, not {quoted(name)}")
+
+
+def upload(folder: Path, name: str, private: bool, message: str, token: str | None) -> str:
+    """Upload a model folder to the hub, into a repository that is made if it is not there yet.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        ValueError: whatever the hub says, in one line.
+    """
+    from huggingface_hub import HfApi
+
+    hub = HfApi(token=token)
+    try:
+        hub.create_repo(name, private=private, exist_ok=True)
+        done = hub.upload_folder(repo_id=name, folder_path=folder, commit_message=message)
+    except Exception as error:  # whatever the client raises, it becomes one line
+        raise ValueError(f"cannot upload {name} to the hub: {one_line(error)[:300]}") from error
+    return done.commit_url

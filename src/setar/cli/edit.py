@@ -118,11 +118,12 @@ def edit(
         task, note = _task(image, mask, edges, bool(outpaint), edited)
         task = grow(task, dilate)
         picture, make = task.image, partial(pipe.redraw, task, chosen, seam=seam, **how)
-        rows = [("input", "grey is made anew", [picture, show_mask(*task)])]
+        shown, words = [picture, show_mask(*task)], "grey is made anew"
     else:
         picture = fitted(open_image(image), edited)
         make = partial(pipe.vary, picture, vary, chosen, size=shape, **how)
-        rows = [("input", f"{100 * vary:g} % made anew", [picture])]
+        shown, words = [picture], f"{100 * vary:g} % made anew"
+    rows: list[tuple[str, str, Sequence[Image.Image]]] = [("input", words, shown)]
     side = side_of(picture.size)
     counts = [("input", "", 2), *[(name, "", ROW)] * -(-count // ROW)]
     check_sheet(sheet_size(counts, picture.size, title, side), out)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,11 +104,12 @@ def _of_model(source: str) -> dict[str, Any]:
     if not model:
         facts["size"] = _size(source)
     facts["trained on"] = config.get("data")
-    facts["steps trained"] = models.steps_of(folder, config)
-    facts["trained by"] = "; ".join(re.findall(r"^ *(setar train .*?)(?: +#.*)?$", card, re.M))
+    commands = re.findall(r"^ *(setar train .*?)(?: +#.*)?$", card, re.M)
+    facts["steps trained"] = models.steps_of(folder, config) or _steps_by(commands)
+    facts["trained by"] = "; ".join(commands)
     facts["parameters"] = {n: f"{c / 1e6:.2f} M" for n, c in models.parameters_of(folder).items()}
     facts["bytes"] = models.bytes_of(folder)
-    facts["licence"] = models.licence_of(card)
+    facts["licence"] = models.licence_of(card) or _of_the_package(folder)
     if config.get("precision"):
         facts["precision"] = config["precision"]
     if config.get("plugins"):
@@ -130,6 +132,31 @@ def _grid(model: dict[str, Any]) -> str:
         free = ", or any other grid" if model.get("positions") == "sine" else ""
         return f"{'x'.join(map(str, grid))} = {math.prod(grid)}{free}"
     return UNKNOWN
+
+
+def _steps_by(commands: list[str]) -> str:
+    """The steps of the last training that a card names, if that is of a config that is here."""
+    from setar.config import find_config, read_toml
+
+    named = re.match(r"setar train (\S+) --out \S+$", commands[-1]) if commands else None
+    if named is None:
+        return ""
+    try:
+        steps = _part(read_toml(find_config(named[1])), "loop").get("steps")
+    except ValueError:
+        return ""
+    return f"{steps}, as its config says" if steps else ""
+
+
+def _of_the_package(folder: Path) -> str:
+    """What the package says of its own files."""
+    if folder.parent != models.SHIPPED:
+        return ""
+    try:
+        stated = metadata("setar").json.get("license_expression")
+    except PackageNotFoundError:
+        return ""
+    return f"that of the package: {stated}" if stated else ""
 
 
 def _size(source: str) -> str:

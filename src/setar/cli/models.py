@@ -197,10 +197,12 @@ def licence_of(card: str) -> str | None:
     """The licence that a model card states, in its front matter or in a sentence."""
     front = re.match(r"---\n(.*?)\n---", card, re.S)
     stated = re.search(r"^license: *(\S.*)$", front[1], re.M) if front else None
-    sentence = re.search(r"^.*\blicen[cs]e.*$", card, re.M | re.I)
     if stated:
         return stated[1].strip()
-    return None if sentence is None else sentence[0].strip()[:200]
+    section = re.search(r"^#+ *licen[cs]es?\s+(\S.*?)(?:\n\n|\Z)", card, re.M | re.I | re.S)
+    sentence = section[1] if section else next(re.finditer(r"^.*\blicen[cs]e.*$", card, re.M), "")
+    text = sentence if isinstance(sentence, str) else sentence[0]
+    return " ".join(text.split())[:300] or None
 
 
 def steps_of(folder: Path, config: dict[str, Any]) -> int | None:

@@ -207,7 +207,8 @@ def _images(
     how["negative_prompt"] = wanted.negative_prompt
     if wanted.between:
         return pipe.interpolate(*wanted.asked, **how)
-    return pipe(wanted.asked, **how)
+    asked: list[Any] = [*wanted.asked]
+    return pipe(asked, **how)
 
 
 def _memory(pipe: "Pipeline", wanted: "Memory", images: "Sequence[Picture]") -> "Memory":

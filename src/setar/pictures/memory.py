@@ -17,7 +17,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -45,7 +45,7 @@ Asked = Whom | tuple[Whom, Whom, float]
 NOTHING = "(nothing)"
 """How it is called that nothing was asked for."""
 
-Made = Literal["image", "sheet", "edit", "recipe", "reconstruction", "training", "export"]
+Made = Literal["image", "sheet", "edit", "recipe", "reconstruction", "training", "export", "grid"]
 """What kinds of pictures there are; an ``image`` is as the model made it."""
 
 
@@ -119,6 +119,22 @@ def called(asked: Asked | tuple[Whom, Whom], classes: Sequence[str] = ()) -> str
     if asked is None:
         return NOTHING
     return classes[asked] if isinstance(asked, int) else asked
+
+
+def in_common(memories: Sequence[Memory | None]) -> Memory | None:
+    """What a grid of images remembers: how they all were sampled; None if that differs."""
+    known = [memory for memory in memories if memory is not None]
+    first = known[0] if known else None
+    if first is None or len(known) != len(memories):
+        return None
+    shared = ("model", "manifest", "sampling", "precision", "negative_prompt", "size")
+    if any(getattr(one, name) != getattr(first, name) for one in known for name in shared):
+        return None
+    asked = tuple(dict.fromkeys(one for memory in known for one in memory.asked))
+    names = tuple(dict.fromkeys(name for memory in known for name in memory.names))
+    return replace(
+        first, made="grid", asked=asked, names=names, note=f"grid of {len(known)} images"
+    )
 
 
 def facts(memory: Memory) -> dict[str, str]:

@@ -10,7 +10,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
+from setar.numbers import whole
 from setar.pictures.labels import label
+from setar.pictures.memory import in_common
+from setar.pictures.png import Picture
 
 INK, PALE = (32, 33, 36), (120, 124, 130)
 ACROSS = 12
@@ -56,6 +59,48 @@ def stack(pictures: Sequence[Tensor], gap: int = 12) -> Tensor:
         for index, picture in enumerate(pictures)
     ]
     return torch.cat(padded, 1)
+
+
+def grid(
+    images: Sequence[Image.Image], columns: int = 0, scale: int = 1, gap: int = 2
+) -> Image.Image:
+    """Images of one size as one picture, in rows from the left, on white.
+
+    >>> setar.grid(pipe("heart", count=12), columns=4, scale=3).save("hearts.png")
+
+    Args:
+        images: at least one; all as large as the first.
+        columns: images side by side; 0: as many as make it about square.
+        scale: each so many times its size, enlarged smoothly.
+        gap: pixels between them.
+
+    Returns:
+        An image that remembers what the images have in common, if they were sampled alike.
+
+    Raises:
+        ValueError: there are none, their sizes differ, or a number is wrong.
+    """
+    listed = list(images)
+    if not listed or any(not isinstance(image, Image.Image) for image in listed):
+        raise ValueError("`images` must be a list of at least one PIL image")
+    width, height = listed[0].size
+    if odd := [image.size for image in listed if image.size != (width, height)]:
+        raise ValueError(
+            f"all images must have one size: the first has {width}x{height} pixels (width x "
+            f"height), another {odd[0][0]}x{odd[0][1]}"
+        )
+    columns = whole("columns", columns, 0, MOST_PIXELS) or math.ceil(math.sqrt(len(listed)))
+    columns, gap = min(columns, len(listed)), whole("gap", gap, 0, 10_000)
+    scale, rows = whole("scale", scale, 1, 10_000), -(-len(listed) // columns)
+    across, down = width * scale + gap, height * scale + gap
+    check_sheet((columns * across - gap, rows * down - gap))
+    canvas = Image.new("RGB", (columns * across - gap, rows * down - gap), "white")
+    for index, image in enumerate(listed):
+        one = image.convert("RGB")
+        large = one if scale == 1 else enlarge(one, width * scale)
+        canvas.paste(large, (index % columns * across, index // columns * down))
+    shared = in_common([getattr(image, "memory", None) for image in listed])
+    return canvas if shared is None else Picture.of(canvas, shared)
 
 
 def labelled_rows(
