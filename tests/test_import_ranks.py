@@ -33,6 +33,7 @@ RANKS = [
     {"bench"},
     {"web"},
     {"cli"},
+    {"__main__"},
 ]
 """Rooms (packages or modules of `setar`), the lowest first; a room imports only lower ones."""
 

@@ -601,7 +601,8 @@ class Pipeline:
         if tokens:
             blank = call.condition.new_zeros(1, tokens, call.condition.shape[-1])
             condition, _ = self.model.condition.alike(call.condition, blank)
-            call = replace(call, condition=condition)
+            null = None if call.null is None else self.model.condition.alike(call.null, blank)[0]
+            call = replace(call, condition=condition, null=null)
         first = call.seeds[0] if memory.schedule_seed is None else memory.schedule_seed
         call = replace(call, schedule_seed=_seeds(first, 1)[0])
         made = to_pil(self.decode(self._generate(call), call.grid))[row]

@@ -25,3 +25,20 @@ def test_frames_that_a_gif_cannot_hold_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.gif files at most 65535 a side"):
         save_animation([Image.new("L", (65536, 1))], tmp_path / "a.gif")
     assert not (tmp_path / "a.gif").exists()
+
+
+def test_a_webp_has_all_colours(tmp_path):
+    ramp = Image.linear_gradient("L").resize((64, 64))
+    frames = [Image.merge("RGB", (ramp, ramp.rotate(90 * i), ramp.rotate(45))) for i in range(3)]
+    for ending in ("webp", "gif"):
+        save_animation(frames, tmp_path / f"a.{ending}")
+    with Image.open(tmp_path / "a.webp") as animation:
+        assert (animation.n_frames, animation.info["loop"]) == (3, 0)
+        colours = len(set(animation.convert("RGB").getdata()))
+    assert colours > 256
+    assert (tmp_path / "a.webp").stat().st_size < (tmp_path / "a.gif").stat().st_size
+
+
+def test_frames_that_a_webp_cannot_hold_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\.webp files at most 16383 a side"):
+        save_animation([Image.new("L", (16384, 1))], tmp_path / "a.webp")

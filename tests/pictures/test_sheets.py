@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
+from setar.pictures.memory import Memory
+from setar.pictures.png import Picture
 from setar.pictures.sheets import (
     check_sheet,
     enlarge,
+    grid,
     labelled_rows,
     sheet_size,
     stack,
@@ -220,3 +224,45 @@ def test_pictures_lower_than_two_lines_of_text_lie_in_their_middle(count, first)
     dark = (sheet.max(2) < 100).any(1)
     gap = dark.nonzero()[0]
     assert (np.diff(gap) > 10).sum() == 1  # the heading does not run into the title
+
+
+# Grids
+
+
+def shaded(count, size=(4, 2)):
+    return [Image.new("RGB", size, (20 * index, 0, 0)) for index in range(count)]
+
+
+def test_a_grid_has_its_images_in_rows():
+    made = grid(shaded(5), columns=3, gap=1)
+    assert made.size == (3 * 5 - 1, 2 * 3 - 1)
+    corners = [made.getpixel((5 * (i % 3), 3 * (i // 3)))[0] for i in range(5)]
+    assert corners == [0, 20, 40, 60, 80]
+    assert made.getpixel((13, 4)) == (255, 255, 255)
+    assert grid(shaded(5), gap=0).size == (12, 4), "about square: three side by side"
+    assert grid(shaded(1), columns=9, scale=3).size == (12, 6)
+
+
+def test_a_grid_remembers_how_its_images_were_sampled():
+    memory = Memory("image", model="emoji", asked=("a cat",), seed=1)
+    made = grid([Picture.of(image, memory) for image in shaded(2)])
+    assert isinstance(made, Picture)
+    assert made.memory.note == "grid of 2 images"
+    mixed = [*shaded(1), Picture.of(shaded(1)[0], memory)]
+    assert not isinstance(grid(mixed), Picture)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        ([], {}, "at least one PIL image"),
+        (["a.png"], {}, "at least one PIL image"),
+        ([*shaded(1), *shaded(1, (5, 5))], {}, "(width x height), another 5x5"),
+        (shaded(2), {"columns": -1}, "`columns` (=-1)"),
+        (shaded(2), {"scale": 0}, "`scale` (=0)"),
+        (shaded(2), {"scale": 10_000}, "more than 150000000"),
+    ],
+)  # fmt: skip
+def test_what_is_no_grid_is_refused(images, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        grid(images, **options)
