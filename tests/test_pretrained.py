@@ -1,17 +1,24 @@
 """Where models are looked for, in which order, and what is said when there is none; tokenizers."""
 
+import base64
 import itertools
+import json
 import shutil
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+import tiny_runs
 from foreign_files import assert_same_weights, save_vqgan
 from random_weights import randomise
 from setar import checkpoint, pretrained, registry
+from setar.pipeline import Pipeline
 from setar.pretrained import (
     describe_tokenizer,
     load_tokenizer,
@@ -330,3 +337,93 @@ def test_plugins_are_a_list(tmp_path, plugins):
     checkpoint.save(tmp_path / "model", {"plugins": plugins}, {})
     with pytest.raises(ValueError, match="`plugins` must be a list of names"):
         read_config(tmp_path / "model")
+
+
+# Uploading
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of a hub as an upload asks for; it keeps what it was sent."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    repositories: ClassVar[list[dict[str, Any]]] = []
+    refusal = ""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/api/repos/create":
+            self.repositories.append(json.loads(body))
+            if self.refusal:
+                self.answer({"error": self.refusal}, 403)
+                return
+            name = f"{self.repositories[-1]['organization']}/{self.repositories[-1]['name']}"
+            self.answer({"url": f"http://hub/{name}", "id": name})
+        elif self.path.startswith("/api/models/owner/name/preupload/"):
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            kinds = [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in paths]
+            self.answer({"files": kinds})
+        elif self.path.startswith("/api/models/owner/name/commit/"):
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    value = line["value"]
+                    self.files[value["path"]] = base64.b64decode(value["content"])
+            done = {"commitUrl": "http://hub/owner/name/commit/1", "commitOid": "1"}
+            self.answer({"success": True, **done})
+        else:
+            self.answer({}, 200)
+
+    def do_GET(self):
+        self.answer({"siblings": [], "sha": "0", "id": "owner/name"})
+
+    def answer(self, content, status=200):
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        """Nothing on standard error."""
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub on this machine."""
+    Hub.files.clear()
+    Hub.repositories.clear()
+    monkeypatch.setattr(Hub, "refusal", "")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", address, raising=False)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", address)
+    yield Hub
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_is_uploaded_and_is_the_same_from_there(hub, tmp_path):
+    pipe = Pipeline.from_pretrained(tiny_runs.save_pipeline(tmp_path / "model"))
+    where = pipe.push_to_hub("owner/name", private=True, token="hf_none")
+    assert where == "http://hub/owner/name/commit/1"
+    assert hub.repositories[0]["name"] == "name"
+    names = ["README.md", "config.json", "manifest.json", "model.safetensors"]
+    assert sorted({*hub.files}) == [*names, "tokenizer.safetensors"]
+    assert b"setar sample owner/name" in hub.files["README.md"]
+    (tmp_path / "copy").mkdir()
+    for name, content in hub.files.items():
+        (tmp_path / "copy" / name).write_bytes(content)
+    assert Pipeline.from_pretrained(tmp_path / "copy")("cat", seed=3) == pipe("cat", seed=3)
+
+
+def test_what_the_hub_refuses_is_one_line(hub, tmp_path, monkeypatch):
+    pipe = Pipeline.from_pretrained(tiny_runs.save_pipeline(tmp_path / "model"))
+    monkeypatch.setattr(hub, "refusal", "you may not")
+    with pytest.raises(ValueError, match=r"\Acannot upload owner/name to the hub: [^\n]+\Z"):
+        pipe.push_to_hub("owner/name", token="hf_none")
+    for name in ("name", "a/b/c", "a b/c", 5):
+        with pytest.raises(ValueError, match="is called owner/name"):
+            pipe.push_to_hub(name)
+    assert not hub.files

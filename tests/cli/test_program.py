@@ -1,5 +1,6 @@
 """What all commands share: help, mistakes in one line, interruption."""
 
+import os
 import subprocess
 import sys
 from unittest.mock import Mock
@@ -7,6 +8,7 @@ from unittest.mock import Mock
 import pytest
 from safetensors import SafetensorError
 
+import setar
 import setar.cli.recipe
 from setar import registry
 from setar.recipes.orders import ORDERS
@@ -226,3 +228,39 @@ def test_classes_are_listed_without_torch():
     out = subprocess.check_output([sys.executable, "-c", script], text=True)
     assert out.splitlines()[0] == "face-smiling"
     assert out.splitlines()[-1] == "False"
+
+
+def test_the_version_and_help_are_said_without_torch():
+    script = (
+        "import sys, setar.cli\n"
+        "for words in (['--version'], ['-h'], ['sample', '-h'], ['models', '-h'], ['models']):\n"
+        "    sys.argv = ['setar', *words]\n"
+        "    try: setar.cli.main()\n"
+        "    except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", script], text=True)
+    assert out.splitlines()[0] == f"setar {setar.__version__}"
+    assert [line for line in out.splitlines() if line.endswith(("True", "False"))] == [
+        "0 False"
+    ] * 5
+
+
+@pytest.mark.parametrize("module", ["setar", "setar.cli"])
+def test_it_runs_as_a_module(module):
+    command = [sys.executable, "-m", module, "--version"]
+    assert subprocess.check_output(command, text=True) == f"setar {setar.__version__}\n"
+
+
+def test_the_shell_completes_commands_and_models():
+    for words, expected in (("setar sam", "sample"), ("setar sample emoji-v", "emoji-var")):
+        environment = {**os.environ, "_SETAR_COMPLETE": "complete_bash", "COMP_WORDS": words,
+                       "COMP_CWORD": str(len(words.split()) - 1)}  # fmt: skip
+        script = "import sys; sys.argv = ['setar']; import setar.cli; setar.cli.main()"
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split() == [expected], done.stderr

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
+from setar.cli import options, prompts
 from setar.cli.console import say
 from setar.cli.files import save_picture, say_where
 from setar.cli.models import find_config
-from setar.cli.progress import set_bar
+from setar.cli.progress import MOST_COLUMNS, MOST_SCALE, set_bar
 from setar.files import fingerprint
+from setar.numbers import whole
 
 if TYPE_CHECKING:
     from setar.pictures.memory import Memory
@@ -53,8 +55,25 @@ def remembered(
         raise ValueError(f"{file} cannot be made again: it does not name {lacking}")
     if memory.made == "image" and (each or animate):
         raise ValueError(f"{file} is one image: --each and --animate are for sheets")
+    _check(memory, file)
     named = context.params["model"] if _given(context, "model") else memory.model
     return Again(memory, _of_the_same(named, memory, file))
+
+
+def _check(memory: "Memory", file: Path) -> None:
+    """ValueError unless the numbers of a memory are such as the command itself would take."""
+    try:
+        seed = whole("seed", memory.seed, 0, 2**63 - 1)
+        count = whole("count", memory.count, 1, 100_000)
+        whole("scale", memory.scale, 0, MOST_SCALE)
+        whole("columns", memory.columns, 0, MOST_COLUMNS)
+        if memory.between and (len(memory.asked) != 2 or count < 2):
+            raise ValueError("`between` needs two that were asked for, and a `count` of at least 2")
+        if len(memory.asked) > prompts.MOST:
+            raise ValueError(f"`asked` must have at most {prompts.MOST} entries")
+        options.check_seeds(seed, 1 if memory.between else len(memory.asked) * count)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _given(context: typer.Context, name: str) -> bool:

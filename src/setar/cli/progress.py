@@ -21,6 +21,10 @@ LONGEST = {".gif": 65_535, ".webp": 16_383}
 """Pixels along a side of an animation, by the ending of its file."""
 
 
+MOST_COLUMNS, MOST_SCALE = 1000, 64
+"""More than a screen shows of any image; how large a sheet may be is another question."""
+
+
 class Layout(NamedTuple):
     """How a sheet is laid out, where that is said."""
 

@@ -20,6 +20,8 @@ from setar.cli.files import (
 )
 from setar.cli.models import class_names
 from setar.cli.progress import (
+    MOST_COLUMNS,
+    MOST_SCALE,
     SEPARATOR,
     Animation,
     Layout,
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
     from setar.pictures.memory import Memory
     from setar.pictures.png import Picture
     from setar.pipeline import PartialImages, Pipeline
-
-MOST_COLUMNS, MOST_SCALE = 1000, 64
-"""More than a screen shows of any image; how large a sheet may be is another question."""
 
 
 @options.with_sampling

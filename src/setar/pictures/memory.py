@@ -118,7 +118,8 @@ def called(asked: Asked | tuple[Whom, Whom], classes: Sequence[str] = ()) -> str
         return f"{ends}, {100 * share[0]:.3g} %" if share else ends
     if asked is None:
         return NOTHING
-    return classes[asked] if isinstance(asked, int) else asked
+    known = isinstance(asked, int) and 0 <= asked < len(classes)
+    return classes[asked] if known else str(asked)
 
 
 def in_common(memories: Sequence[Memory | None]) -> Memory | None:
