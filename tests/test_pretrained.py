@@ -356,8 +356,7 @@ class Hub(BaseHTTPRequestHandler):
             if self.refusal:
                 self.answer({"error": self.refusal}, 403)
                 return
-            name = f"{self.repositories[-1]['organization']}/{self.repositories[-1]['name']}"
-            self.answer({"url": f"http://hub/{name}", "id": name})
+            self.answer({"url": f"http://{self.headers['Host']}/owner/name", "id": "owner/name"})
         elif self.path.startswith("/api/models/owner/name/preupload/"):
             paths = [file["path"] for file in json.loads(body)["files"]]
             kinds = [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in paths]
@@ -367,13 +366,14 @@ class Hub(BaseHTTPRequestHandler):
                 if line["key"] == "file":
                     value = line["value"]
                     self.files[value["path"]] = base64.b64decode(value["content"])
-            done = {"commitUrl": "http://hub/owner/name/commit/1", "commitOid": "1"}
+            where = f"http://{self.headers['Host']}/owner/name/commit/1"
+            done = {"commitUrl": where, "commitOid": "1"}
             self.answer({"success": True, **done})
         else:
             self.answer({}, 200)
 
     def do_GET(self):
-        self.answer({"siblings": [], "sha": "0", "id": "owner/name"})
+        self.answer({"siblings": [], "sha": "0", "id": "owner/name"}, 404 if self.refusal else 200)
 
     def answer(self, content, status=200):
         data = json.dumps(content).encode()
@@ -388,7 +388,7 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def uploads(monkeypatch):
     """A hub on this machine."""
     Hub.files.clear()
     Hub.repositories.clear()
@@ -404,26 +404,26 @@ def hub(monkeypatch):
     server.server_close()
 
 
-def test_a_model_is_uploaded_and_is_the_same_from_there(hub, tmp_path):
+def test_a_model_is_uploaded_and_is_the_same_from_there(uploads, tmp_path):
     pipe = Pipeline.from_pretrained(tiny_runs.save_pipeline(tmp_path / "model"))
     where = pipe.push_to_hub("owner/name", private=True, token="hf_none")
-    assert where == "http://hub/owner/name/commit/1"
-    assert hub.repositories[0]["name"] == "name"
+    assert where.endswith("/owner/name/commit/1")
+    assert uploads.repositories[0]["name"] == "name"
     names = ["README.md", "config.json", "manifest.json", "model.safetensors"]
-    assert sorted({*hub.files}) == [*names, "tokenizer.safetensors"]
-    assert b"setar sample owner/name" in hub.files["README.md"]
+    assert sorted({*uploads.files}) == [*names, "tokenizer.safetensors"]
+    assert b"setar sample owner/name" in uploads.files["README.md"]
     (tmp_path / "copy").mkdir()
-    for name, content in hub.files.items():
+    for name, content in uploads.files.items():
         (tmp_path / "copy" / name).write_bytes(content)
     assert Pipeline.from_pretrained(tmp_path / "copy")("cat", seed=3) == pipe("cat", seed=3)
 
 
-def test_what_the_hub_refuses_is_one_line(hub, tmp_path, monkeypatch):
+def test_what_the_hub_refuses_is_one_line(uploads, tmp_path, monkeypatch):
     pipe = Pipeline.from_pretrained(tiny_runs.save_pipeline(tmp_path / "model"))
-    monkeypatch.setattr(hub, "refusal", "you may not")
+    monkeypatch.setattr(uploads, "refusal", "you may not")
     with pytest.raises(ValueError, match=r"\Acannot upload owner/name to the hub: [^\n]+\Z"):
         pipe.push_to_hub("owner/name", token="hf_none")
     for name in ("name", "a/b/c", "a b/c", 5):
         with pytest.raises(ValueError, match="is called owner/name"):
             pipe.push_to_hub(name)
-    assert not hub.files
+    assert not uploads.files
