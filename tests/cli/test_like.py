@@ -175,10 +175,16 @@ def test_one_image_has_neither_files_nor_an_animation(refused, sheet, tmp_path):
         (None, "remembers nothing"),
         (Memory("edit", model="emoji"), "is an edit, which cannot be made again"),
         (Memory("recipe"), "is a recipe, which cannot be made again"),
-        (Memory("image", asked=(1,)), "does not name a model that lay in a folder"),
+        (Memory("image", asked=(1,), seed=1), "does not name a model that lay in a folder"),
         (Memory("sheet", manifest="0" * 64), "does not name what it was asked for"),
-        (Memory("image", model="emoij", manifest="0" * 64, asked=(1,)), "did you mean 'emoji'?"),
-        (Memory("image", model="emoji", manifest="0" * 64, asked=(1,)), "has changed since"),
+        (
+            Memory("image", model="emoij", manifest="0" * 64, asked=(1,), seed=1),
+            "did you mean 'emoji'?",
+        ),
+        (
+            Memory("image", model="emoji", manifest="0" * 64, asked=(1,), seed=1),
+            "has changed since",
+        ),
     ],
 )
 def test_what_cannot_be_made_again(refused, tmp_path, memory, message):
@@ -210,7 +216,7 @@ def test_hostile_values_are_one_line(refused, sheet, tmp_path):
         ({"sampling": {"temperature": -1}}, "temperature"),
         ({"device": "toaster"}, "toaster"),
         ({"precision": "int4"}, "precision"),
-        ({"scale": 10**9}, "draw fewer"),
+        ({"scale": 10**9}, "must be at most 64"),
         ({"columns": -5}, "columns"),
         ({"between": True, "asked": (1,)}, "between"),
     ):
