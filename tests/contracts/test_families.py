@@ -239,11 +239,19 @@ def test_attention_that_it_was_not_trained_for_is_refused(family):
 
 
 @each_family
-def test_a_plan_of_another_grid_is_refused(family):
-    model = make(family)
-    with pytest.raises(ValueError, match="the plan is for a grid of"):
-        model.check(Recipe.parse("ar").plan((7, 3)))
+def test_a_plan_of_another_grid_is_followed_or_refused(family):
+    model, other = make(family), Recipe.parse("ar").plan((7, 3), 2)
     model.check(plan_of(model, model.config.recipe, 2))
+    if not model.any_grid:
+        with pytest.raises(ValueError, match="the plan is for a grid of"):
+            model.check(other)
+        return
+    model.check(other)
+    codes, labels = torch.randint(model.config.vocabulary, (2, 21)), torch.tensor([1, 2])
+    whole = model(codes, labels, other)
+    for cache in (True, False):
+        decoding = model.start(labels, 21, cache=cache, grid=(7, 3))
+        torch.testing.assert_close(fed(decoding, codes, other), whole, **CLOSE)
 
 
 @each_family

@@ -446,6 +446,7 @@ FAMILIES: Table[type[Generator]] = Table(
         "decoder-only": "setar.models.decoder_only:DecoderOnlyTransformer",
         "var": "setar.models.var:VARTransformer",
         "randar": "setar.models.randar:RandARTransformer",
+        "arpg": "setar.models.arpg:ARPGTransformer",
     },
 )
 """Families of generators by the name that configs and model folders use."""
