@@ -62,13 +62,18 @@ class ARPGConfig(GridConfig):
             raise ValueError(f"`class_rotation` must be 'identity' or 'zero', not {given}")
 
     @property
+    def layers(self) -> int:
+        """Of both passes together."""
+        return self.self_layers + self.cross_layers
+
+    @property
     def recipe(self) -> str:
         """Any recipe will do; the authors train one token after the other in random order."""
         return "random-N-uniform"
 
     @property
     def sampling_recipe(self) -> str:
-        """The authors' 64 steps, or as many as there are tokens."""
+        """The authors' 64 steps on their better schedule, or as many as there are tokens."""
         return f"random-{min(64, self.grid[0] * self.grid[1])}-arccos"
 
 
