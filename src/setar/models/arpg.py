@@ -96,6 +96,7 @@ class ARPGTransformer(GridGenerator[ARPGConfig]):
 
     Config, presets = ARPGConfig, PRESETS
     editing = "kept-first"
+    guides = True
 
     def __init__(self, config: ARPGConfig) -> None:
         super().__init__(config)
@@ -129,7 +130,8 @@ class ARPGTransformer(GridGenerator[ARPGConfig]):
         x = self.embed(condition, codes.gather(1, plan.order))
         rotation = self.prefixed(tokens, clock.shape[1])
         keys_values = self.remember(x, rotation, visible(known, known)[:, None])
-        return self.ask(len(codes), tokens, keys_values, visible(known, asks)[:, None])
+        asked = self.ask(len(codes), tokens, keys_values, visible(known, asks)[:, None])
+        return self.head(asked).float()
 
     def remember(
         self,
@@ -153,11 +155,11 @@ class ARPGTransformer(GridGenerator[ARPGConfig]):
         keys_values: tuple[Tensor, Tensor],
         mask: Tensor | None = None,
     ) -> Tensor:
-        """The second pass: float32 logits ``[B, n, V]`` at the positions of n rotations."""
+        """The second pass: what the head reads, ``[B, n, width]``, at n rotations' positions."""
         x = self.query.weight.expand(batch, rotation.shape[2], -1)
         for block in self.cross_blocks:
             x = block(x, rotation, keys_values, mask)
-        return self.head(self.norm(x)).float()
+        return self.norm(x)
 
     def start(
         self,
@@ -186,7 +188,27 @@ class ARPGTransformer(GridGenerator[ARPGConfig]):
         return torch.cat([rotation.new_full(shape, 0 if zero else 1), rotation], 2)
 
 
-class CachedDecoding:
+class _Decoding:
+    """What both ways of generating have in common."""
+
+    model: ARPGTransformer
+
+    def predict(self, positions: Tensor) -> Tensor:
+        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+        return self.model.head(self._ask(positions)).float()
+
+    def guided(self, positions: Tensor, scale: float) -> Tensor:
+        """The same of guided images ``[B / 2, n, V]``, see `Generator.guides`."""
+        asked = self._ask(positions)
+        conditional, unconditional = asked.float().chunk(2)
+        mixed = unconditional + scale * (conditional - unconditional)
+        return self.model.head(mixed.to(asked.dtype)).float()
+
+    def _ask(self, positions: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class CachedDecoding(_Decoding):
     """Generation that computes nothing twice.
 
     The first pass has a cache of keys and values for each layer, the second a single one for all of
@@ -211,8 +233,7 @@ class CachedDecoding:
         x, origin = model.embed(condition, nothing), model.prefixed(model.rotation(nothing), prefix)
         self._remember(x, origin, visible(clock, clock)[:, None] if prefix > 1 else None)
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+    def _ask(self, positions: Tensor) -> Tensor:
         rotation = self._rotation(positions)
         return self.model.ask(len(positions), rotation, self.shared.view(), self._mask(0))
 
@@ -232,7 +253,7 @@ class CachedDecoding:
         self.shared.append(*self.model.remember(x, rotation, mask, self.caches))
 
 
-class RecomputedDecoding:
+class RecomputedDecoding(_Decoding):
     """Generation that computes everything anew at each step."""
 
     def __init__(self, model: ARPGTransformer, condition: Tensor, grid: tuple[int, int]) -> None:
@@ -242,8 +263,7 @@ class RecomputedDecoding:
         self.known = model.condition.clock(condition)  # [B or 1, T + tokens]
         self.prefix = self.known.shape[1]
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+    def _ask(self, positions: Tensor) -> Tensor:
         model, known = self.model, self.known
         rotation = model.prefixed(model.rotation(self.positions, self.columns), self.prefix)
         x = model.embed(self.condition, self.codes)
