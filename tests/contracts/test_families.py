@@ -130,6 +130,23 @@ def test_sets_may_be_absorbed_that_were_not_asked_for(family, recipe):
         torch.testing.assert_close(logits, whole[:, -plan.sizes[-1] :], **CLOSE)
 
 
+@pytest.mark.parametrize("family", [name for name in FAMILIES if FAMILIES.find(name).guides])
+def test_guided_logits_are_those_of_both_halves(family):
+    model = make(family)
+    codes, labels = codes_for(model, 2), torch.tensor([1, 2])
+    plan = plan_of(model, recipes(family)[-1], 2)
+    both, twice = torch.cat([labels, model.null(labels)]), torch.cat([plan.order] * 2)
+    for cache in (True, False):
+        decoding = model.start(both, codes.shape[1], cache=cache)
+        for start, stop in plan.slices():
+            positions = twice[:, start:stop]
+            first, second = decoding.predict(positions).chunk(2)
+            found = decoding.guided(positions, 3.0)
+            assert differ(found, first)
+            torch.testing.assert_close(found, second + 3 * (first - second), atol=1e-4, rtol=1e-4)
+            decoding.absorb(torch.cat([codes, codes]).gather(1, positions), positions)
+
+
 @family_and_recipe
 def test_nothing_leaks_from_a_set_to_itself_or_back(family, recipe):
     model = make(family)
@@ -239,11 +256,19 @@ def test_attention_that_it_was_not_trained_for_is_refused(family):
 
 
 @each_family
-def test_a_plan_of_another_grid_is_refused(family):
-    model = make(family)
-    with pytest.raises(ValueError, match="the plan is for a grid of"):
-        model.check(Recipe.parse("ar").plan((7, 3)))
+def test_a_plan_of_another_grid_is_followed_or_refused(family):
+    model, other = make(family), Recipe.parse("ar").plan((7, 3), 2)
     model.check(plan_of(model, model.config.recipe, 2))
+    if not model.any_grid:
+        with pytest.raises(ValueError, match="the plan is for a grid of"):
+            model.check(other)
+        return
+    model.check(other)
+    codes, labels = torch.randint(model.config.vocabulary, (2, 21)), torch.tensor([1, 2])
+    whole = model(codes, labels, other)
+    for cache in (True, False):
+        decoding = model.start(labels, 21, cache=cache, grid=(7, 3))
+        torch.testing.assert_close(fed(decoding, codes, other), whole, **CLOSE)
 
 
 @each_family

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from random_weights import differ, randomise
-from setar.layers.attention import CosineAttention, CrossAttention, KVCache, SelfAttention
+from setar.layers.attention import (
+    CosineAttention,
+    CrossAttention,
+    KeysValues,
+    KVCache,
+    QueryAttention,
+    SelfAttention,
+)
 from setar.layers.rope import rotate, rotation
 
 WIDTH, HEADS = 16, 2
@@ -70,6 +77,20 @@ def test_cross_attention_written_out(cross):
     remembered = cross.remember(memory, where(*FOUR))
     found = cross(x, where(*FOUR[1:]), remembered, mask)
     torch.testing.assert_close(found, expected @ cross.output.weight.T, atol=1e-5, rtol=0)
+
+
+def test_shared_keys_and_values_are_those_of_a_cross_attention_after_a_norm(cross):
+    shared, asking = KeysValues(WIDTH, HEADS), QueryAttention(WIDTH, HEADS)
+    randomise(shared).requires_grad_(False)
+    norm, weights = {"norm.weight": shared.norm.weight}, cross.state_dict()
+    asking.load_state_dict({name: weights[name] for name in asking.state_dict()})
+    shared.load_state_dict({name: {**norm, **weights}[name] for name in shared.state_dict()})
+    x, memory = random(2, 3, WIDTH), random(2, 4, WIDTH, seed=1)
+    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 1], [1, 1, 1, 1]]).bool()
+    found = asking(x, where(*FOUR[1:]), shared(memory, where(*FOUR)), mask)
+    remembered = cross.remember(shared.norm(memory), where(*FOUR))
+    assert torch.equal(found, cross(x, where(*FOUR[1:]), remembered, mask))
+    assert differ(found, cross(x, where(*FOUR[1:]), cross.remember(memory, where(*FOUR)), mask))
 
 
 def test_no_mask_is_everything_visible(attention):

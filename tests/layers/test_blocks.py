@@ -10,6 +10,7 @@ from setar.layers.blocks import (
     DecoderBlock,
     DropPath,
     EncoderBlock,
+    QueryBlock,
     SwiGLU,
     rms_norm,
     swiglu_width,
@@ -90,7 +91,16 @@ def test_decoder_block_by_hand():
     torch.testing.assert_close(layer(x, where(3), keys_values, self_mask, cross_mask), expected)
 
 
-@pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock])
+def test_query_block_by_hand():
+    layer, x = block(QueryBlock), random(2, 3, WIDTH)
+    keys_values = (random(2, HEADS, 5, 8, seed=1), random(2, HEADS, 5, 8, seed=2))
+    mask = torch.ones(3, 5).tril().bool()
+    y = x + layer.attention(layer.attention_norm(x), where(3), keys_values, mask)
+    expected = y + layer.feed_forward(layer.feed_forward_norm(y))
+    torch.testing.assert_close(layer(x, where(3), keys_values, mask), expected)
+
+
+@pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock, QueryBlock])
 def test_there_are_no_biases(kind):
     assert not [name for name, _ in block(kind).named_parameters() if "bias" in name]
 
@@ -105,6 +115,14 @@ def test_dropout_acts_in_training_only_and_on_every_branch():
     for dropout in (m for m in layer.train().modules() if isinstance(m, torch.nn.Dropout)):
         dropout.p = 1.0
     assert torch.equal(layer(x, where(3)), x)
+
+
+def test_everything_dropped_leaves_a_query_block_its_residual():
+    layer, x = block(QueryBlock, dropout=0.5).train(), random(1, 3, WIDTH)
+    for dropout in (m for m in layer.modules() if isinstance(m, torch.nn.Dropout)):
+        dropout.p = 1.0
+    keys_values = (random(1, HEADS, 5, 8, seed=1), random(1, HEADS, 5, 8, seed=2))
+    assert torch.equal(layer(x, where(3), keys_values), x)
 
 
 def test_everything_dropped_leaves_a_decoder_block_its_residual():

@@ -266,7 +266,7 @@ def test_with_nothing_kept_it_is_the_usual_image():
 class Asked:
     """Counts what a model is asked for and what it is told."""
 
-    any_grid = False
+    any_grid = guides = False
 
     def __init__(self):
         self.asked, self.told = [], []

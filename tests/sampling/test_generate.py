@@ -30,7 +30,7 @@ CLASSES, VOCABULARY = 5, 7
 class FakeModel:
     """Logits follow from label, position and everything absorbed; every call is written down."""
 
-    any_grid = False
+    any_grid = guides = False
 
     def __init__(self):
         self.started, self.predicted, self.absorbed = [], [], []
@@ -322,7 +322,7 @@ def test_samples_follow_the_models_distribution():
     class Markov:
         """Two tokens: whichever comes second depends on the first."""
 
-        any_grid = False
+        any_grid = guides = False
 
         def start(self, labels, tokens, attention="causal", cache=True):
             self.chances = first.expand(len(labels), 3)

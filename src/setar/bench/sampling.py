@@ -83,6 +83,10 @@ class _WatchedDecoding:
         with self._recorder.calling("predict"):
             return self._decoding.predict(positions)
 
+    def guided(self, positions: Tensor, scale: float) -> Tensor:
+        with self._recorder.calling("predict"):
+            return self._decoding.guided(positions, scale)  # type: ignore[attr-defined]
+
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         with self._recorder.calling("absorb"):
             self._decoding.absorb(codes, positions)

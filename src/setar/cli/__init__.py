@@ -88,6 +88,7 @@ for command in (
     importing.var_vqvae,
     importing.var,
     importing.randar,
+    importing.arpg,
 ):
     importers.command()(with_plugins(command))
 app.add_typer(importers, name="import")

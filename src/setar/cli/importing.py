@@ -138,6 +138,22 @@ def var(
     _report(out, *_size(model), f"{len(shape.scales)} scales", f"{shape.classes} classes")
 
 
+def arpg(
+    file: Annotated[Path, typer.Argument(help="arpg_300m.pt, arpg_700m.pt, arpg_1b.pt")],
+    tokenizer: Annotated[str, typer.Option(help="Model folder that import llamagen-vq wrote.")],
+    out: Out,
+    grid: Annotated[str, typer.Option(help="Rows x columns of tokens.")] = "16x16",
+    heads: Heads = None,
+) -> None:
+    """Import an ARPG, which makes tokens in any order, to be sampled with LlamaGen's tokenizer."""
+    rows_and_columns = parse_grid(grid)
+    out = _prepare(file, out, tokenizer)
+    from setar.importers.arpg import BEYOND, import_arpg
+
+    model = import_arpg(file, tokenizer, out, rows_and_columns, heads)
+    _report(out, *_size(model), f"{model.config.classes} classes", f"without {BEYOND}")
+
+
 def _prepare(file: Path, out: Path, tokenizer: str = "") -> Path:
     """The folder to write, which is none that is there; ValueError if what is read is missing."""
     check_file(file)

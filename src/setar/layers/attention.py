@@ -131,6 +131,44 @@ class CrossAttention(nn.Module):
         return self.output(_merge(attend(query, *keys_values, mask)))
 
 
+class KeysValues(nn.Module):
+    """Keys and values of a memory, for all layers that read it (as in YOCO, arXiv 2405.05254)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.RMSNorm(width, eps=1e-5)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+
+    def forward(self, memory: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys, rotated, and values ``[B, heads, M, head_dim]`` of a memory ``[B, M, width]``."""
+        x = self.norm(memory)
+        key = rotate(_heads(self.key(x), self.heads), rotation)
+        return key, _heads(self.value(x), self.heads)
+
+
+class QueryAttention(nn.Module):
+    """Multi-head attention to keys and values that are made elsewhere."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Tensor,
+        keys_values: tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """``[B, L, width]`` to the same shape; the arguments are those of `CrossAttention`."""
+        query = rotate(_heads(self.query(x), self.heads), rotation)
+        return self.output(_merge(attend(query, *keys_values, mask)))
+
+
 class CosineAttention(nn.Module):
     """Self-attention by the angle between query and key, as in VAR (arXiv 2404.02905, section 3.3).
 

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from setar.layers.attention import CosineAttention, CrossAttention, KVCache, SelfAttention
+from setar.layers.attention import (
+    CosineAttention,
+    CrossAttention,
+    KVCache,
+    QueryAttention,
+    SelfAttention,
+)
 from setar.layers.steady import SteadyLinear
 
 
@@ -104,6 +110,33 @@ class DecoderBlock(nn.Module):
             self.cross_attention_norm(x), rotation, keys_values, cross_mask
         )
         x = x + self.dropout(crossed)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class QueryBlock(nn.Module):
+    """Attention of queries to keys and values that are made elsewhere, then feed-forward.
+
+    The queries do not see one another.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = rms_norm(width)
+        self.attention = QueryAttention(width, heads)
+        self.feed_forward_norm = rms_norm(width)
+        self.feed_forward = SwiGLU(width, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Tensor,
+        keys_values: tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """``[B, L, width]`` to the same shape; the arguments are those of `QueryAttention`."""
+        attended = self.attention(self.attention_norm(x), rotation, keys_values, mask)
+        x = x + self.dropout(attended)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 

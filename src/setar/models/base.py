@@ -192,6 +192,10 @@ class Generator(nn.Module, Generic[ConfigKind]):
     """Whether its condition may be several tokens."""
     takes_soft_codes: ClassVar[bool] = False
     """Whether it reads mixtures of codes."""
+    guides: ClassVar[bool] = False
+    """Whether its decodings have ``guided(positions, scale)``: of a batch whose second half is the
+    first one without its conditions, the logits u + s (c - u) ``[B / 2, n, V]``. A head without a
+    bias makes them of features that are guided, in half the time."""
     self_correcting: ClassVar[bool] = False
     """Whether it can be trained on mistakes, with `after_mistakes`."""
 
@@ -446,6 +450,7 @@ FAMILIES: Table[type[Generator]] = Table(
         "decoder-only": "setar.models.decoder_only:DecoderOnlyTransformer",
         "var": "setar.models.var:VARTransformer",
         "randar": "setar.models.randar:RandARTransformer",
+        "arpg": "setar.models.arpg:ARPGTransformer",
     },
 )
 """Families of generators by the name that configs and model folders use."""

@@ -132,7 +132,8 @@ def arccos(tokens: int, sets: int) -> list[int]:
     """Almost even at first, very many tokens last; every set holds at least one.
 
     As `cosine`, with floor(N acos(i/K) / (pi/2)) tokens unknown after step i of K: the schedule of
-    Besnier et al. 2025 (arXiv 2503.17076) for the order `halton`.
+    Besnier et al. 2025 (arXiv 2503.17076) for the order `halton`, and the one of ARPG's code
+    (arXiv 2503.10568), as `cosine` is the other one of it.
     """
     return _falling(tokens, [math.acos(step / sets) / (math.pi / 2) for step in range(1, sets + 1)])
 

@@ -164,6 +164,7 @@ class _GuidedDecoding:
         options = (tokens, settings.attention, settings.cache, *grid)
         self.missed: list[tuple[Tensor, Tensor]] = []
         self.joint = not guidance.off and guidance.interval == (0.0, 1.0)
+        self.guides = self.joint and model.guides
         asked = torch.cat([condition, null]) if self.joint else condition
         self.conditional = model.start(asked, *options)
         alone = self.joint or guidance.off
@@ -172,8 +173,10 @@ class _GuidedDecoding:
     def predict(self, positions: Tensor, scale: float) -> Tensor:
         """Guided logits ``[B, n, V]``."""
         if self.joint:
-            both = self.conditional.predict(torch.cat([positions, positions]))
-            conditional, unconditional = both.chunk(2)
+            both = torch.cat([positions, positions])
+            if self.guides:
+                return self.conditional.guided(both, scale)  # type: ignore[attr-defined]
+            conditional, unconditional = self.conditional.predict(both).chunk(2)
         else:
             conditional = self.conditional.predict(positions)
             if scale == 1 or self.unconditional is None:

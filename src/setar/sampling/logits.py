@@ -46,7 +46,7 @@ def probabilities(
         best = logits.max(-1, keepdim=True)
         cold = torch.zeros_like(logits).scatter_(-1, best.indices, 1.0)
         return cold + 0 * best.values  # NaN if that is no number
-    probs = (logits / temperature).softmax(-1)
+    probs = (logits if temperature == 1 else logits / temperature).softmax(-1)
     if 0 < top_k < probs.shape[-1]:
         probs = _keep(probs, probs >= probs.topk(top_k).values[..., -1:])
     if top_p < 1:
