@@ -445,6 +445,7 @@ FAMILIES: Table[type[Generator]] = Table(
         "fmt": "setar.models.fmt:FullyMaskedTransformer",
         "decoder-only": "setar.models.decoder_only:DecoderOnlyTransformer",
         "var": "setar.models.var:VARTransformer",
+        "lpd": "setar.models.lpd:LPD",
     },
 )
 """Families of generators by the name that configs and model folders use."""
