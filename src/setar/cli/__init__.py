@@ -64,6 +64,7 @@ for command in (
     importing.llamagen_t2i,
     importing.var_vqvae,
     importing.var,
+    importing.lpd,
 ):
     importers.command()(with_plugins(command))
 app.add_typer(importers, name="import")

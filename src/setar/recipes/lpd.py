@@ -1,8 +1,8 @@
 """LPD's orders and set sizes (Zhang et al. 2025, arXiv 2507.01957).
 
 "Locality-aware Parallel Decoding for Efficient Autoregressive Image Generation" splits an image so
-that each set lies next to what is known (proximity) and its members far from each other (repulsion).
-Its ablation switches both:
+that each set lies next to what is known (proximity), its members far from each other (repulsion).
+Both can be switched off:
 
 random           neither (in `setar.recipes.orders`)
 lpd-proximity    the nearest to what is known, however close to each other
@@ -28,6 +28,7 @@ for 16x16 tokens, ``lpd-48-lpd`` for 32x32.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -138,7 +139,7 @@ def lpd_sizes(tokens: int, sets: int) -> list[int]:
     which `MENDED` knows.
     """
     left = [math.cos(math.pi / 2 * step / sets) for step in range(sets + 1)]
-    shares = [tokens * (before - after) for before, after in zip(left, left[1:], strict=False)]
+    shares = [tokens * (before - after) for before, after in pairwise(left)]
     sizes = [1, *(max(1, round(share)) for share in shares[1:])]
     for place, change in MENDED.get((tokens, sets), {}).items():
         sizes[place] += change
