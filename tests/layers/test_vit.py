@@ -48,6 +48,8 @@ def test_a_cache_is_the_rows_that_came_before():
         parts.append(made(x[:, start:stop], None, cache))
     torch.testing.assert_close(torch.cat(parts, 1), whole, **CLOSE)
     assert differ(made(x), whole)
+    torch.testing.assert_close(made(x, mask, last=2), whole[:, -2:], **CLOSE)
+    torch.testing.assert_close(made(x, last=2), made(x)[:, -2:], **CLOSE)
 
 
 def test_dropout_acts_in_training_only():

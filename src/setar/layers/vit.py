@@ -23,20 +23,27 @@ class PlainAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """``[B, L, width]`` to the same shape.
+        """``[B, L, width]`` to the same shape, or to that of its ``last`` rows.
 
         Args:
             x: the sequence.
             mask: boolean ``[B or 1, 1, L, keys]``, True where a key is visible; None: all are.
             cache: if given, the keys are those it holds and then these; they are added to it.
+            last: how many rows at the end are asked for; None: all.
         """
         parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = parts
         if cache is not None:
             cache.append(key, value)
             key, value = cache.view()
+        if last is not None:
+            query, mask = query[:, :, -last:], None if mask is None else mask[:, :, -last:]
         return self.output(attend(query, key, value, mask).transpose(1, 2).flatten(2))
 
 
@@ -57,10 +64,15 @@ class PlainBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        last: int | None = None,
     ) -> Tensor:
         """``[B, L, width]`` to the same shape; the arguments are those of `PlainAttention`."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), mask, cache))
+        attended = self.attention(self.attention_norm(x), mask, cache, last)
+        x = (x if last is None else x[:, -last:]) + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 

@@ -121,8 +121,8 @@ class LPD(Generator[LPDConfig]):
         known = torch.cat([start.expand(len(plan.known), -1), plan.known], 1)
         tokens = self.embed(condition, codes.gather(1, plan.order), plan.order)
         x = torch.cat([tokens, self.ask(plan.order)], 1)
-        x = self.read(x, sequence_mask(known, plan.asks))
-        return self.logits(x[:, known.shape[1] :])
+        mask = sequence_mask(known, plan.asks)
+        return self.logits(self.read(x, mask, plan.asks.shape[1]))
 
     def embed(self, condition: Tensor | None, codes: Tensor, positions: Tensor) -> Tensor:
         """Input ``[B, T + n, width]``: a condition's T tokens, if any, and codes ``[B, n]``.
@@ -143,11 +143,18 @@ class LPD(Generator[LPDConfig]):
         return self.input_norm(self.query + self.positions(self.condition.length + positions))
 
     def read(
-        self, x: Tensor, mask: Tensor | None = None, caches: list[KVCache] | None = None
+        self, x: Tensor, mask: Tensor, queries: int, caches: list[KVCache] | None = None
     ) -> Tensor:
-        """Run all blocks on ``[B, L, width]``, to the same shape."""
+        """Run all blocks on ``[B, L, width]``, of which the last rows are ``queries``.
+
+        Of the tokens the last block makes keys and values only, since nothing reads more of them.
+
+        Returns:
+            What the queries became, ``[B, queries, width]``.
+        """
         for index, block in enumerate(self.blocks):
-            x = block(x, mask, caches[index] if caches else None)
+            final = queries if index == len(self.blocks) - 1 else None
+            x = block(x, mask, caches[index] if caches else None, final)
         return x
 
     def logits(self, x: Tensor) -> Tensor:
@@ -222,7 +229,7 @@ class LPDDecoding:
         count, read = positions.shape[1], self.known.shape[1] - self.waiting.shape[1]
         mask = sequence_mask(self.known, self.known[:, -1:].expand(-1, count), read)
         x = torch.cat([self.waiting, self.model.ask(positions)], 1)
-        asked = self.model.read(x, mask, self.caches)[:, -count:]
+        asked = self.model.read(x, mask, count, self.caches)
         if self.caches is not None:
             for cache in self.caches:
                 cache.length = self.known.shape[1]
