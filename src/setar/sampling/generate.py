@@ -183,7 +183,8 @@ class _GuidedDecoding:
             self.missed.clear()
             unconditional = self.unconditional.predict(positions)
         scale = scales[0] if len(scales) == 1 else conditional.new_tensor(scales)[:, None]
-        return unconditional + scale * (conditional - unconditional)
+        # As u + s (c - u), in the memory of one: vocabularies are large.
+        return (conditional - unconditional).mul_(scale).add_(unconditional)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make a set known to both."""

@@ -46,7 +46,7 @@ def probabilities(
         best = logits.max(-1, keepdim=True)
         cold = torch.zeros_like(logits).scatter_(-1, best.indices, 1.0)
         return cold + 0 * best.values  # NaN if that is no number
-    probs = (logits / temperature).softmax(-1)
+    probs = (logits if temperature == 1 else logits / temperature).softmax(-1)
     if 0 < top_k < probs.shape[-1]:
         probs = _keep(probs, probs >= probs.topk(top_k).values[..., -1:])
     if top_p < 1:
@@ -108,7 +108,7 @@ def draw(probs: Tensor, uniform: Tensor) -> Tensor:
     bits count, which are all that `torch.rand` gives. A row of NaN, or of nothing that can be told
     from 0, gives -1, which is no code.
     """
-    cumulated = _counts(probs).cumsum(-1)
+    cumulated = _counts(probs).cumsum_(-1)
     # A number that is rounded up to 1 is at the very end, where the last possible code is.
     noise = (uniform.float() * 2.0**24).long().clamp_max(2**24 - 1)[..., None]
     total = cumulated[..., -1:]
