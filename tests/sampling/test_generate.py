@@ -91,6 +91,11 @@ def explicit(model, labels, plan, noise, guidance, chances=probabilities):
             positions = plan.order[image : image + 1, start:stop]
             c, u = conditional.predict(positions), unconditional.predict(positions)
             scale = guidance.at(Progress(start, stop - start, TOKENS, step, plan.steps))
+            if guidance.schedule == "linear-token":
+                done = torch.arange(start, stop).double() / TOKENS
+                low, high = guidance.interval
+                acts = (low <= done) & (done <= high)
+                scale = (1 + (guidance.scale - 1) * done * acts)[:, None]
             rows = chances(u + scale * (c - u))[0].tolist()
             for row, position in zip(rows, positions[0].tolist(), strict=True):
                 result[image, position] = drawn(row, noise[image, position].item())
@@ -106,6 +111,8 @@ GUIDANCES = [
     Guidance(2.5),
     Guidance(2.5, "linear"),
     Guidance(2.5, "linear-after"),
+    Guidance(2.5, "linear-token"),
+    Guidance(2.5, "linear-token", interval=(0.2, 0.6)),
     Guidance(2.5, "power-cosine"),
     Guidance(1.5, "var"),
     Guidance(1.0, "var"),

@@ -72,6 +72,15 @@ def test_scale_one_is_one_everywhere_and_below_one_falls(schedule):
     assert all(0 <= scale <= 1 for scale in scales(Guidance(0.0, schedule)))
 
 
+def test_a_schedule_for_each_token_counts_those_before_it_in_the_step():
+    step = Progress(4, 4, 16, 2, 3)
+    assert Guidance(5.0, "linear-token").scales(step) == [2, 2.25, 2.5, 2.75]
+    assert Guidance(5.0, "linear").scales(step) == [2]
+    assert Guidance(1.0, "linear-token").scales(step) == [1] * 4
+    part = Guidance(5.0, "linear-token", interval=(0.3, 0.4))  # tokens 5 and 6 of 16
+    assert part.scales(step) == [1, 2.25, 2.5, 1]
+
+
 def test_interval_ends_are_inside():
     guidance = Guidance(3.0, interval=(0.25, 0.5))
     assert scales(guidance) == [1, 3, 3, 1]

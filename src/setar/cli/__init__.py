@@ -89,6 +89,7 @@ for command in (
     importing.var,
     importing.randar,
     importing.arpg,
+    importing.lpd,
 ):
     importers.command()(with_plugins(command))
 app.add_typer(importers, name="import")

@@ -154,6 +154,21 @@ def arpg(
     _report(out, *_size(model), f"{model.config.classes} classes", f"without {BEYOND}")
 
 
+def lpd(
+    file: Annotated[Path, typer.Argument(help="lpd_l_256.pth, lpd_xl_512.pth, ...")],
+    tokenizer: Annotated[str, typer.Option(help="Model folder that import llamagen-vq wrote.")],
+    out: Out,
+    heads: Heads = None,
+) -> None:
+    """Import a transformer of LPD, to be sampled with LlamaGen's tokenizer."""
+    out = _prepare(file, out, tokenizer)
+    from setar.importers.lpd import import_lpd
+
+    model = import_lpd(file, tokenizer, out, heads)
+    rows, columns = model.config.grid
+    _report(out, *_size(model), f"{rows}x{columns} tokens", f"{model.config.classes} classes")
+
+
 def _prepare(file: Path, out: Path, tokenizer: str = "") -> Path:
     """The folder to write, which is none that is there; ValueError if what is read is missing."""
     check_file(file)

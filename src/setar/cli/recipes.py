@@ -7,10 +7,10 @@ from setar.registry import GROUP, did_you_mean, plugin_files
 
 ORDERS = (
     "raster", "reversed-raster", "roll", "reversed-roll", "fixed-random", "random", "next-scale",
-    "halton", "locality",
+    "halton", "locality", "lpd", "lpd-wide", "lpd-proximity", "lpd-repulsion",
 )  # fmt: skip
 SCHEDULES = (
-    "cosine", "arccos", "randar", "uniform", "random", "masked", "masked-causal", "masked-both",
+    "cosine", "arccos", "randar", "uniform", "lpd", "random", "masked", "masked-causal", "masked-both",
 )  # fmt: skip
 """Names of `setar.recipes`, whose tables are beside their code for torch; a test compares both."""
 

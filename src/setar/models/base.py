@@ -451,6 +451,7 @@ FAMILIES: Table[type[Generator]] = Table(
         "var": "setar.models.var:VARTransformer",
         "randar": "setar.models.randar:RandARTransformer",
         "arpg": "setar.models.arpg:ARPGTransformer",
+        "lpd": "setar.models.lpd:LPD",
     },
 )
 """Families of generators by the name that configs and model folders use."""

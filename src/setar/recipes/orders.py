@@ -9,6 +9,10 @@ fixed-random, random        one shuffle for all images; one for each
 next-scale                  nested grids from coarse to fine (figure 3)
 halton                      spread evenly at every length, the same for all images
 locality                    next to what is known, apart within a set; depends on the set sizes
+lpd, lpd-wide               the same exactly as LPD publishes it (`setar.recipes.lpd`)
+lpd-proximity, -repulsion   its ablations
+
+A file of orders is one too (`setar.recipes.listed`).
 
 A new order is one decorated function::
 
@@ -97,7 +101,16 @@ class Order:
         return _checked(self.name, order, (batch, tokens))
 
 
-ORDERS: Table[Order] = Table("order", of=Order)
+ORDERS: Table[Order] = Table(
+    "order",
+    {
+        "lpd": "setar.recipes.lpd:lpd",
+        "lpd-wide": "setar.recipes.lpd:lpd_wide",
+        "lpd-proximity": "setar.recipes.lpd:lpd_proximity",
+        "lpd-repulsion": "setar.recipes.lpd:lpd_repulsion",
+    },
+    of=Order,
+)
 """Every order by its name; one of a file of its own needs a line here."""
 
 
@@ -282,7 +295,8 @@ def _radical_inverse(index: Tensor, base: int, length: int) -> Tensor:
     return mirrored * length // scale
 
 
-_MOST_LOCAL = 2**14  # tokens; ten seconds for one image
+MOST_LOCAL = 2**14
+"""Tokens of a grid with an order that looks at distances; ten seconds for one image."""
 
 
 @register_order("locality", uses_sizes=True)
@@ -304,14 +318,14 @@ def locality(
         ValueError: more than 16384 tokens, since the time grows with their square.
     """
     tokens = height * width
-    if tokens > _MOST_LOCAL:
+    if tokens > MOST_LOCAL:
         raise ValueError(
-            f"`grid` (={height}x{width}) must not hold more than {_MOST_LOCAL} tokens with the "
+            f"`grid` (={height}x{width}) must not hold more than {MOST_LOCAL} tokens with the "
             "order 'locality'"
         )
     ties = torch.cat([random(height, width, 1, generator) for generator in generators])
     row, column = torch.arange(tokens) // width, torch.arange(tokens) % width
-    around, weights = _neighbours(height, width)
+    around, weights = neighbours(height, width)
     # Where sets begin; those that are empty at the end begin at N, behind the last token.
     begins = torch.zeros(len(sizes), tokens + 1, dtype=torch.bool)
     begins.scatter_(1, sizes.cumsum(dim=-1) - sizes, True)
@@ -334,7 +348,7 @@ def locality(
     return order
 
 
-def _neighbours(height: int, width: int) -> tuple[Tensor, Tensor]:
+def neighbours(height: int, width: int) -> tuple[Tensor, Tensor]:
     """Return int64 [N, 9] and [9]: the cells around each (off the grid: N), and their proximity.
 
     Proximity is 1 / distance in whole numbers, 64 beside and 45 diagonally, which keep equal sums

@@ -4,6 +4,7 @@ random-16-random            order-sets-schedule
 raster-N-uniform            N: as many sets as the grid has tokens
 raster-1,2,1                order-sizes, the set sizes written out (one set of four: raster-4,)
 next-scale                  an order that brings its own set sizes
+orders.json-20-lpd          the orders that a file lists, of any path
 ar, mar                     short for raster-N-uniform and random-2-masked
 random-2-masked-causal      MAR's ablations (table 6), for training only; random-2-masked-both
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from setar.numbers import as_whole
+from setar.recipes.listed import ENDING, find_order
 from setar.recipes.orders import MAX_TOKENS, ORDERS, SHORT_NAMES, check_grid
 from setar.recipes.schedules import RESERVED, SCHEDULES, Schedule
 from setar.registry import did_you_mean, quoted
@@ -115,7 +117,7 @@ class Recipe:
     """What is generated when, on any grid; ValueError for names or numbers it cannot use."""
 
     order: str
-    """Name of a registered order."""
+    """Name of a registered order, or the path of a file of orders (`setar.recipes.listed`)."""
     schedule: str
     """Name of a registered schedule, ``"explicit"`` (see `sizes`) or ``"own"`` (the order's)."""
     sets: int | None = None
@@ -124,7 +126,7 @@ class Recipe:
     """The set sizes of the schedule ``"explicit"``, each at least 1."""
 
     def __post_init__(self) -> None:
-        order = ORDERS.find(self.order)
+        order = find_order(self.order)
         if (self.schedule == "explicit") != (self.sizes is not None):
             raise ValueError("`sizes` must be given with the schedule 'explicit', and only then")
         if self.schedule == "own" and order.sizes is None:
@@ -228,7 +230,7 @@ class Recipe:
         _check_generator(generator)
         with torch.device("cpu"):  # whatever default the caller has set
             sizes = self._draw_sizes(grid, int(batch), generator)
-            order = ORDERS.find(self.order).draw(grid, int(batch), generator, sizes)
+            order = find_order(self.order).draw(grid, int(batch), generator, sizes)
             return self._planned(grid, order, sizes)
 
     def sampling_plan(
@@ -257,7 +259,7 @@ class Recipe:
         with torch.device("cpu"):  # whatever default the caller has set
             sizes = self._draw_sizes(grid, 1, schedule_generator)
             sizes = sizes[sizes > 0][None]
-            order = ORDERS.find(self.order).draw_each(grid, generators, sizes)
+            order = find_order(self.order).draw_each(grid, generators, sizes)
             return self._planned(grid, order, sizes)
 
     @property
@@ -282,7 +284,7 @@ class Recipe:
             raise ValueError(f"`sizes` sum to {sum(self.sizes)} but must sum to {tokens}")
         if self.schedule != "own":
             return self.sizes
-        own = ORDERS.find(self.order).sizes
+        own = find_order(self.order).sizes
         assert own is not None
         sizes = tuple(own(height, width))
         if min(sizes, default=0) < 1 or sum(sizes) != height * width:
@@ -309,11 +311,16 @@ def _tokens_of(height: int, width: int) -> str:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """Split order-number-schedule at the first part that is N or looks like numbers."""
-    parts = re.split("(?<!-)-", text)  # a second hyphen is the sign of a negative number
+    """Split order-number-schedule at the first part that is N or looks like numbers.
+
+    If the order is a file, at the first one behind its name.
+    """
+    file, ending, rest = text.rpartition(f"{ENDING}-")
+    parts = re.split("(?<!-)-", rest)  # a second hyphen is the sign of a negative number
     for index, part in enumerate(parts):
         if re.fullmatch(r"N|[-+.,\d]+", part):
-            return "-".join(parts[:index]), part, "-".join(parts[index + 1 :])
+            order = "-".join(parts[:index])
+            return f"{file}{ending}{order}".removesuffix("-"), part, "-".join(parts[index + 1 :])
     return text, "", ""
 
 

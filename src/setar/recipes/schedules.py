@@ -3,6 +3,7 @@
 uniform                     as even as possible
 cosine, arccos              few tokens first, many last; arccos rises later and more steeply
 randar                      RandAR's cosine: a single token first
+lpd                         one token first, then as cosine: LPD's own (`setar.recipes.lpd`)
 random                      split at random places
 masked                      MAR's training: two sets, loss on the second, decoder unmasked
 masked-causal, masked-both  its ablations (table 6): a causal decoder; that, and loss on both sets
@@ -61,7 +62,7 @@ class Schedule:
         return _checked(self.name, sizes, tokens, (batch, sets))
 
 
-SCHEDULES: Table[Schedule] = Table("schedule", of=Schedule)
+SCHEDULES: Table[Schedule] = Table("schedule", {"lpd": "setar.recipes.lpd:lpd_sizes"}, of=Schedule)
 """Every schedule by its name; one of a file of its own needs a line here."""
 
 RESERVED = ("explicit", "own")

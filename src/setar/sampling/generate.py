@@ -100,8 +100,8 @@ def generate(
         positions = plan.order[:, start:stop]
         drawn = given.gather(1, positions)
         if settings.smoothing or any(missing[start:stop]):
-            scale = guidance.at(Progress(start, stop - start, total, step, plan.steps))
-            logits = decoding.predict(positions, scale)
+            scales = guidance.scales(Progress(start, stop - start, total, step, plan.steps))
+            logits = decoding.predict(positions, scales)
             if not is_distribution(logits):
                 raise ValueError(_why_not_finite(model))
             probs = settings.probabilities(logits)
@@ -170,8 +170,8 @@ class _GuidedDecoding:
         alone = self.joint or guidance.off
         self.unconditional = None if alone else model.start(null, *options)
 
-    def predict(self, positions: Tensor, scale: float) -> Tensor:
-        """Guided logits ``[B, n, V]``."""
+    def predict(self, positions: Tensor, scales: list[float]) -> Tensor:
+        """Guided logits ``[B, n, V]``, by one scale or by n."""
         if self.joint:
             both = torch.cat([positions, positions])
             if self.guides:
@@ -179,13 +179,15 @@ class _GuidedDecoding:
             conditional, unconditional = self.conditional.predict(both).chunk(2)
         else:
             conditional = self.conditional.predict(positions)
-            if scale == 1 or self.unconditional is None:
+            if self.unconditional is None or all(scale == 1 for scale in scales):
                 return conditional
             for codes, where in self.missed:
                 self.unconditional.absorb(codes, where)
             self.missed.clear()
             unconditional = self.unconditional.predict(positions)
-        return unconditional + scale * (conditional - unconditional)
+        scale = scales[0] if len(scales) == 1 else conditional.new_tensor(scales)[:, None]
+        # As u + s (c - u), in the memory of one: vocabularies are large.
+        return (conditional - unconditional).mul_(scale).add_(unconditional)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make a set known to both."""

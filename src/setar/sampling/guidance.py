@@ -6,6 +6,7 @@ the image fills (Ho and Salimans 2022; the schedules are those of public autoreg
 constant       the scale, all the time
 linear         rises from 1 with the share of tokens done before a step (RandAR)
 linear-after   the same with the share done after it (MAR, ARPG)
+linear-token   as linear, for each token of a step anew: those before it in the step count (LPD)
 power-cosine   stays low and rises late
 var            counts sets: VAR's (1 + t) c - t u with t from 0 at the first to the scale at the
                last, so that its 1.5 rises from 1 to 2.5; 0 is the plain model
@@ -47,6 +48,8 @@ class GuidanceSchedule(NamedTuple):
     """The scale s of a step."""
     off: float
     """The `Guidance.scale` that means the plain conditional model at every step."""
+    each_token: bool = False
+    """Whether each token of a step is asked for by itself, as a step of one token."""
 
 
 GUIDANCE: Table[GuidanceSchedule] = Table("guidance schedule", of=GuidanceSchedule)
@@ -55,15 +58,19 @@ GUIDANCE: Table[GuidanceSchedule] = Table("guidance schedule", of=GuidanceSchedu
 _Function = TypeVar("_Function", bound="Callable[[Guidance, Progress], float]")
 
 
-def register_guidance(name: str, off: float = 1.0) -> Callable[[_Function], _Function]:
+def register_guidance(
+    name: str, off: float = 1.0, each_token: bool = False
+) -> Callable[[_Function], _Function]:
     """Decorator: make ``function(guidance, progress)``, which returns s, a guidance schedule.
 
     With the scale ``off`` it must return 1 at every step: the unconditional pass is then skipped.
+    With ``each_token`` it is asked for every token of a step, each as a step of one token behind
+    those before it, and the tokens of a step have scales of their own.
     ValueError if the name is malformed or belongs to another function.
     """
 
     def register(function: _Function) -> _Function:
-        GUIDANCE.add(name, GuidanceSchedule(function, off))
+        GUIDANCE.add(name, GuidanceSchedule(function, off, each_token))
         return function
 
     return register
@@ -120,12 +127,20 @@ class Guidance:
             )
         return found
 
+    def scales(self, progress: Progress) -> list[float]:
+        """The scales of a step: one for all of its tokens, or one for each, in output order."""
+        if not GUIDANCE.find(self.schedule).each_token:
+            return [self.at(progress)]
+        places = range(progress.done, progress.done + progress.size)
+        return [self.at(progress._replace(done=done, size=1)) for done in places]
+
 
 @register_guidance("constant")
 def _constant(guidance: Guidance, at: Progress) -> float:
     return guidance.scale
 
 
+@register_guidance("linear-token", each_token=True)
 @register_guidance("linear")
 def _linear(guidance: Guidance, at: Progress) -> float:
     return 1 + (guidance.scale - 1) * (at.done / at.total)

@@ -108,7 +108,7 @@ def draw(probs: Tensor, uniform: Tensor) -> Tensor:
     bits count, which are all that `torch.rand` gives. A row of NaN, or of nothing that can be told
     from 0, gives -1, which is no code.
     """
-    cumulated = _counts(probs).cumsum(-1)
+    cumulated = _counts(probs).cumsum_(-1)
     # A number that is rounded up to 1 is at the very end, where the last possible code is.
     noise = (uniform.float() * 2.0**24).long().clamp_max(2**24 - 1)[..., None]
     total = cumulated[..., -1:]
