@@ -15,7 +15,7 @@ from torch import nn
 
 from entries import CLASSES, codes_for, make, pipeline, recipes, tokenizer_of
 from random_weights import differ
-from setar.models.base import FAMILIES, Generator, GeneratorConfig
+from setar.models.base import FAMILIES, Generator, GeneratorConfig, guided
 from setar.pictures.masks import box_mask
 from setar.pipeline import Pipeline
 from setar.recipes.recipe import Recipe
@@ -137,14 +137,21 @@ def test_guided_logits_are_those_of_both_halves(family):
     plan = plan_of(model, recipes(family)[-1], 2)
     both, twice = torch.cat([labels, model.null(labels)]), torch.cat([plan.order] * 2)
     for cache in (True, False):
-        decoding = model.start(both, codes.shape[1], cache=cache)
+        whole, decoding = (model.start(both, codes.shape[1], cache=cache) for _ in range(2))
         for start, stop in plan.slices():
             positions = twice[:, start:stop]
-            first, second = decoding.predict(positions).chunk(2)
-            found = decoding.guided(positions, 3.0)
+            first, second = whole.predict(positions).chunk(2)
+            found = decoding.guided(positions, [3.0])
             assert differ(found, first)
             torch.testing.assert_close(found, second + 3 * (first - second), atol=1e-4, rtol=1e-4)
-            decoding.absorb(torch.cat([codes, codes]).gather(1, positions), positions)
+            each = [1.0 + place for place in range(stop - start)]
+            torch.testing.assert_close(
+                guided(torch.cat([first, second]), each),
+                second + torch.tensor(each)[:, None] * (first - second),
+            )
+            known = torch.cat([codes, codes]).gather(1, positions)
+            for one in (whole, decoding):
+                one.absorb(known, positions)
 
 
 @family_and_recipe

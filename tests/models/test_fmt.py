@@ -95,7 +95,8 @@ def test_mar_training_opens_the_decoder_and_still_hides_what_is_masked():
     encoder_mask, cross_mask, _ = (mask[:, None] for mask in dense_masks(plan))
     known = model.embed(labels, codes.gather(1, plan.order))
     memory = model.encode(known, everywhere, encoder_mask)
-    unmasked = model.decode(*asked_at(model, plan), memory, everywhere, None, cross_mask)
+    asked = model.decode(*asked_at(model, plan), memory, everywhere, None, cross_mask)
+    unmasked = model.head(asked)
     torch.testing.assert_close(open_logits, unmasked, **CLOSE)
 
     masked = torch.zeros_like(plan.supervised).scatter(1, plan.order, plan.supervised)
@@ -119,9 +120,8 @@ def test_full_attention_has_one_clock_and_asks_at_all_unknown_positions():
         encoder = torch.where(torch.arange(17)[:, None] > 0, known, torch.arange(17) == 0)
         asked = (torch.arange(16) >= start).expand(16, 16) | torch.eye(16).bool()
         memory = model.encode(x, everywhere, (encoder | torch.eye(17).bool())[None, None])
-        logits = model.decode(
-            *asked_at(model, plan), memory, everywhere, asked, known.expand(16, 17)
-        )
+        found_by = (memory, everywhere, asked, known.expand(16, 17))
+        logits = model.head(model.decode(*asked_at(model, plan), *found_by))
         torch.testing.assert_close(found[:, start:stop], logits[:, start:stop], **CLOSE)
 
 

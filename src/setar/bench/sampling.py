@@ -1,7 +1,7 @@
 """Sampling measured: how long it takes, beside its floor, where the time goes, and the memory."""
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -83,9 +83,9 @@ class _WatchedDecoding:
         with self._recorder.calling("predict"):
             return self._decoding.predict(positions)
 
-    def guided(self, positions: Tensor, scale: float) -> Tensor:
+    def guided(self, positions: Tensor, scales: Sequence[float]) -> Tensor:
         with self._recorder.calling("predict"):
-            return self._decoding.guided(positions, scale)  # type: ignore[attr-defined]
+            return self._decoding.guided(positions, scales)  # type: ignore[attr-defined]
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         with self._recorder.calling("absorb"):

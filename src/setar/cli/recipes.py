@@ -10,7 +10,8 @@ ORDERS = (
     "halton", "locality", "lpd", "lpd-wide", "lpd-proximity", "lpd-repulsion",
 )  # fmt: skip
 SCHEDULES = (
-    "cosine", "arccos", "randar", "uniform", "lpd", "random", "masked", "masked-causal", "masked-both",
+    "cosine", "arccos", "randar", "uniform", "lpd", "random",
+    "masked", "masked-causal", "masked-both",
 )  # fmt: skip
 """Names of `setar.recipes`, whose tables are beside their code for torch; a test compares both."""
 

@@ -33,7 +33,14 @@ from torch import Tensor, nn
 
 from setar.layers.attention import KeysValues, KVCache
 from setar.layers.blocks import EncoderBlock, QueryBlock, rms_norm
-from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
+from setar.models.base import (
+    MAX_LAYERS,
+    GridConfig,
+    GridGenerator,
+    HeadDecoding,
+    check_sizes,
+    initialise,
+)
 from setar.recipes.clocks import attention_clocks, unpadded, visible
 from setar.recipes.recipe import SetPlan
 from setar.registry import quoted
@@ -188,27 +195,7 @@ class ARPGTransformer(GridGenerator[ARPGConfig]):
         return torch.cat([rotation.new_full(shape, 0 if zero else 1), rotation], 2)
 
 
-class _Decoding:
-    """What both ways of generating have in common."""
-
-    model: ARPGTransformer
-
-    def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
-        return self.model.head(self._ask(positions)).float()
-
-    def guided(self, positions: Tensor, scale: float) -> Tensor:
-        """The same of guided images ``[B / 2, n, V]``, see `Generator.guides`."""
-        asked = self._ask(positions)
-        conditional, unconditional = asked.float().chunk(2)
-        mixed = unconditional + scale * (conditional - unconditional)
-        return self.model.head(mixed.to(asked.dtype)).float()
-
-    def _ask(self, positions: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-class CachedDecoding(_Decoding):
+class CachedDecoding(HeadDecoding):
     """Generation that computes nothing twice.
 
     The first pass has a cache of keys and values for each layer, the second a single one for all of
@@ -233,7 +220,8 @@ class CachedDecoding(_Decoding):
         x, origin = model.embed(condition, nothing), model.prefixed(model.rotation(nothing), prefix)
         self._remember(x, origin, visible(clock, clock)[:, None] if prefix > 1 else None)
 
-    def _ask(self, positions: Tensor) -> Tensor:
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads of the next set, ``[B, n, width]``, at ``positions`` ``[B, n]``."""
         rotation = self._rotation(positions)
         return self.model.ask(len(positions), rotation, self.shared.view(), self._mask(0))
 
@@ -253,7 +241,7 @@ class CachedDecoding(_Decoding):
         self.shared.append(*self.model.remember(x, rotation, mask, self.caches))
 
 
-class RecomputedDecoding(_Decoding):
+class RecomputedDecoding(HeadDecoding):
     """Generation that computes everything anew at each step."""
 
     def __init__(self, model: ARPGTransformer, condition: Tensor, grid: tuple[int, int]) -> None:
@@ -263,7 +251,8 @@ class RecomputedDecoding(_Decoding):
         self.known = model.condition.clock(condition)  # [B or 1, T + tokens]
         self.prefix = self.known.shape[1]
 
-    def _ask(self, positions: Tensor) -> Tensor:
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads of the next set, ``[B, n, width]``, at ``positions`` ``[B, n]``."""
         model, known = self.model, self.known
         rotation = model.prefixed(model.rotation(self.positions, self.columns), self.prefix)
         x = model.embed(self.condition, self.codes)

@@ -23,7 +23,14 @@ from torch import Tensor, nn
 
 from setar.layers.attention import KVCache
 from setar.layers.blocks import EncoderBlock, rms_norm
-from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
+from setar.models.base import (
+    MAX_LAYERS,
+    GridConfig,
+    GridGenerator,
+    HeadDecoding,
+    check_sizes,
+    initialise,
+)
 from setar.recipes.clocks import unpadded, visible
 from setar.recipes.recipe import SetPlan
 
@@ -70,6 +77,7 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
 
     Config, presets = DecoderOnlyConfig, PRESETS
     editing = "suffix"
+    guides = True
 
     def __init__(self, config: DecoderOnlyConfig) -> None:
         super().__init__(config)
@@ -91,12 +99,13 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
             ValueError: the plan has another grid, another order, or a set larger than one.
         """
         self.check(plan)
-        return self.predict_next(condition, codes[:, :-1])
+        return self.head(self.follow(condition, codes[:, :-1])).float()
 
-    def predict_next(self, condition: Tensor, codes: Tensor) -> Tensor:
-        """Float32 logits ``[B, 1 + n, V]`` of the token after the condition and after each code.
+    def follow(self, condition: Tensor, codes: Tensor) -> Tensor:
+        """What the head reads of the token after the condition and after each code.
 
-        ``codes`` ``[B, n]`` are the first n tokens of images with ``condition`` ``[B, ...]``.
+        ``codes`` ``[B, n]`` are the first n tokens of images with ``condition`` ``[B, ...]``; the
+        result is ``[B, 1 + n, width]``.
         """
         positions = torch.arange(codes.shape[1], device=codes.device)[None]
         prefix = self.condition.clock(condition)
@@ -104,7 +113,7 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
         rotation = torch.cat([self.prefix_rotation(length), self.rotation(positions)], 2)
         clock = torch.cat([prefix, (positions + 1).expand(len(prefix), -1)], 1)
         x = self.read(self.embed(condition, codes), rotation, visible(clock, clock)[:, None])
-        return self.logits(x[:, length - 1 :])
+        return self.norm(x[:, length - 1 :])
 
     def read(
         self,
@@ -117,10 +126,6 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
         for index, block in enumerate(self.blocks):
             x = block(x, rotation, mask, caches[index] if caches else None)
         return x
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Float32 logits ``[B, L, V]`` of what `read` returned."""
-        return self.head(self.norm(x)).float()
 
     def start(
         self,
@@ -150,7 +155,7 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
         return torch.zeros_like(identity) if self.config.class_rotation == "zero" else identity
 
 
-class CachedDecoding:
+class CachedDecoding(HeadDecoding):
     """Generation with cached keys and values: each token goes through the model once.
 
     What a token says about the next one is kept, so `predict` costs only the head, and tokens may
@@ -172,10 +177,10 @@ class CachedDecoding:
         self.last = model.read(x, model.prefix_rotation(prefix), mask, self.caches)[:, -1:]
         self.seen = unpadded(clock, tokens)
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Logits of the next token; ValueError if ``positions`` ``[B, 1]`` are not the next."""
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads; ValueError if ``positions`` ``[B, 1]`` are not the next."""
         _check_next(positions, self.done)
-        return self.model.logits(self.last)
+        return self.model.norm(self.last)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, 1]`` of the next token, at ``positions`` ``[B, 1]``, known."""
@@ -187,17 +192,17 @@ class CachedDecoding:
         self.done += 1
 
 
-class RecomputedDecoding:
+class RecomputedDecoding(HeadDecoding):
     """Generation that computes everything anew at each step."""
 
     def __init__(self, model: DecoderOnlyTransformer, condition: Tensor, tokens: int) -> None:
         self.model, self.condition = model, condition
         self.codes = torch.empty(len(condition), 0, dtype=torch.int64, device=condition.device)
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Logits of the next token; ValueError if ``positions`` ``[B, 1]`` are not the next."""
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads; ValueError if ``positions`` ``[B, 1]`` are not the next."""
         _check_next(positions, self.codes.shape[1])
-        return self.model.predict_next(self.condition, self.codes)[:, -1:]
+        return self.model.follow(self.condition, self.codes)[:, -1:]
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, 1]`` of the next token, at ``positions`` ``[B, 1]``, known."""

@@ -26,7 +26,14 @@ from torch import Tensor, nn
 from setar.layers.attention import KVCache
 from setar.layers.blocks import DecoderBlock, EncoderBlock, rms_norm
 from setar.layers.rope import sine_positions
-from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
+from setar.models.base import (
+    MAX_LAYERS,
+    GridConfig,
+    GridGenerator,
+    HeadDecoding,
+    check_sizes,
+    initialise,
+)
 from setar.recipes.clocks import CONDITION, dense_masks, unpadded, visible
 from setar.recipes.recipe import SetPlan
 from setar.registry import quoted
@@ -91,6 +98,7 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
     Config, presets = FMTConfig, PRESETS
     editing = "kept-first"
     attentions = ("causal", "full")
+    guides = True
 
     def __init__(self, config: FMTConfig) -> None:
         super().__init__(config)
@@ -123,7 +131,8 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         rotation = self.prefixed(tokens, clock.shape[1])
         memory = self.encode(self.embed(condition, known), rotation, encoder_mask)
         asked = self.dropout(self.queries(plan.order, plan.columns))
-        return self.decode(asked, tokens, memory, rotation, decoder_mask, cross_mask)
+        asked = self.decode(asked, tokens, memory, rotation, decoder_mask, cross_mask)
+        return self.head(asked).float()
 
     def encode(
         self,
@@ -156,10 +165,14 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         self_mask: Tensor | None = None,
         cross_mask: Tensor | None = None,
     ) -> Tensor:
-        """Ask with `queries` ``[B or 1, n, width]`` and their rotations: logits ``[B, n, V]``."""
+        """Ask with `queries` ``[B or 1, n, width]`` and their rotations.
+
+        Returns:
+            What the head reads, ``[B, n, width]``.
+        """
         for block in self.decoder:
             x = block(x, rotation, None, self_mask, cross_mask, memory=(memory, memory_rotation))
-        return self.head(self.norm(x)).float()
+        return self.norm(x)
 
     def start(
         self,
@@ -192,7 +205,7 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         return torch.cat([origin, rotation], 2)
 
 
-class CachedDecoding:
+class CachedDecoding(HeadDecoding):
     """Generation with caches in all three attentions; nothing is computed twice.
 
     Clocks never decrease, so everything cached is visible to everything that comes later, but for
@@ -226,8 +239,8 @@ class CachedDecoding:
         x, origin = model.embed(condition, nothing), model.prefixed(model.rotation(nothing), prefix)
         self._remember(x, origin, visible(clock, clock)[:, None] if prefix > 1 else None)
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads of the next set, ``[B, n, width]``, at ``positions`` ``[B, n]``."""
         model = self.model
         x, rotation = model.queries(positions, self.columns), self._rotation(positions)
         mask = self._mask(0)
@@ -235,7 +248,7 @@ class CachedDecoding:
             keys_values, cache = self.cross_caches[index].view(), self.decoder_caches[index]
             x = block(x, rotation, keys_values, cross_mask=mask, cache=cache)
         self.asked += positions.shape[1]
-        return model.head(model.norm(x)).float()
+        return model.norm(x)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, n]`` at ``positions`` ``[B, n]`` known.
@@ -244,7 +257,7 @@ class CachedDecoding:
         queries attend to its queries.
         """
         if self.encoder_caches[0].length - self.prefix == self.asked:
-            self.predict(positions)
+            self.ask(positions)
         mask = self._mask(positions.shape[1])
         self._remember(self.model.embed(None, codes), self._rotation(positions), mask)
 
@@ -263,7 +276,7 @@ class CachedDecoding:
             cache.append(*block.cross_attention.remember(memory, rotation))
 
 
-class RecomputedDecoding:
+class RecomputedDecoding(HeadDecoding):
     """Generation that computes everything anew at each step."""
 
     def __init__(
@@ -275,14 +288,14 @@ class RecomputedDecoding:
         self.known = model.condition.clock(condition)  # [B or 1, T + tokens]
         self.prefix = self.known.shape[1]
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads of the next set, ``[B, n, width]``, at ``positions`` ``[B, n]``."""
         count, before = positions.shape[1], self.known[:, self.prefix :] - 1
         asks = torch.cat([before, self.known[:, -1:].expand(-1, count)], 1)
-        return self.ask(torch.cat([self.positions, positions], 1), asks)[:, -count:]
+        return self.ask_at(torch.cat([self.positions, positions], 1), asks)[:, -count:]
 
-    def ask(self, positions: Tensor, asks: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` at ``positions`` ``[B, n]``, asking at clocks ``[B, n]``."""
+    def ask_at(self, positions: Tensor, asks: Tensor) -> Tensor:
+        """`ask` at clocks ``[B, n]`` of positions ``[B, n]`` of any sets."""
         model, columns = self.model, self.grid[1]
         rotation = model.prefixed(model.rotation(self.positions, columns), self.prefix)
         x = model.embed(self.condition, self.codes)
@@ -318,15 +331,15 @@ class FullDecoding(RecomputedDecoding):
     tokens, as in training, whatever the recipe.
     """
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads of the next set, ``[B, n, width]``, at ``positions`` ``[B, n]``."""
         rows, columns = self.grid
         free = positions.new_ones(len(positions), rows * columns, dtype=torch.bool)
         free.scatter_(1, self.positions, False)
         unknown = free.nonzero()[:, 1].view(len(positions), -1)  # in raster order
-        logits = self.ask(unknown, self.clock().expand(-1, unknown.shape[1]))
+        asked = self.ask_at(unknown, self.clock().expand(-1, unknown.shape[1]))
         place = torch.searchsorted(unknown, positions.contiguous())
-        return logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
+        return asked.gather(1, place[..., None].expand(-1, -1, asked.shape[-1]))
 
     def clock(self) -> Tensor:
         """The clock of all tokens and of all queries, just after the condition's."""

@@ -37,7 +37,7 @@ from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
 from setar.layers.vit import PlainBlock, initialise_plain, layer_norm
-from setar.models.base import MAX_LAYERS, Generator, GeneratorConfig, check_sizes
+from setar.models.base import MAX_LAYERS, Generator, GeneratorConfig, HeadDecoding, check_sizes
 from setar.numbers import as_real
 from setar.recipes.clocks import visible
 from setar.recipes.recipe import SetPlan
@@ -92,6 +92,7 @@ class LPD(Generator[LPDConfig]):
 
     Config, presets = LPDConfig, PRESETS
     editing = "kept-first"
+    guides = True
 
     def __init__(self, config: LPDConfig) -> None:
         super().__init__(config)
@@ -201,7 +202,7 @@ def sequence_mask(known: Tensor, asks: Tensor, start: int = 0) -> Tensor:
     return torch.cat([visible(known, rows), queries.expand(len(rows), -1, -1)], 2)[:, None]
 
 
-class LPDDecoding:
+class LPDDecoding(HeadDecoding):
     """Generation step by step; with a cache, each token and each query is read once.
 
     What is absorbed waits for the next `predict`, which reads it together with its queries: one
@@ -224,8 +225,8 @@ class LPDDecoding:
             shape = (len(condition), config.heads, length, head_dim)
             self.caches = [KVCache(*shape, model.norm.weight) for _ in range(config.layers)]
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads of the next set, ``[B, n, width]``, at ``positions`` ``[B, n]``."""
         count, read = positions.shape[1], self.known.shape[1] - self.waiting.shape[1]
         mask = sequence_mask(self.known, self.known[:, -1:].expand(-1, count), read)
         x = torch.cat([self.waiting, self.model.ask(positions)], 1)
@@ -234,7 +235,7 @@ class LPDDecoding:
             for cache in self.caches:
                 cache.length = self.known.shape[1]
             self.waiting = self.waiting[:, :0]
-        return self.model.logits(asked)
+        return self.model.norm(asked)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, n]`` at ``positions`` ``[B, n]`` known."""

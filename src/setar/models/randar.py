@@ -44,7 +44,14 @@ from torch.nn import functional as F
 from setar.layers.attention import KVCache
 from setar.layers.blocks import EncoderBlock, rms_norm
 from setar.layers.rope import rotate
-from setar.models.base import MAX_LAYERS, GridConfig, GridGenerator, check_sizes, initialise
+from setar.models.base import (
+    MAX_LAYERS,
+    GridConfig,
+    GridGenerator,
+    HeadDecoding,
+    check_sizes,
+    initialise,
+)
 from setar.recipes.clocks import visible
 from setar.recipes.recipe import SetPlan
 
@@ -90,6 +97,7 @@ class RandARTransformer(GridGenerator[RandARConfig]):
 
     Config, presets = RandARConfig, PRESETS
     editing = "kept-first"
+    guides = True
 
     def __init__(self, config: RandARConfig) -> None:
         super().__init__(config)
@@ -219,7 +227,7 @@ def asking_mask(plan: SetPlan, places: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([reading, torch.cat([earlier, own], 2)], 1)
 
 
-class CachedDecoding:
+class CachedDecoding(HeadDecoding):
     """Generation with cached keys and values.
 
     A step is one pass over what is new: the tokens of the last set, each but the first after its
@@ -247,8 +255,8 @@ class CachedDecoding:
         self.known = 0  # slots of the cache that are read; what asks lies behind them
         self.asked = False
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads of the next set, ``[B, n, width]``, at ``positions`` ``[B, n]``."""
         self.waiting.append((self.queries[positions], self.rotations[positions][:, None]))
         parts, rotations = zip(*self.waiting, strict=True)
         x, rotation = torch.cat(parts, 1), torch.cat(rotations, 2)
@@ -258,7 +266,7 @@ class CachedDecoding:
             cache.length = self.known
         x = self.model.read(x, rotation, mask, self.caches, count)
         self.waiting, self.known, self.asked = [], end - count, True
-        return self.model.logits(x)
+        return self.model.norm(x)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, n]`` at ``positions`` ``[B, n]`` known."""
@@ -269,7 +277,7 @@ class CachedDecoding:
         self.waiting.append((x, rotation))
 
 
-class RecomputedDecoding:
+class RecomputedDecoding(HeadDecoding):
     """Generation that computes everything anew at each step."""
 
     def __init__(self, model: RandARTransformer, condition: Tensor) -> None:
@@ -277,8 +285,8 @@ class RecomputedDecoding:
         self.codes = torch.empty(len(condition), 0, dtype=torch.int64, device=condition.device)
         self.positions = self.codes
 
-    def predict(self, positions: Tensor) -> Tensor:
-        """Float32 logits ``[B, n, V]`` of the next set, at raster ``positions`` ``[B, n]``."""
+    def ask(self, positions: Tensor) -> Tensor:
+        """What the head reads of the next set, ``[B, n, width]``, at ``positions`` ``[B, n]``."""
         model, asking = self.model, self.model.rotation(positions)
         prefix, still = model.prefix(self.condition)
         pairs, moving = model.pairs(self.codes, self.positions)
@@ -287,7 +295,7 @@ class RecomputedDecoding:
         clock = sequence_clock(model.condition.clock(self.condition), after)
         rotation = torch.cat([still, moving, asking], 2)
         x = model.read(x, rotation, visible(clock, clock)[:, None], last=positions.shape[1])
-        return model.logits(x)
+        return model.norm(x)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make ``codes`` ``[B, n]`` at ``positions`` ``[B, n]`` known."""

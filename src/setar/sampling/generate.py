@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from setar.models.base import Generator
+from setar.models.base import Generator, guided
 from setar.recipes.recipe import Recipe, SetPlan
 from setar.sampling.edit import edit_plan
 from setar.sampling.guidance import Guidance, Progress
@@ -175,19 +175,16 @@ class _GuidedDecoding:
         if self.joint:
             both = torch.cat([positions, positions])
             if self.guides:
-                return self.conditional.guided(both, scale)  # type: ignore[attr-defined]
-            conditional, unconditional = self.conditional.predict(both).chunk(2)
-        else:
-            conditional = self.conditional.predict(positions)
-            if self.unconditional is None or all(scale == 1 for scale in scales):
-                return conditional
-            for codes, where in self.missed:
-                self.unconditional.absorb(codes, where)
-            self.missed.clear()
-            unconditional = self.unconditional.predict(positions)
-        scale = scales[0] if len(scales) == 1 else conditional.new_tensor(scales)[:, None]
-        # As u + s (c - u), in the memory of one: vocabularies are large.
-        return (conditional - unconditional).mul_(scale).add_(unconditional)
+                return self.conditional.guided(both, scales)  # type: ignore[attr-defined]
+            return guided(self.conditional.predict(both), scales)
+        conditional = self.conditional.predict(positions)
+        if self.unconditional is None or all(scale == 1 for scale in scales):
+            return conditional
+        for codes, where in self.missed:
+            self.unconditional.absorb(codes, where)
+        self.missed.clear()
+        unconditional = self.unconditional.predict(positions)
+        return guided(torch.cat([conditional, unconditional]), scales)
 
     def absorb(self, codes: Tensor, positions: Tensor) -> None:
         """Make a set known to both."""
