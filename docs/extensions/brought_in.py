@@ -5,7 +5,7 @@ A fence without content stands for it::
     ```{from-readme} Edit
     ```
 
-from-readme HEADING    the text below a heading of the README, without that heading
+from-readme HEADING    the text below a heading of the README, to the next one
 from-file PATH         a Markdown file of the repository
 model-cards            the cards of all shipped models
 config-keys            every table of a config, and every key in it
@@ -62,17 +62,16 @@ def expand(app: Any, page: str, source: list[str]) -> None:
 
 
 def from_readme(heading: str, page: str) -> str:
-    """The part of the README below a heading, to the next one that is as high."""
+    """The part of the README below a heading, to the next one of any level."""
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     levels = _levels(lines)
     starts = [i for i, level in enumerate(levels) if level and lines[i].lstrip("# ") == heading]
     if len(starts) != 1:
         raise ValueError(f"{page}: the README has {len(starts)} headings {heading!r}, not one")
     [start] = starts
-    level = levels[start]
-    after = [i for i in range(start + 1, len(lines)) if 0 < levels[i] <= level]
+    after = [i for i in range(start + 1, len(lines)) if levels[i]]
     part = lines[start + 1 : after[0] if after else len(lines)]
-    return rewritten(part, "README.md", page, 1 - level)
+    return rewritten(part, "README.md", page, 0)
 
 
 def from_file(name: str, page: str, deeper: int = 0) -> str:
