@@ -16,6 +16,7 @@ commands               every command of the command line with its options
 Headings are moved to the level of the page, and relative links lead where they led.
 """
 
+import importlib
 import inspect
 import json
 import os
@@ -27,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from config_keys import Key, config_tables
+from public_names import has_moved
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,25 +132,16 @@ def _config_key(name: str, same: list[Key], again: bool) -> str:
 
 def modules(room: str, page: str) -> str:
     """A section for each module, with everything public in it."""
-    import importlib
-
     module = importlib.import_module(room)
     names = [room]
     if hasattr(module, "__path__"):
         names += [m.name for m in pkgutil.walk_packages(module.__path__, f"{room}.")]
     parts = []
     for name in names:
-        if any(word.startswith("_") for word in name.split(".")) or _has_moved(name):
+        if any(word.startswith("_") for word in name.split(".")) or has_moved(name):
             continue
         parts.append(f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```")
     return "\n\n".join(parts)
-
-
-def _has_moved(name: str) -> bool:
-    """Whether a module only says where its names are now."""
-    import importlib
-
-    return "from setar.moved import" in inspect.getsource(importlib.import_module(name))
 
 
 def notebook(name: str, page: str) -> str:

@@ -1,5 +1,6 @@
 """Fails a strict build for each public name that has no entry in the API reference."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -20,8 +21,15 @@ def public_modules() -> list[str]:
         for name in names
         if not any(word.startswith("_") for word in name.split("."))
         and not any(name == room or name.startswith(f"{room}.") for room in LEFT_OUT)
-        and "from setar.moved import" not in inspect.getsource(importlib.import_module(name))
+        and not has_moved(name)
     ]
+
+
+def has_moved(module: str) -> bool:
+    """Whether a module only says where its names are now."""
+    body = ast.parse(inspect.getsource(importlib.import_module(module))).body
+    forwards = any(isinstance(n, ast.ImportFrom) and n.module == "setar.moved" for n in body)
+    return forwards and not any(isinstance(n, ast.ClassDef | ast.FunctionDef) for n in body)
 
 
 def public_names() -> Iterator[str]:

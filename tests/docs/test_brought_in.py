@@ -74,13 +74,43 @@ def test_every_shipped_model_has_its_card():
         assert f"\n## {folder.name}\n" in f"\n{page}"
 
 
+DOCSTRING = """\
+Two masks of |x|, as `KVCache`s:
+
+    1 . .
+    1 1 .
+
+ar    one by one
+mar   all at once
+
+Args:
+    x: a number
+
+        with more
+"""
+
+AS_RST = r"""
+Two masks of \|x\|, as `KVCache`\ s:
+
+::
+
+        1 . .
+        1 1 .
+
+::
+
+    ar    one by one
+    mar   all at once
+
+Args:
+    x: a number
+
+        with more
+"""
+
+
 def test_a_drawing_stays_a_drawing():
-    lines = ["Two masks of |x|, as `KVCache`s:", "", "    1 . .", "    1 1 .", "", "ar    one by one",
-             "mar   all at once", "", "Args:", "    x: a number", "", "        with more", ""]  # fmt: skip
-    assert with_drawings(lines) == [
-        r"Two masks of \|x\|, as `KVCache`\ s:", "", "::", "", "        1 . .", "        1 1 .", "",
-        "::", "", "    ar    one by one", "    mar   all at once", "", *lines[8:],
-    ]  # fmt: skip
+    assert with_drawings(DOCSTRING.splitlines()) == AS_RST.splitlines()[1:]
 
 
 def test_public_names():

@@ -15,6 +15,9 @@ from setar.training.run import RUNS, make_run
 
 TABLES = config_tables()
 KEYS = [key for one in TABLES for key in one.keys]
+OF_TEXTS = ("stages", "data.scenes", "text")
+"""Tables that other models refuse."""
+
 LEAST = {"data": {"source": "emoji"}}
 
 
@@ -39,24 +42,20 @@ def test_the_keys_of_shipped_configs_are_told(file):
     assert used <= {key.path for key in KEYS}
 
 
-@pytest.mark.parametrize("task", RUNS)
+@pytest.mark.parametrize("task", [*RUNS])
 def test_all_that_a_run_writes_is_told(task):
     written = table(make_run({"task": task, **LEAST}, "test"))
     empty = {one.path for one in TABLES}  # `text` and others that were left out
     assert flat(written) - empty <= {key.path for key in KEYS}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES])
 def test_the_keys_of_each_family(family):
     told = {key.path for key in KEYS if key.of == family and key.path.startswith("model.")}
     kind = FAMILIES.find(family)
     preset = next(iter(kind.presets))
-    model = {name.removeprefix("model."): None for name in told}
-    run = make_run({"task": "generator", **LEAST, "model": {"family": family, **model}}, "test") \
-        if preset == "B" else None  # fmt: skip
     fields = table(kind.presets[preset]).keys() - {*kind.Config.TOKENIZER_FACTS}
     assert told == {f"model.{name}" for name in fields}
-    assert run is None or run.model.family == family
 
 
 def test_tokenizers_that_can_be_trained():
@@ -65,12 +64,12 @@ def test_tokenizers_that_can_be_trained():
     assert "pixels" not in told
 
 
-@pytest.mark.parametrize("task", RUNS)
+@pytest.mark.parametrize("task", [*RUNS])
 def test_a_default_that_is_said_changes_nothing(task):
     plain = make_run({"task": task, **LEAST}, "test")
     tried = 0
     for one in TABLES:
-        if task not in one.tasks or one.path in ("stages", "data.scenes", "text"):
+        if task not in one.tasks or one.path.startswith(OF_TEXTS):
             continue
         for key in one.keys:
             if key.of or not key.default.startswith("`"):
@@ -94,7 +93,7 @@ def test_what_must_be_given():
 def test_types_in_words():
     assert in_words(tuple[float, float]) == "list of 2 numbers"
     assert in_words(int | None) == "whole number"
-    assert in_words(Size) == "whole number or list of 2 whole numbers"
+    assert in_words(Size) == "whole number or list of whole numbers"
 
 
 def test_a_field_says_what_its_base_class_says():
