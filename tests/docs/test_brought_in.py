@@ -121,6 +121,11 @@ def test_public_names():
     assert "setar.training.settings" not in public_modules(), "its names are elsewhere"
 
 
+def test_the_api_begins_with_the_public_face():
+    page = (ROOT / "docs/api/index.md").read_text(encoding="utf-8")
+    assert [name for name in setar.__all__ if f"`setar.{name} <" not in page] == []
+
+
 def test_every_public_module_has_its_place():
     """A new room needs a page of the API, or a place on one."""
     asked = [
