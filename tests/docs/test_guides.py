@@ -47,7 +47,9 @@ def commands(name):
 
 
 def smaller(words):
-    """The same command with a training of two steps."""
+    """The same command with a training of two steps, or of what `foreign` made."""
+    if words[:2] == ["import", "llamagen-gpt"]:  # widths that were never published
+        return [*words, "--heads", "4", "--grid", "4x4"]
     if words[0] != "train":
         return words
     changes = {**QUICK, **PLAIN, **SMALLER.get(words[1], {})}
@@ -73,13 +75,14 @@ def place(tmp_path_factory):
 
 def foreign(place):
     """LlamaGen's small models in the place of its published files, and the guide's own config."""
-    for file, name in {"vq_ds16_c2i.pt": "llamagen_vq", "c2i_B_256.pt": "llamagen_gpt_c2i"}.items():
-        state, _, shape = read_golden(name)
+    vq, _, _ = read_golden("llamagen_vq")
+    gpt, _, shape = read_golden("llamagen_gpt_c2i")
+    vq["quantize.embedding.weight"] = vq["quantize.embedding.weight"][: shape["vocab_size"]]
+    for file, state in {"vq_ds16_c2i.pt": vq, "c2i_B_256.pt": gpt}.items():
         torch.save({"model": {key: value.float() for key, value in state.items()}}, place / file)
     text = (GUIDES / "fine-tuning.md").read_text(encoding="utf-8")
     config = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
-    small = f'preset = "B"\nwidth = {shape["dim"]}\nlayers = {shape["layers"]}'
-    small += f"\nheads = {shape['heads']}"
+    small = f'preset = "B"\nwidth = {shape["dim"]}\nlayers = {shape["layers"]}\nheads = 4'
     (place / "fine-tuning.toml").write_text(config.replace('preset = "B"', small))
 
 
