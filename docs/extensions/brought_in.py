@@ -92,11 +92,12 @@ def config_keys(_: str, page: str) -> str:
     """A section for each table of a config."""
     parts = []
     for keys in config_tables():
-        title = f"`[{keys.path}]`" if keys.path else f"Top level, {' and '.join(keys.tasks)}"
+        tasks = " and ".join(keys.tasks)
+        title = f"`[{keys.path}]`" if keys.path else f"Top level, {tasks}"
         if keys.path == "stages":
             title = "`[[stages]]`"
-        runs = "" if not keys.path or len(keys.tasks) > 1 else f" For a {keys.tasks[0]}."
-        name = keys.path or f"{keys.tasks[0]}s"
+        runs = f" For a {tasks}." if keys.path and " and " not in tasks else ""
+        name = keys.path or f"{tasks}s"
         parts.append(f"## {title}\n\n{keys.meaning}{runs}")
         paths = [key.path for key in keys.keys]
         ordered = sorted(keys.keys, key=lambda key: paths.index(key.path))
