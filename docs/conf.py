@@ -44,9 +44,6 @@ napoleon_numpy_docstring = False
 # One backtick in a docstring is a name that may be defined far away, or an expression.
 default_role = "code"
 
-# Some pages have their place in the contents before they are there.
-suppress_warnings = ["toc.empty_glob"]
-
 # Links leave the site to web pages alone, which a build without a network cannot look at. Names in
 # signatures that belong to other packages have no page here.
 nitpick_ignore_regex = [

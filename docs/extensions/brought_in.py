@@ -11,6 +11,7 @@ model-cards            the cards of all shipped models
 config-keys            every table of a config, and every key in it
 modules ROOM           the modules below one, each with its public names
 notebook PATH          text and code of a notebook
+pages-that-are-there   in the contents, those pages of the given ones that have been written
 commands               every command of the command line with its options
 
 Headings are moved to the level of the page, and relative links lead where they led.
@@ -158,6 +159,12 @@ def notebook(name: str, page: str) -> str:
     return "\n\n".join(parts)
 
 
+def pages_that_are_there(names: str, page: str) -> str:
+    """A list of contents; nothing if none is there."""
+    there = [name for name in names.split() if (ROOT / "docs" / f"{name}.md").is_file()]
+    return "\n".join(["```{toctree}", ":hidden:", "", *there, "```"]) if there else ""
+
+
 def commands(_: str, page: str) -> str:
     """What `--help` says, of every command."""
     import typer
@@ -248,6 +255,7 @@ MAKERS: dict[str, Callable[[str, str], str]] = {
     "config-keys": config_keys,
     "modules": modules,
     "notebook": notebook,
+    "pages-that-are-there": pages_that_are_there,
     "commands": commands,
 }
 
