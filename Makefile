@@ -1,5 +1,6 @@
 # make demo: install and generate.   make test: every test.   make check: the fast loop.
 # make lint: style and types alone.  make experiments: every figure of docs/results.md.
+# make docs: the documentation site, in docs/_build.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -10,7 +11,7 @@ TORCH ?= torch==2.13.0
 # one, which makes its fixtures once; files come in the order of tests/conftest.py.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint check experiments clean
+.PHONY: demo test lint check docs experiments clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -25,6 +26,11 @@ lint: $(VENV)/developing
 
 check: lint
 	$(PYTEST) -m "not slow"
+
+# Strict: a link to nowhere, or a public name without an explanation, is an error. Needs no network.
+docs: $(VENV)/developing
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W -n --keep-going -q docs docs/_build
+	@echo "open docs/_build/index.html"
 
 # Trains some hundred small models: hours the first time, seconds after that.
 experiments: $(VENV)/developing
@@ -43,4 +49,4 @@ $(VENV)/developing: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) outputs docs/_build

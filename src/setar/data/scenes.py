@@ -59,9 +59,13 @@ class ScenesConfig:
     """How often each kind of scene is shown: a share of the steps, relative to the others."""
 
     one: float = 1.0
+    """Of single drawings."""
     beside: float = 0.0
+    """Of two side by side."""
     above: float = 0.0
+    """Of two above each other."""
     four: float = 0.0
+    """Of two rows of two."""
     pool: int = 20_000
     """Different scenes of each kind but ``one``: what is encoded once can be shown again."""
 

@@ -70,6 +70,7 @@ class GeneratorConfig:
     vocabulary: int = 16384
     """Number of different codes."""
     classes: int = 1000
+    """Number of classes, if it is conditioned on one."""
     grid: tuple[int, int] = (16, 16)
     """Rows and columns of tokens."""
     class_dropout: float = 0.1
@@ -427,6 +428,7 @@ class GridConfig(GeneratorConfig):
     dropout: float = 0.1
     """On tokens, residuals and feed-forward, while training."""
     rope_base: float = 10000.0
+    """Base of the wavelengths of rotary embedding."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -46,6 +46,7 @@ class DecoderOnlyConfig(GridConfig):
     """Shape of a decoder-only transformer; the defaults are LlamaGen's GPT-B for ImageNet."""
 
     layers: int = 12
+    """Number of blocks."""
     class_rotation: Literal["identity", "zero"] = "zero"
     """What rotary embedding does to query and key of the class token, or of each token of a text:
     ``zero`` makes both 0, as in LlamaGen, so that tokens attend to it whatever it says;

@@ -44,7 +44,9 @@ class FMTConfig(GridConfig):
     """Shape of a Fully Masked Transformer; the defaults are FMT-B for ImageNet (table 3)."""
 
     encoder_layers: int = 6
+    """Blocks that read what is known."""
     decoder_layers: int = 6
+    """Blocks that predict, each with cross-attention to the encoder's output."""
     positions: Literal["learned", "sine"] = "learned"
     """What the decoder reads: ``learned`` embeddings of the positions of one grid, or ``sine``
     waves, which any grid has (appendix A.3)."""

@@ -50,6 +50,7 @@ class LPDConfig(GeneratorConfig):
     width: int = 1024
     heads: int = 16
     layers: int = 24
+    """Number of blocks."""
     dropout: float = 0.1
     """On residuals and inside the feed-forward layer, while training."""
 

@@ -64,6 +64,7 @@ class RandARConfig(GridConfig):
     """Shape of a RandAR; the defaults are as large as LlamaGen's GPT-B."""
 
     layers: int = 12
+    """Number of blocks."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -77,6 +77,7 @@ class VARConfig(GeneratorConfig):
     width: int = 1024
     heads: int = 16
     layers: int = 16
+    """Number of blocks."""
     shared_adaln: bool = False
     """One layer modulates all blocks, and each adds its own offset (d36): a third fewer weights."""
     l2_norm: bool = True

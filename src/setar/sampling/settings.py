@@ -19,6 +19,7 @@ class SamplingSettings:
     """How tokens are drawn; the defaults are the paper's (section 4.1)."""
 
     temperature: float = 1.0
+    """Divides the logits: below 1 likely codes get likelier; 0 is the likeliest alone."""
     top_k: int = 0
     """Keep the k likeliest codes; 0 keeps all."""
     top_p: float = 1.0

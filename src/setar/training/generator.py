@@ -143,6 +143,7 @@ class GeneratorRun:
     """A config file with ``task = "generator"``."""
 
     task: Literal["generator"]
+    """Says that this is the training of a generator."""
     data: DataConfig
     recipe: Recipe | None = None
     """What is generated when, in training; see ``setar recipe``. Left out, it follows from the

@@ -180,6 +180,7 @@ class LoopConfig:
     """How long, how much at once, and what is kept."""
 
     steps: int = 1000
+    """Length of the training; a resumed run may have another."""
     batch_size: int = 256
     """Images per step, of all processes together."""
     micro_batch: int = 0
@@ -190,11 +191,13 @@ class LoopConfig:
     checkpointing: bool = False
     """Compute a transformer's blocks again for their backward passes: less memory, more time."""
     seed: int = 0
+    """Of first weights, the order of images, plans and dropout."""
     log_every: int = 20
     """Steps between lines of ``metrics.jsonl`` and TensorBoard."""
     sample_every: int = 0
     """Steps between pictures; 0: only at the end."""
     checkpoint_every: int = 500
+    """Steps between checkpoints, each a model folder; there is one at the end too."""
     keep: int = 2
     """Checkpoints that are kept; older ones are deleted once a newer one is safely on disk."""
     device: str = "auto"

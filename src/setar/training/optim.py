@@ -21,9 +21,11 @@ class OptimizerConfig:
     """``muon`` orthogonalises the updates of the matrices inside a transformer's blocks (Jordan et
     al. 2024), scaled to AdamW's size (Liu et al. 2025); AdamW moves everything else."""
     learning_rate: float = 1e-4
+    """Of AdamW, at its highest."""
     muon_rate: float = 1.0
     """Muon's learning rate, as a multiple of ``learning_rate``."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of AdamW's averages of the gradient and of its square, from 0 to below 1."""
     weight_decay: float = 0.05
     """Applies to matrices and kernels; norms and biases are left alone."""
     decay_embeddings: bool = False
@@ -31,6 +33,8 @@ class OptimizerConfig:
     clip: float = 1.0
     """Largest norm of the gradient."""
     schedule: Literal["constant", "cosine"] = "constant"
+    """How the rate goes on after ``warmup_steps``: it stays, or falls along half a cosine until the
+    last step."""
     warmup_steps: int = 0
     """The rate rises linearly from 0 over so many steps."""
     final_rate: float = 0.0

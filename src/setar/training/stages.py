@@ -33,12 +33,15 @@ class StageConfig:
     """A part of a training; what is left out is as in the rest of the config."""
 
     steps: int
+    """How long it lasts."""
     recipe: Recipe | None = None
+    """What is generated when; left out, the recipe of the rest of the config."""
     image_size: int | None = None
     """Side of square crops in pixels; other shapes have about as many pixels."""
     max_aspect: float = 1.0
     """The longer side over the shorter one of the widest shape; 1 crops all images to squares."""
     batch_size: int | None = None
+    """Images per step; left out, ``loop.batch_size``."""
     scenes: ScenesConfig | None = None
     """Instead of single images, of captioned square drawings of the size in ``data``. Those in
     ``data`` are for stages that say nothing of scenes, `image_size` or `max_aspect`."""

@@ -97,6 +97,7 @@ class TokenizerLossConfig:
     """Weights of a tokenizer's losses; pixels (L1 + L2) and the codebook have weight 1."""
 
     commitment: float = 0.25
+    """Of the distance that pulls features to their codes."""
     perceptual: float = 0.0
     """Of features of EfficientNet-Lite0 (needs the extra ``eval``)."""
     adversarial: float = 0.0
@@ -104,7 +105,9 @@ class TokenizerLossConfig:
     critic_start: int = 20000
     """First step with the adversarial loss."""
     critic_channels: int = 64
+    """Width of its first layer."""
     critic_layers: int = 3
+    """Layers that halve the picture; more of them judge larger patches."""
     revive_every: int = 100
     """Codes unused for so many steps restart at random features; 0 turns it off."""
 
@@ -122,6 +125,7 @@ class TokenizerRun:
     """A config file with ``task = "tokenizer"``."""
 
     task: Literal["tokenizer"]
+    """Says that this is the training of a tokenizer."""
     data: DataConfig
     tokenizer: TokenizerConfig = field(
         default_factory=lambda: TokenizerConfig.from_table({}, "tokenizer")
