@@ -24,6 +24,7 @@ from setar.cli import (
     reconstruct,
     runs,
     sample,
+    serve,
     train,
 )
 from setar.cli.console import let_go, prepare_console, say_mistake
@@ -52,6 +53,7 @@ for command in (
     bench.bench,
     compare.compare,
     recipe.recipe,
+    serve.serve,
     configs.configs,
 ):
     app.command()(with_plugins(command))
