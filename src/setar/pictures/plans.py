@@ -77,7 +77,7 @@ def render_grid(plan: SetPlan) -> Image.Image:
     Cells are as in `render_image`.
     """
     sets = _Sets(plan)
-    panel = _grid_panel(sets)
+    panel = _grid_cells(sets)
     legend = _legend_strip(sets.legend(), max(panel.width, _PANEL_PIXELS))
     width, gap = max(panel.width, legend.width), 16
     canvas = Image.new("RGB", (width, panel.height + gap + legend.height), _PAPER)
@@ -227,7 +227,7 @@ def _masks(plan: SetPlan, limit: int) -> list[_Mask]:
 # The picture.
 
 
-def _grid_panel(sets: _Sets) -> Image.Image:
+def _grid_cells(sets: _Sets) -> Image.Image:
     """Draw the grid, every cell in the colour of its set, with its rank where there is room."""
     colours = sets.palette(sets.thinned(_PANEL_PIXELS))
     cell = min(96, _PANEL_PIXELS // max(colours.shape[:2]))
@@ -240,7 +240,12 @@ def _grid_panel(sets: _Sets) -> Image.Image:
                 centre = ((column + 0.5) * cell, (row + 0.5) * cell)
                 ink = _contrast(colours[row, column].tolist())
                 pen.text(centre, str(rank), ink, _font(size), anchor="mm")
-    cells = cells.resize((max(cells.width, 24), max(cells.height, 24)), Image.Resampling.NEAREST)
+    return cells.resize((max(cells.width, 24), max(cells.height, 24)), Image.Resampling.NEAREST)
+
+
+def _grid_panel(sets: _Sets) -> Image.Image:
+    """Draw the grid with its heading."""
+    cells = _grid_cells(sets)
     panel = Image.new("RGB", (max(cells.width, 360), _HEADING + cells.height), _PAPER)
     pen = ImageDraw.Draw(panel)
     pen.text((0, 0), "output order", _INK, _font(30))

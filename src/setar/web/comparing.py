@@ -11,6 +11,7 @@ from PIL import Image
 
 from setar.numbers import counted
 from setar.pictures.sheets import labelled_rows
+from setar.sampling.generate import noise_and_plan
 from setar.web.limits import check_work, recipes_of, size_of
 from setar.web.results import Desk
 from setar.web.shelf import Shelf
@@ -38,21 +39,21 @@ def compare(
         ValueError: something cannot be done.
         Stopped: of `setar.web.watched`.
     """
-    pipe, shape = shelf.pipe(wish.model), ""
+    pipe = shelf.pipe(wish.model)
     listed, shape = recipes_of(recipes), size_of(pipe, size)
     wishes = [replace(wish, recipe=recipe) for recipe in listed]
     asked, every = wish.asked(pipe), [one.options(pipe) for one in wishes]
     check_work(pipe, shape, every[0]["count"] * len(every))
     for options in every:  # before the first picture: whether each recipe fits the grid
-        pipe.model.check(options["recipe"].plan(pipe.grid_of(shape)))
+        seed = options["seed"]
+        pipe.model.check(noise_and_plan(options["recipe"], pipe.grid_of(shape), [seed], seed)[1])
     rows: list[tuple[str, str, list[Image.Image]]] = []
-    title, began = f"{wish.model} · {wish.named(pipe)} · seed {every[0]['seed']}", 0.0
+    title = f"{wish.model} · {wish.named(pipe)} · seed {every[0]['seed']}"
     for options in every:
         began, frame = time.perf_counter(), None
         how = {"size": shape, **options}
         for frame in watched(lambda on_set, how=how: pipe(asked, on_set=on_set, **how), stop):
-            if stop.is_set() and not frame.done:
-                break
+            pass
         assert frame is not None
         sets = counted(frame.steps, "set")
         taken = f"{sets}, {time.perf_counter() - began:.2f} s"

@@ -44,15 +44,14 @@ def shown(
     make: Callable[[OnSet], Sequence[Image.Image]], desk: Desk, seed: int, words: str, stop: Event
 ) -> Iterator[Result]:
     """What a call of a pipeline makes, frame by frame; picture i has the seed ``seed`` + i."""
-    began, frames = time.perf_counter(), []
+    began = time.perf_counter()
     for frame in watched(make, stop):
-        frames.append(frame.pictures)
         captions = [f"seed {seed + index}" for index in range(len(frame.pictures))]
         passed = f"{time.perf_counter() - began:.1f} s"
         if not frame.done:
             yield Result(frame.pictures, captions, f"set {frame.step} of {frame.steps}, {passed}")
             continue
         files = desk.save(frame.pictures, [caption.replace(" ", "-") for caption in captions])
-        animation = animated(frames, files[0].with_name("sets.gif"))
+        animation = animated(frame.seen, files[0].with_name("sets.gif"))
         made, sets = counted(len(files), "picture"), counted(frame.steps, "set")
         yield Result(files, captions, f"{made} in {passed}: {sets}, {words}", animation)

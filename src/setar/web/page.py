@@ -82,22 +82,21 @@ def kind_line(error: Exception) -> str:
     return html.escape(line if len(line) <= LONGEST else line[:LONGEST] + "...", quote=False)
 
 
-class Uploads:
-    """Of a component that takes files: it takes those that were uploaded, and fetches none."""
+def check_uploaded(source: Any) -> None:
+    """ValueError if it is an address of the web: this machine fetches nothing for anybody."""
+    if str(source).lower().startswith(("http:", "https:")):
+        raise ValueError("a picture must be uploaded: it is not fetched from an address")
+
+
+class Upload(gr.Image):
+    """A picture; the function gets its file, which nobody has decoded yet."""
 
     is_template = True
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
-        """As of `gradio.blocks.Block`, but for addresses of the web."""
-        if str(url_or_file_path).lower().startswith(("http:", "https:")):
-            raise ValueError("a picture must be uploaded: it is not fetched from an address")
-        return await super().async_move_resource_to_block_cache(  # type: ignore[misc]
-            url_or_file_path
-        )
-
-
-class Upload(Uploads, gr.Image):
-    """A picture; the function gets its file, which nobody has decoded yet."""
+        """As of `gradio.Image`, but for addresses of the web."""
+        check_uploaded(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
     def preprocess(self, payload: Any) -> str | None:
         """Its path."""
@@ -115,12 +114,19 @@ class Few(dict[str, Any]):
             del self[next(iter(self))]
 
 
-class Painting(Uploads, gr.ImageEditor):
+class Painting(gr.ImageEditor):
     """A picture that is painted on; the function gets files or bytes, which nobody has decoded."""
+
+    is_template = True
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.blob_storage: Any = Few()  # paintings on their way; pages send parts of them ahead
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
+        """As of `gradio.ImageEditor`, but for addresses of the web."""
+        check_uploaded(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
     def preprocess(self, payload: Any) -> dict[str, Any] | None:
         """``{"background": ..., "layers": [...]}``."""
@@ -214,19 +220,22 @@ class Studio:
             visible=not reads,
         )
         prompt = gr.Textbox(
+            "",
             label="Prompt",
             placeholder="a red apple next to a dog face, Twemoji style",
             visible=reads,
         )
         recipe = gr.Textbox(
+            "",
             label="Recipe",
             info="Order, sets and schedule; empty: the model's own.",
             placeholder=facts[1],
             visible=recipes,
         )
         with gr.Accordion("More settings", open=False):
-            negative = gr.Textbox(label="Negative prompt", visible=reads)
+            negative = gr.Textbox("", label="Negative prompt", visible=reads)
             size = gr.Textbox(
+                "",
                 label="Size",
                 info="Height x width in pixels; empty: the model's own.",
                 placeholder=facts[0],
@@ -252,7 +261,7 @@ class Studio:
             top_p = gr.Number(label="Top-p", info="1: all codes.", value=None, placeholder=facts[5])
         with gr.Row():
             seed = gr.Number(label="Seed", value=0, min_width=100)
-            dice = gr.Button("🎲 Roll the dice", min_width=100)
+            dice = gr.Button("Roll the dice", min_width=100)
         pictures = gr.Slider(1, MOST_PICTURES, value=count, step=1, label="Pictures")
         dice.click(
             lambda: random.randrange(2**31), None, seed, api_visibility="private", queue=False
@@ -325,13 +334,14 @@ class Studio:
                 gallery = gr.Gallery(
                     label="Pictures",
                     columns=4,
+                    height="auto",
                     format="png",
                     object_fit="contain",
                     interactive=False,
                     elem_id="drawn",
                     buttons=["download", "fullscreen"],
                 )
-                words = gr.Textbox(label="Progress", interactive=False, elem_id="draw-words")
+                words = gr.Textbox("", label="Progress", interactive=False, elem_id="draw-words")
                 edit_again = gr.Button("Edit the chosen picture further")
                 with gr.Accordion("How the sets appeared", open=False):
                     animation = gr.Image(
@@ -339,29 +349,30 @@ class Studio:
                     )
                 plan = gr.Image(
                     label="Order and sets of the first picture",
+                    height=380,
                     interactive=False,
                     format="png",
                     elem_id="plan",
                 )
-                sizes = gr.Textbox(label="Sets", interactive=False, elem_id="sets")
+                sizes = gr.Textbox("", label="Sets", interactive=False, elem_id="sets")
         results, chosen = gr.State([]), gr.State(0)
         drawn = [gallery, words, animation, results]
 
         def draw(
+            request: gr.Request,
             model: str,
             class_name: str,
             prompt: str,
             negative_prompt: str,
             size: str,
             recipe: str,
-            guidance: float,
-            guidance_schedule: str,
-            temperature: float,
-            top_k: float,
-            top_p: float,
-            seed: float,
-            count: float,
-            request: gr.Request,
+            guidance: float | None = None,
+            guidance_schedule: str | None = None,
+            temperature: float | None = None,
+            top_k: float | None = None,
+            top_p: float | None = None,
+            seed: float | None = None,
+            count: float | None = None,
         ) -> Iterator[Any]:
             """Pictures of a class or a prompt, set by set; the last ones are finished."""
             wish = Wish(
@@ -468,13 +479,14 @@ class Studio:
                 gallery = gr.Gallery(
                     label="Results",
                     columns=4,
+                    height="auto",
                     format="png",
                     object_fit="contain",
                     interactive=False,
                     elem_id="edited",
                     buttons=["download", "fullscreen"],
                 )
-                words = gr.Textbox(label="Progress", interactive=False, elem_id="edit-words")
+                words = gr.Textbox("", label="Progress", interactive=False, elem_id="edit-words")
                 with gr.Accordion("How the sets appeared", open=False):
                     animation = gr.Image(
                         label="Animation", type="filepath", interactive=False, format="gif"
@@ -482,6 +494,7 @@ class Studio:
         results = gr.State([])
 
         def edit(
+            request: gr.Request,
             picture: dict[str, Any],
             left: float,
             top: float,
@@ -494,14 +507,13 @@ class Studio:
             negative_prompt: str,
             size: str,
             recipe: str,
-            guidance: float,
-            guidance_schedule: str,
-            temperature: float,
-            top_k: float,
-            top_p: float,
-            seed: float,
-            count: float,
-            request: gr.Request,
+            guidance: float | None = None,
+            guidance_schedule: str | None = None,
+            temperature: float | None = None,
+            top_k: float | None = None,
+            top_p: float | None = None,
+            seed: float | None = None,
+            count: float | None = None,
         ) -> Iterator[Any]:
             """What is painted over, or what lies around a picture, made anew; set by set."""
             wish = Wish(
@@ -575,9 +587,10 @@ class Studio:
                     format="png",
                     elem_id="sheet",
                 )
-                words = gr.Textbox(label="Progress", interactive=False, elem_id="compare-words")
+                words = gr.Textbox("", label="Progress", interactive=False, elem_id="compare-words")
 
         def compare(
+            request: gr.Request,
             recipes: str,
             model: str,
             class_name: str,
@@ -585,14 +598,13 @@ class Studio:
             negative_prompt: str,
             size: str,
             recipe: str,
-            guidance: float,
-            guidance_schedule: str,
-            temperature: float,
-            top_k: float,
-            top_p: float,
-            seed: float,
-            count: float,
-            request: gr.Request,
+            guidance: float | None = None,
+            guidance_schedule: str | None = None,
+            temperature: float | None = None,
+            top_k: float | None = None,
+            top_p: float | None = None,
+            seed: float | None = None,
+            count: float | None = None,
         ) -> Iterator[Any]:
             """One wish under several recipes, as a sheet; a row after the other."""
             wish = Wish(
@@ -632,15 +644,15 @@ class Studio:
         )
         with gr.Row():
             with gr.Column(min_width=280):
-                recipe = gr.Textbox(label="Recipe", info="Empty: the model's own.")
-                size = gr.Textbox(label="Size", info="Height x width in pixels; empty: its own.")
+                recipe = gr.Textbox("", label="Recipe", info="Empty: the model's own.")
+                size = gr.Textbox("", label="Size", info="Height x width in pixels; empty: its own.")
                 seed = gr.Number(label="Seed", value=0)
                 show = gr.Button("Show sets and masks", variant="primary", elem_id="masks-button")
                 picture = Upload(label="A picture", type="filepath", elem_id="inside-picture")
                 through = gr.Button("Through the tokenizer and back", elem_id="tokenizer-button")
             with gr.Column(scale=2, min_width=280):
                 plan = gr.Image(label="Order and sets", interactive=False, format="png")
-                sizes = gr.Textbox(label="Sets", interactive=False)
+                sizes = gr.Textbox("", label="Sets", interactive=False)
                 masks = gr.Image(
                     label="Who sees whom", interactive=False, format="png", elem_id="masks"
                 )
@@ -650,7 +662,7 @@ class Studio:
                     format="png",
                     elem_id="reconstruction",
                 )
-                words = gr.Textbox(label="Quality", interactive=False, elem_id="inside-words")
+                words = gr.Textbox("", label="Quality", interactive=False, elem_id="inside-words")
 
         def show_sets(model: str, recipe: str, size: str, seed: float) -> Any:
             """Order, sets and masks of a picture."""

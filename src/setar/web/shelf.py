@@ -1,6 +1,8 @@
 """The models of a studio: each is loaded when somebody first asks for it, and no others are."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -10,7 +12,8 @@ from setar.registry import did_you_mean, quoted
 
 
 class Shelf:
-    """Models by the names that a page shows.
+    """Models by the names that a page shows: of folders the last part, which is all that visitors
+    learn of where they lie.
 
     Args:
         names: models as of `Pipeline.from_pretrained`; none: those that are shipped.
@@ -18,7 +21,8 @@ class Shelf:
     """
 
     def __init__(self, names: Sequence[str] = (), device: str = "cpu") -> None:
-        self.names, self.device = tuple(dict.fromkeys(names)) or tuple(shipped()), device
+        self._sources = _named(names or shipped())
+        self.names, self.device = tuple(self._sources), device
         self._loaded: dict[str, Pipeline] = {}
         self._loading = Lock()
 
@@ -29,5 +33,18 @@ class Shelf:
             raise ValueError(f"this studio has no model {quoted(name)}; {hint}")
         with self._loading:
             if name not in self._loaded:
-                self._loaded[name] = load_for_sampling(name, self.device)
+                self._loaded[name] = load_for_sampling(self._sources[name], self.device)
             return self._loaded[name]
+
+
+def _named(sources: Sequence[str]) -> dict[str, str]:
+    """The source of each model by its name; of folders of one name, the later ones get a number."""
+    found: dict[str, str] = {}
+    for source in dict.fromkeys(sources):
+        own = Path(source).resolve().name if os.path.isdir(source) else source
+        name, number = own, 1
+        while name in found:
+            number += 1
+            name = f"{own} ({number})"
+        found[name] = source
+    return found

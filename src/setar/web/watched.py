@@ -1,8 +1,9 @@
 """Sampling that is watched while it runs, and stops when nobody watches any more.
 
 A pipeline tells of each set by calling a function; a page wants to be given one frame after the
-other. So the pipeline works in a thread that waits until each frame is taken, and ends where the
-frames are no longer wanted: in the middle of a picture, after the set at hand.
+other. So the pipeline works in a thread, which offers its frames: one that is not taken at once is
+left out, as in a slow film. It ends where they are no longer wanted, in the middle of a picture,
+after the set at hand.
 """
 
 import time
@@ -17,9 +18,14 @@ from PIL import Image
 from setar.pipeline import PartialImages
 
 FRAMES = 16
-"""Frames of a drawing at most, besides its end; of more sets, evenly spread ones are shown."""
+"""Frames of a drawing at most, besides its end; of more sets, evenly spread ones."""
+LIVE = 8
+"""Those of them that are shown while it is made: a page needs some time for each."""
+OFFERED = 0.15
+"""Seconds for which a frame is offered; so frames cost a drawing 1.2 seconds at the very most, and
+far less where the page is quick."""
 PATIENCE = 60.0
-"""Seconds after which a frame that nobody takes ends the sampling."""
+"""Seconds for which the finished pictures are."""
 BLINK = 0.1
 """Seconds after which both sides look whether the other is still there."""
 
@@ -33,8 +39,13 @@ class Frame(NamedTuple):
     step: int
     steps: int
     pictures: Pictures
-    done: bool
-    """Whether these are the finished pictures."""
+    seen: list[Pictures]
+    """Of the finished pictures, all frames, taken or not; else empty."""
+
+    @property
+    def done(self) -> bool:
+        """Whether these are the finished pictures."""
+        return bool(self.seen)
 
 
 class Stopped(Exception):
@@ -46,36 +57,43 @@ def watched(make: Callable[[OnSet], Pictures], stop: Event) -> Iterator[Frame]:
 
     Args:
         make: a call of a pipeline.
-        stop: ends it, whoever sets it; closing the iterator sets it too.
+        stop: ends it, whoever sets it; so does closing the iterator.
 
     Raises:
-        Stopped: it was set, or the machine was too busy to take a frame in `PATIENCE` seconds.
+        Stopped: it was set.
         Exception: whatever ``make`` raises.
     """
     told: Queue[Frame | BaseException] = Queue(maxsize=1)
-    last = [0, 0]
+    last, frames, closed = [0, 0], list[Pictures](), Event()
 
-    def tell(what: Frame | BaseException) -> None:
-        end = time.monotonic() + PATIENCE
-        while not stop.is_set() and time.monotonic() < end:
+    def unwanted() -> bool:
+        return stop.is_set() or closed.is_set()
+
+    def tell(what: Frame | BaseException, patience: float) -> None:
+        end = time.monotonic() + patience
+        while not unwanted() and time.monotonic() < end:
             with suppress(Full):
-                return told.put(what, timeout=BLINK)
-        raise Stopped
+                return told.put(what, timeout=min(BLINK, patience))
+        if unwanted():
+            raise Stopped
 
     def on_set(partial: PartialImages) -> None:
-        if stop.is_set():
+        if unwanted():
             raise Stopped
         last[:] = partial.step, partial.steps
-        if is_shown(partial.step, partial.steps):
-            tell(Frame(partial.step, partial.steps, partial.images(), False))
+        if is_shown(partial.step, partial.steps, FRAMES):
+            frames.append(partial.images())
+        if is_shown(partial.step, partial.steps, LIVE):
+            tell(Frame(partial.step, partial.steps, frames[-1], []), OFFERED)
 
     def work() -> None:
         with suppress(Stopped):
             try:
                 pictures = make(on_set)
-                tell(Frame(last[0], last[1], pictures, True))
+                tell(Frame(last[0], last[1], pictures, [*frames, pictures]), PATIENCE)
             except Exception as error:
-                tell(error)
+                if not isinstance(error, Stopped):
+                    tell(error, PATIENCE)
 
     worker = Thread(target=work, daemon=True)
     worker.start()
@@ -88,7 +106,7 @@ def watched(make: Callable[[OnSet], Pictures], stop: Event) -> Iterator[Frame]:
             if found.done:
                 return
     finally:
-        stop.set()
+        closed.set()
 
 
 def _taken(told: "Queue[Any]", worker: Thread) -> Any:
@@ -102,9 +120,12 @@ def _taken(told: "Queue[Any]", worker: Thread) -> Any:
                 return Stopped()
 
 
-def is_shown(step: int, steps: int) -> bool:
-    """Whether the frame after a set is shown; that after the last is the finished picture."""
-    return step < steps and step * FRAMES // steps > (step - 1) * FRAMES // steps
+def is_shown(step: int, steps: int, most: int) -> bool:
+    """Whether the frame after a set is among ``most`` evenly spread ones, of which one is the end.
+
+    That after the last set is not: it is the finished picture.
+    """
+    return step < steps and step * most // steps > (step - 1) * most // steps
 
 
 class Running:
