@@ -1,7 +1,7 @@
 """``setar serve``: the studio, a page where people draw."""
 
-import time
 from importlib.util import find_spec
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -20,7 +20,9 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[
         int | None,
-        typer.Option(help="Default: the first free from 7860 on.", callback=options.counted(1, 65535)),
+        typer.Option(
+            help="Default: the first free from 7860 on.", callback=options.counted(1, 65535)
+        ),
     ] = None,
     device: options.DeviceOption = "cpu",
     browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
@@ -36,5 +38,4 @@ def serve(
 
     with serving(models or (), host, port, str(find_device(device)), browser) as (address, _):
         say(f"the studio is at {address} (Ctrl-C ends it)")
-        while True:
-            time.sleep(3600)
+        Event().wait()

@@ -291,9 +291,7 @@ def _ticks(members: Tensor, cell: int, upright: bool) -> Iterator[tuple[float, s
         start = stop
 
 
-def _legend_strip(
-    entries: Sequence[tuple[Sequence[Colour], str]], width: int
-) -> Image.Image:
+def _legend_strip(entries: Sequence[tuple[Sequence[Colour], str]], width: int) -> Image.Image:
     """Draw a swatch and its words for every entry of the legend, wrapped at `width`."""
     font, line, left, top = _font(24), 44, 0, 0
     strip = Image.new("RGB", (width, line * len(entries)), _PAPER)

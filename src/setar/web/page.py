@@ -255,9 +255,7 @@ class Studio:
                 value=None,
                 placeholder=facts[3],
             )
-            top_k = gr.Number(
-                label="Top-k", info="0: all codes.", value=None, placeholder=facts[4]
-            )
+            top_k = gr.Number(label="Top-k", info="0: all codes.", value=None, placeholder=facts[4])
             top_p = gr.Number(label="Top-p", info="1: all codes.", value=None, placeholder=facts[5])
         with gr.Row():
             seed = gr.Number(label="Seed", value=0, min_width=100)
@@ -404,15 +402,17 @@ class Studio:
             return inside.built(self.shelf, model, order, share, schedule, size)
 
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        changed = gr.on(
-            [share.release, order.input, schedule.input],
+        gr.on(  # the keys of a keyboard too, which release nothing
+            [share.input, order.input, schedule.input],
             build,
             building,
             asking.recipe,
             queue=False,
+            trigger_mode="always_last",
             **quiet,
         )
-        second = changed.then(draw, inputs, drawn, api_visibility="private", **how)
+        released = share.release(build, building, asking.recipe, queue=False, **quiet)
+        second = released.then(draw, inputs, drawn, api_visibility="private", **how)
         stop.click(self._leave, None, None, cancels=[first, second], queue=False, **quiet)
         planning = [asking.model, asking.recipe, asking.size, asking.seed]
 
@@ -645,7 +645,9 @@ class Studio:
         with gr.Row():
             with gr.Column(min_width=280):
                 recipe = gr.Textbox("", label="Recipe", info="Empty: the model's own.")
-                size = gr.Textbox("", label="Size", info="Height x width in pixels; empty: its own.")
+                size = gr.Textbox(
+                    "", label="Size", info="Height x width in pixels; empty: its own."
+                )
                 seed = gr.Number(label="Seed", value=0)
                 show = gr.Button("Show sets and masks", variant="primary", elem_id="masks-button")
                 picture = Upload(label="A picture", type="filepath", elem_id="inside-picture")

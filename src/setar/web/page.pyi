@@ -43,12 +43,10 @@ STYLE = """
 footer { opacity: 0.8; }
 """
 
-
 def theme() -> gr.themes.Base:
     """Fonts of the visitor's own system: none is fetched from anywhere."""
     fonts = ["system-ui", "sans-serif"]
     return gr.themes.Soft(font=fonts, font_mono=["ui-monospace", "monospace"])
-
 
 class Page(gr.Blocks):
     """Blocks whose errors are one line each."""
@@ -61,7 +59,6 @@ class Page(gr.Blocks):
             if isinstance(error, StopAsyncIteration):
                 raise
             raise gr.Error(kind_line(error), title="", print_exception=False) from None
-
 
 def kind_line(error: Exception) -> str:
     """What a person is told of an error, as HTML; of a defect of ours the log says more."""
@@ -80,7 +77,6 @@ def kind_line(error: Exception) -> str:
         text = f"that went wrong here ({type(error).__name__}); the studio's own log says more"
     line = one_line(text)
     return html.escape(line if len(line) <= LONGEST else line[:LONGEST] + "...", quote=False)
-
 
 class Uploads:
     """Of a component that takes files: it takes those that were uploaded, and fetches none."""
@@ -112,10 +108,10 @@ class Upload(gr.Image):
         return None if payload is None else payload.path
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 class Few(dict[str, Any]):
     """A dict of a few entries: the oldest makes room for a new one."""
@@ -126,7 +122,6 @@ class Few(dict[str, Any]):
         super().__setitem__(key, value)
         while len(self) > self.MOST:
             del self[next(iter(self))]
-
 
 class Painting(gr.ImageEditor):
     """A picture that is painted on; the function gets files or bytes, which nobody has decoded."""
@@ -152,14 +147,13 @@ class Painting(gr.ImageEditor):
         return {"background": _source(payload.background), "layers": layers}
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
 
-
 def _source(part: Any) -> Any:
     return part if part is None or isinstance(part, bytes) else part.path
-
 
 class Asking(NamedTuple):
     """The controls that say what to make, and how."""
@@ -177,7 +171,6 @@ class Asking(NamedTuple):
     top_p: gr.Number
     seed: gr.Number
     count: gr.Slider
-
 
 class Studio:
     """The page and what it holds.
@@ -271,9 +264,7 @@ class Studio:
                 value=None,
                 placeholder=facts[3],
             )
-            top_k = gr.Number(
-                label="Top-k", info="0: all codes.", value=None, placeholder=facts[4]
-            )
+            top_k = gr.Number(label="Top-k", info="0: all codes.", value=None, placeholder=facts[4])
             top_p = gr.Number(label="Top-p", info="1: all codes.", value=None, placeholder=facts[5])
         with gr.Row():
             seed = gr.Number(label="Seed", value=0, min_width=100)
@@ -689,14 +680,12 @@ class Studio:
         show.click(show_sets, [model, recipe, size, seed], [plan, sizes, masks], api_name="masks")
         through.click(reconstruct, [model, picture, size], [sheet, words], api_name="reconstruct")
 
-
 def _placeholders(pipe: Any) -> list[str]:
     """What the fields mean that are left empty: size, recipe, guidance and settings."""
     width, height = pipe.size
     guidance, settings = pipe.defaults.guidance, pipe.defaults.settings
     facts = (guidance.scale, settings.temperature, settings.top_k, settings.top_p)
     return [f"{height}x{width}", str(pipe.defaults.recipe), *(f"{fact:g}" for fact in facts)]
-
 
 def _outputs(result: Result) -> tuple[Any, ...]:
     pictures: Sequence[Any] = [
@@ -705,7 +694,6 @@ def _outputs(result: Result) -> tuple[Any, ...]:
     files = [str(one) for one in result.pictures if isinstance(one, Path)]
     animation = None if result.animation is None else str(result.animation)
     return list(zip(pictures, result.captions, strict=True)), result.words, animation, files
-
 
 def _to_edit(files: list[str], chosen: int) -> tuple[Any, Any]:
     """The chosen picture, large enough to paint on, and the tab where that is done."""
