@@ -1,4 +1,4 @@
-"""The page as a person uses it, in Debian's Chromium; screenshots are kept in ``outputs/studio``."""
+"""The page as a person uses it, in Debian's Chromium; screenshots go to ``outputs/studio``."""
 
 import os
 import shutil
@@ -16,10 +16,16 @@ playwright = pytest.importorskip("playwright.sync_api", reason="pip install play
 CHROMIUM = (
     os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 )
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 SHOTS = Path(__file__).parents[2] / "outputs" / "studio"
 PATIENCE = 120_000
 """Milliseconds: the machine may be busy."""

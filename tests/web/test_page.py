@@ -17,8 +17,21 @@ DRAW = ["small", "dog", "", "", "", "", None, "", None, None, None, 3, 2]
 AT = {
     name: index
     for index, name in enumerate(
-        "model class_name prompt negative_prompt size recipe guidance guidance_schedule "
-        "temperature top_k top_p seed count".split()
+        [
+            "model",
+            "class_name",
+            "prompt",
+            "negative_prompt",
+            "size",
+            "recipe",
+            "guidance",
+            "guidance_schedule",
+            "temperature",
+            "top_k",
+            "top_p",
+            "seed",
+            "count",
+        ]
     )
 }
 
@@ -83,7 +96,7 @@ def test_a_program_compares_and_looks_inside(client, picture):
     sheet, words = client.predict(recipes, model="small", class_name="dog", api_name="/compare")
     assert words == "2 of 2 recipes"
     assert Image.open(sheet).width > 128
-    plan, words = client.predict(model="small", recipe="raster-1,15", api_name="/plan")
+    _plan, words = client.predict(model="small", recipe="raster-1,15", api_name="/plan")
     assert words.endswith("in 2 sets of 1, 15")
     assert client.predict(model="small", api_name="/masks")[1].startswith("random-4-cosine: ")
     _, words = client.predict("small", handle_file(str(picture)), api_name="/reconstruct")

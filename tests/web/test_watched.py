@@ -1,5 +1,6 @@
 """Sampling that is watched: every frame or none is taken, and nothing runs on unseen."""
 
+import itertools
 import time
 from threading import Event
 from types import SimpleNamespace
@@ -36,7 +37,7 @@ def test_of_many_sets_evenly_spread_ones_are_shown(steps):
     shown = [step for step in range(1, steps + 1) if is_shown(step, steps, FRAMES)]
     assert len(shown) == min(steps, FRAMES) - 1
     assert steps not in shown
-    gaps = {after - before for before, after in zip(shown, shown[1:], strict=False)}
+    gaps = {after - before for before, after in itertools.pairwise(shown)}
     assert len(gaps) <= 2
 
 

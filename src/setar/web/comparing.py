@@ -50,11 +50,9 @@ def compare(
     rows: list[tuple[str, str, list[Image.Image]]] = []
     title = f"{wish.model} · {wish.named(pipe)} · seed {every[0]['seed']}"
     for options in every:
-        began, frame = time.perf_counter(), None
+        began = time.perf_counter()
         how = {"size": shape, **options}
-        for frame in watched(lambda on_set, how=how: pipe(asked, on_set=on_set, **how), stop):
-            pass
-        assert frame is not None
+        *_, frame = watched(lambda on_set, how=how: pipe(asked, on_set=on_set, **how), stop)
         sets = counted(frame.steps, "set")
         taken = f"{sets}, {time.perf_counter() - began:.2f} s"
         rows.append((str(options["recipe"]), taken, list(frame.pictures)))

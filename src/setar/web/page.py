@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
 from gradio.exceptions import InvalidPathError
@@ -37,10 +37,11 @@ AGE = 3600
 """Seconds after which the page's copies of pictures are removed."""
 LOG = logging.getLogger("setar.web")
 
+Kind = TypeVar("Kind", bound=gr.components.Component)
+
 STYLE = """
-.gallery-item img, .preview img, .grid-wrap img { image-rendering: auto; }
-#drawn .grid-wrap img, #edited .grid-wrap img { width: 100%; height: 100%; object-fit: contain; }
-footer { opacity: 0.8; }
+#drawn, #edited { min-height: 0; }
+#drawn .grid-wrap, #edited .grid-wrap { min-height: 120px; max-height: none; }
 """
 
 
@@ -88,19 +89,44 @@ def check_uploaded(source: Any) -> None:
         raise ValueError("a picture must be uploaded: it is not fetched from an address")
 
 
-class Upload(gr.Image):
+def upload(**options: Any) -> gr.Image:
     """A picture; the function gets its file, which nobody has decoded yet."""
+    component = gr.Image(type="filepath", **options)
+    return _unread(component, lambda payload: None if payload is None else payload.path)
 
-    is_template = True
 
-    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
-        """As of `gradio.Image`, but for addresses of the web."""
-        check_uploaded(url_or_file_path)
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
+def painting(**options: Any) -> gr.ImageEditor:
+    """A picture that is painted on; the function gets ``{"background": ..., "layers": [...]}``,
+    files or bytes, which nobody has decoded yet.
+    """
+    component = gr.ImageEditor(type="filepath", **options)
+    component.blob_storage = Few()  # paintings on their way; pages send parts of them ahead
 
-    def preprocess(self, payload: Any) -> str | None:
-        """Its path."""
-        return None if payload is None else payload.path
+    def parts(payload: Any) -> dict[str, Any] | None:
+        if payload is not None and payload.id is not None:
+            payload = component.blob_storage.pop(payload.id, None)
+        if payload is None:
+            return None
+        layers = [_source(layer) for layer in payload.layers or () if layer is not None]
+        return {"background": _source(payload.background), "layers": layers}
+
+    return _unread(component, parts)
+
+
+def _unread(component: Kind, preprocess: Callable[[Any], Any]) -> Kind:
+    """A component whose files were uploaded, and are handed on by ``preprocess`` as they are.
+
+    Its methods are replaced, and it has no class of its own, since Gradio writes a file beside the
+    source of every new class of components.
+    """
+    move = component.async_move_resource_to_block_cache
+
+    async def checked(source: Any) -> str | None:
+        check_uploaded(source)
+        return await move(source)
+
+    vars(component).update(preprocess=preprocess, async_move_resource_to_block_cache=checked)
+    return component
 
 
 class Few(dict[str, Any]):
@@ -112,30 +138,6 @@ class Few(dict[str, Any]):
         super().__setitem__(key, value)
         while len(self) > self.MOST:
             del self[next(iter(self))]
-
-
-class Painting(gr.ImageEditor):
-    """A picture that is painted on; the function gets files or bytes, which nobody has decoded."""
-
-    is_template = True
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.blob_storage: Any = Few()  # paintings on their way; pages send parts of them ahead
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
-        """As of `gradio.ImageEditor`, but for addresses of the web."""
-        check_uploaded(url_or_file_path)
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
-
-    def preprocess(self, payload: Any) -> dict[str, Any] | None:
-        """``{"background": ..., "layers": [...]}``."""
-        if payload is not None and payload.id is not None:
-            payload = self.blob_storage.pop(payload.id, None)
-        if payload is None:
-            return None
-        layers = [_source(layer) for layer in payload.layers or () if layer is not None]
-        return {"background": _source(payload.background), "layers": layers}
 
 
 def _source(part: Any) -> Any:
@@ -184,7 +186,7 @@ class Studio:
                 with gr.Tab("Draw", id="draw"):
                     further, chosen, edit_again = self._draw_tab()
                 with gr.Tab("Edit", id="edit"):
-                    painting = self._edit_tab()
+                    canvas = self._edit_tab()
                 with gr.Tab("Compare", id="compare"):
                     self._compare_tab()
                 with gr.Tab("Inside", id="inside"):
@@ -192,7 +194,7 @@ class Studio:
             edit_again.click(
                 _to_edit,
                 [further, chosen],
-                [painting, tabs],
+                [canvas, tabs],
                 api_visibility="private",
             )
             self.page.unload(self._leave)
@@ -331,6 +333,7 @@ class Studio:
             with gr.Column(scale=3, min_width=280):
                 gallery = gr.Gallery(
                     label="Pictures",
+                    show_label=False,
                     columns=4,
                     height="auto",
                     format="png",
@@ -347,6 +350,7 @@ class Studio:
                     )
                 plan = gr.Image(
                     label="Order and sets of the first picture",
+                    show_label=False,
                     height=380,
                     interactive=False,
                     format="png",
@@ -444,12 +448,11 @@ class Studio:
             for result in start(stop):
                 yield _outputs(result)
 
-    def _edit_tab(self) -> Painting:
+    def _edit_tab(self) -> gr.ImageEditor:
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                painting = Painting(
+                canvas = painting(
                     label="Picture: paint over what is made anew",
-                    type="filepath",
                     format="png",
                     canvas_size=(CANVAS, CANVAS),
                     brush=gr.Brush(
@@ -478,6 +481,7 @@ class Studio:
             with gr.Column(scale=3, min_width=280):
                 gallery = gr.Gallery(
                     label="Results",
+                    show_label=False,
                     columns=4,
                     height="auto",
                     format="png",
@@ -538,7 +542,7 @@ class Studio:
 
         event = button.click(
             edit,
-            [painting, *margins, seam, *asking],
+            [canvas, *margins, seam, *asking],
             [gallery, words, animation, results],
             api_name="edit",
             concurrency_id=SAMPLING,
@@ -559,14 +563,14 @@ class Studio:
                 return None
 
         gr.on(
-            [painting.change, *(margin.change for margin in margins)],
+            [canvas.change, *(margin.change for margin in margins)],
             frame,
-            [painting, *margins, asking.model, asking.size],
+            [canvas, *margins, asking.model, asking.size],
             preview,
             trigger_mode="always_last",
             **quiet,
         )
-        return painting
+        return canvas
 
     def _compare_tab(self) -> None:
         with gr.Row():
@@ -650,7 +654,7 @@ class Studio:
                 )
                 seed = gr.Number(label="Seed", value=0)
                 show = gr.Button("Show sets and masks", variant="primary", elem_id="masks-button")
-                picture = Upload(label="A picture", type="filepath", elem_id="inside-picture")
+                picture = upload(label="A picture", elem_id="inside-picture")
                 through = gr.Button("Through the tokenizer and back", elem_id="tokenizer-button")
             with gr.Column(scale=2, min_width=280):
                 plan = gr.Image(label="Order and sets", interactive=False, format="png")
