@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from setar.pictures.plans import render_image, render_text
+from setar.pictures.plans import render_grid, render_image, render_scales, render_text
 from setar.recipes.recipe import Recipe
 
 
@@ -68,3 +68,20 @@ def colours(text, grid):
 def test_first_and_last_set_have_the_ends_of_the_map():
     assert {(68, 1, 84), (253, 231, 37)} <= colours("raster-2-uniform", (4, 4))
     assert (253, 231, 37) not in colours("raster-1-uniform", (4, 4))
+
+
+def test_the_grid_alone_has_the_colours_of_the_whole_drawing():
+    plan = Recipe.parse("raster-1,3,12").plan((4, 4))
+    alone = set(render_grid(plan).getcolors(2**20) or ())
+    whole = {colour for _, colour in render_image(plan).getcolors(2**20) or ()}
+    large = {colour for count, colour in alone if count > 2000}
+    assert len(large) >= 4  # three sets and the paper
+    assert large <= whole
+
+
+def test_scales_are_drawn_one_beside_the_other():
+    scales = ((1, 1), (2, 2), (4, 4))
+    drawn = render_scales(scales)
+    colours = {colour for count, colour in drawn.getcolors(2**20) or () if count > 2000}
+    assert len(colours) == len(scales) + 1
+    assert render_scales(scales * 3).height > drawn.height

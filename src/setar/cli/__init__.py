@@ -27,6 +27,7 @@ from setar.cli import (
     reconstruct,
     runs,
     sample,
+    serve,
     train,
 )
 from setar.cli.console import let_go, prepare_console, say, say_mistake
@@ -75,6 +76,7 @@ for command in (
     bench.bench,
     compare.compare,
     recipe.recipe,
+    serve.serve,
     configs.configs,
 ):
     app.command()(with_plugins(command))

@@ -56,7 +56,8 @@ def render_image(plan: SetPlan, title: str = "") -> Image.Image:
     panels = [_grid_panel(sets), *(_mask_panel(sets, mask, cell) for mask in masks)]
     margin, gap, top = 48, 32, 152
     width = 2 * margin + sum(panel.width for panel in panels) + gap * (len(panels) - 1)
-    legend = _legend_strip(sets, width - 2 * margin)
+    entries = [([_CONDITION], "condition"), *sets.legend(), ([_HIDDEN], "not visible")]
+    legend = _legend_strip(entries, width - 2 * margin)
     bottom = top + max(panel.height for panel in panels) + gap
     canvas = Image.new("RGB", (width, bottom + legend.height + margin), _PAPER)
     pen = ImageDraw.Draw(canvas)
@@ -67,6 +68,44 @@ def render_image(plan: SetPlan, title: str = "") -> Image.Image:
         canvas.paste(panel, (left, top))
         left += panel.width + gap
     canvas.paste(legend, (margin, bottom))
+    return canvas
+
+
+def render_grid(plan: SetPlan) -> Image.Image:
+    """Return an RGB picture of the numbered grid of the plan's first image alone, and its legend.
+
+    Cells are as in `render_image`.
+    """
+    sets = _Sets(plan)
+    panel = _grid_cells(sets)
+    legend = _legend_strip(sets.legend(), max(panel.width, _PANEL_PIXELS))
+    width, gap = max(panel.width, legend.width), 16
+    canvas = Image.new("RGB", (width, panel.height + gap + legend.height), _PAPER)
+    canvas.paste(panel, (0, 0))
+    canvas.paste(legend, (0, panel.height + gap))
+    return canvas
+
+
+def render_scales(scales: Sequence[tuple[int, int]]) -> Image.Image:
+    """Return an RGB picture of the token maps of a VAR, coarse to fine, each in its set's colour.
+
+    Args:
+        scales: rows and columns of each map; every one is drawn as large as the picture it covers.
+    """
+    last, side, gap, heading = len(scales), 120, 16, 34
+    across = min(last, 6)
+    lines = -(-last // across)
+    canvas = Image.new("RGB", (across * (side + gap), lines * (side + heading + gap)), _PAPER)
+    pen = ImageDraw.Draw(canvas)
+    for index, (rows, columns) in enumerate(scales):
+        left, top = index % across * (side + gap), index // across * (side + heading + gap)
+        place = torch.tensor(index / max(1, last - 1) * (len(_ANCHORS) - 1))
+        below = min(int(place), len(_ANCHORS) - 2)
+        colour = torch.lerp(_ANCHORS[below], _ANCHORS[below + 1], place - below)
+        cell = max(1, side // max(rows, columns))
+        cells = _enlarged(colour.round().to(torch.uint8).expand(rows, columns, 3), cell)
+        pen.text((left, top), f"set {index + 1}: {rows} x {columns}", _INK, _font(18))
+        canvas.paste(cells, (left, top + heading))
     return canvas
 
 
@@ -188,7 +227,7 @@ def _masks(plan: SetPlan, limit: int) -> list[_Mask]:
 # The picture.
 
 
-def _grid_panel(sets: _Sets) -> Image.Image:
+def _grid_cells(sets: _Sets) -> Image.Image:
     """Draw the grid, every cell in the colour of its set, with its rank where there is room."""
     colours = sets.palette(sets.thinned(_PANEL_PIXELS))
     cell = min(96, _PANEL_PIXELS // max(colours.shape[:2]))
@@ -201,7 +240,12 @@ def _grid_panel(sets: _Sets) -> Image.Image:
                 centre = ((column + 0.5) * cell, (row + 0.5) * cell)
                 ink = _contrast(colours[row, column].tolist())
                 pen.text(centre, str(rank), ink, _font(size), anchor="mm")
-    cells = cells.resize((max(cells.width, 24), max(cells.height, 24)), Image.Resampling.NEAREST)
+    return cells.resize((max(cells.width, 24), max(cells.height, 24)), Image.Resampling.NEAREST)
+
+
+def _grid_panel(sets: _Sets) -> Image.Image:
+    """Draw the grid with its heading."""
+    cells = _grid_cells(sets)
     panel = Image.new("RGB", (max(cells.width, 360), _HEADING + cells.height), _PAPER)
     pen = ImageDraw.Draw(panel)
     pen.text((0, 0), "output order", _INK, _font(30))
@@ -247,9 +291,8 @@ def _ticks(members: Tensor, cell: int, upright: bool) -> Iterator[tuple[float, s
         start = stop
 
 
-def _legend_strip(sets: _Sets, width: int) -> Image.Image:
+def _legend_strip(entries: Sequence[tuple[Sequence[Colour], str]], width: int) -> Image.Image:
     """Draw a swatch and its words for every entry of the legend, wrapped at `width`."""
-    entries = [([_CONDITION], "condition"), *sets.legend(), ([_HIDDEN], "not visible")]
     font, line, left, top = _font(24), 44, 0, 0
     strip = Image.new("RGB", (width, line * len(entries)), _PAPER)
     pen = ImageDraw.Draw(strip)
