@@ -5,7 +5,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 LEFT_OUT = ("setar.cli",)
 """Rooms whose names are for nobody's programs: commands have a page of their own."""
@@ -58,7 +58,20 @@ def check(app: Any, env: Any) -> None:
             log.warning("the public name %s is undocumented: it needs a docstring", name)
 
 
+def without_page(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Private names and type variables in signatures are words, no links."""
+    module, _, name = node.get("reftarget", "").rpartition(".")
+    if not module.startswith("setar"):
+        return None
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+    return content if name.startswith("_") or isinstance(found, TypeVar) else None
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Tell Sphinx."""
     app.connect("env-check-consistency", check)
+    app.connect("missing-reference", without_page)
     return {"parallel_read_safe": True}

@@ -6,7 +6,7 @@ from pathlib import Path
 import brought_in
 import pytest
 from house_docstrings import with_drawings
-from public_names import public_modules, public_names
+from public_names import public_modules, public_names, without_page
 
 import setar
 
@@ -124,6 +124,16 @@ def test_public_names():
 def test_the_api_begins_with_the_public_face():
     page = (ROOT / "docs/api/index.md").read_text(encoding="utf-8")
     assert [name for name in setar.__all__ if f"`setar.{name} <" not in page] == []
+
+
+def test_private_names_and_type_variables_need_no_page():
+    def given(target):
+        return without_page(None, None, {"reftarget": target}, "words")
+
+    assert given("setar.recipes.orders._Function") == "words"
+    assert given("setar.tokenizers.base.ConfigKind") == "words"
+    assert given("setar.recipes.orders.register_order") is None, "a missing page is told"
+    assert given("setar.recipes.none.Nothing") is None
 
 
 def test_every_public_module_has_its_place():
