@@ -7,8 +7,9 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-LEFT_OUT = ("setar.cli",)
-"""Rooms whose names are for nobody's programs: commands have a page of their own."""
+LEFT_OUT = ("setar.cli", "setar.web")
+"""Rooms whose names are for nobody's programs: commands have a page of their own, and so has what
+`setar serve` shows."""
 
 
 def public_modules() -> list[str]:
