@@ -111,7 +111,7 @@ def test_draw_by_class_and_edit_what_was_drawn(page):
     page.get_by_role("button", name="Edit the chosen picture further").click()
     page.wait_for_selector("#painting canvas")
     page.wait_for_timeout(1500)
-    page.locator("#painting").get_by_label("Draw", exact=False).first.click()
+    page.locator("#painting button[aria-label=Brush]").first.click()
     box = page.locator("#painting canvas").first.bounding_box()
     middle, left = box["y"] + box["height"] / 2, box["x"] + box["width"] / 2
     page.mouse.move(left - 40, middle - 40)
@@ -119,7 +119,6 @@ def test_draw_by_class_and_edit_what_was_drawn(page):
     for step in range(9):
         page.mouse.move(left - 40 + 10 * step, middle - 40 + 10 * step)
     page.mouse.up()
-    page.wait_for_selector("#preview img")
     choose(page, "Class", "cat")
     page.click("#edit-button")
     wait_for_words(page, "edit", "4 pictures in")

@@ -451,8 +451,10 @@ class Studio:
     def _edit_tab(self) -> gr.ImageEditor:
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
+                gr.Markdown("Upload or take a picture, and paint over what is made anew.")
                 canvas = painting(
                     label="Picture: paint over what is made anew",
+                    show_label=False,
                     format="png",
                     canvas_size=(CANVAS, CANVAS),
                     brush=gr.Brush(
@@ -467,12 +469,12 @@ class Studio:
                         gr.Slider(0, 90, value=0, step=1, label=side)
                         for side in ("Left", "Top", "Right", "Bottom")
                     ]
-                preview = gr.Image(
-                    label="What is made anew (striped)",
-                    interactive=False,
-                    format="png",
-                    elem_id="preview",
-                )
+                    preview = gr.Image(
+                        label="What is made around it (striped)",
+                        interactive=False,
+                        format="png",
+                        elem_id="preview",
+                    )
                 seam = gr.Slider(0, editing.MOST_SEAM, value=0, step=1, label="Soft edge (pixels)")
             with gr.Column(scale=2, min_width=280):
                 asking = self._asking()
@@ -482,7 +484,7 @@ class Studio:
                 gallery = gr.Gallery(
                     label="Results",
                     show_label=False,
-                    columns=4,
+                    columns=2,
                     height="auto",
                     format="png",
                     object_fit="contain",
@@ -554,16 +556,13 @@ class Studio:
         def frame(
             picture: Any, left: Any, top: Any, right: Any, bottom: Any, model: Any, size: Any
         ) -> Image.Image | None:
-            if not picture or not (picture["layers"] or any((left, top, right, bottom))):
+            sides = (left, top, right, bottom)
+            if not picture or not any(sides):  # what is painted over is seen on the painting
                 return None
-            try:
-                sides = (left, top, right, bottom)
-                return editing.frame(self.shelf, model, picture, sides, size)
-            except ValueError:  # nothing is painted yet, or a number is half written
-                return None
+            return editing.frame(self.shelf, model, picture, sides, size)
 
         gr.on(
-            [canvas.change, *(margin.change for margin in margins)],
+            [margin.change for margin in margins],
             frame,
             [canvas, *margins, asking.model, asking.size],
             preview,

@@ -39,7 +39,7 @@ def serving(
         OSError: the port is taken.
         ValueError: a model cannot be loaded.
     """
-    with tempfile.TemporaryDirectory(prefix="setar-studio-") as folder:
+    with tempfile.TemporaryDirectory(prefix="setar-studio-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         from setar.web.page import STYLE, Studio, theme
