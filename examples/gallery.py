@@ -88,7 +88,7 @@ SHARES = (0.2, 0.5, 0.8)
 COLOURS = 64
 """Of a picture; all of them together shall be small."""
 
-Row = tuple[str, str, list[Image.Image]]
+Row = tuple[str, str, Sequence[Image.Image]]
 
 
 class Gallery:
@@ -103,7 +103,7 @@ class Gallery:
         self.model, self.out, self.pipe = model, out, Pipeline.from_pretrained(model)
         self.width, self.height = self.pipe.size
         self.parts: list[str] = []
-        self.made: dict[str, list[Image.Image]] = {}
+        self.made: dict[str, Sequence[Image.Image]] = {}
         self.commands: dict[str, list[str]] = {}
         (out / "gallery").mkdir(parents=True, exist_ok=True)
 
@@ -308,7 +308,8 @@ def edits(book: Gallery) -> None:
 
     file, prompt = VARIED
     image, where = drawing(file)
-    rows, commands, count = [("the drawing", prompt, [image])], [], 6
+    rows: list[Row] = [("the drawing", prompt, [image])]
+    commands, count = list[str](), 6
     for share in SHARES:
         made = book.pipe.vary(image, share, prompt, seed=1000, count=count)
         rows.append((f"vary {share:g}", "", made))

@@ -118,8 +118,9 @@ def called(asked: Asked | tuple[Whom, Whom], classes: Sequence[str] = ()) -> str
         return f"{ends}, {100 * share[0]:.3g} %" if share else ends
     if asked is None:
         return NOTHING
-    known = isinstance(asked, int) and 0 <= asked < len(classes)
-    return classes[asked] if known else str(asked)
+    if isinstance(asked, int) and 0 <= asked < len(classes):
+        return classes[asked]
+    return str(asked)
 
 
 def in_common(memories: Sequence[Memory | None]) -> Memory | None:

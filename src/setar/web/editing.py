@@ -59,7 +59,7 @@ def edit(
 
 def _redrawn(
     pipe: Pipeline, task: Task, asked: Any, options: Mapping[str, Any], on_set: Any
-) -> list[Image.Image]:
+) -> Sequence[Image.Image]:
     return pipe.redraw(task, asked, on_set=on_set, **options)
 
 
@@ -104,8 +104,8 @@ def painted(layers: Any, size: tuple[int, int]) -> Image.Image:
         layer = read_picture(file, "RGBA")
         alpha = layer.getchannel("A")
         if alpha.getextrema()[0] == 255:  # a mask that somebody drew elsewhere
-            alpha = layer.convert("L").point(lambda level: 255 * (level > 127))
+            alpha = layer.convert("L").point([255 * (level > 127) for level in range(256)])
         if alpha.size != size:
             alpha = alpha.resize(size, Image.Resampling.NEAREST)
-        mask = ImageChops.lighter(mask, alpha.point(lambda level: 255 * (level > 0)))
+        mask = ImageChops.lighter(mask, alpha.point([255 * (level > 0) for level in range(256)]))
     return mask

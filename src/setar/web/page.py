@@ -13,6 +13,8 @@ from threading import Event
 from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
+from gradio import themes
+from gradio.components import Component
 from gradio.exceptions import InvalidPathError
 from PIL import Image
 
@@ -37,7 +39,7 @@ AGE = 3600
 """Seconds after which the page's copies of pictures are removed."""
 LOG = logging.getLogger("setar.web")
 
-Kind = TypeVar("Kind", bound=gr.components.Component)
+Kind = TypeVar("Kind", bound=Component)
 
 STYLE = """
 #drawn, #edited { min-height: 0; }
@@ -45,10 +47,10 @@ STYLE = """
 """
 
 
-def theme() -> gr.themes.Base:
+def theme() -> themes.Base:
     """Fonts of the visitor's own system: none is fetched from anywhere."""
     fonts = ["system-ui", "sans-serif"]
-    return gr.themes.Soft(font=fonts, font_mono=["ui-monospace", "monospace"])
+    return themes.Soft(font=fonts, font_mono=["ui-monospace", "monospace"])
 
 
 class Page(gr.Blocks):
@@ -159,7 +161,7 @@ class Asking(NamedTuple):
     top_k: gr.Number
     top_p: gr.Number
     seed: gr.Number
-    count: gr.Slider
+    count: gr.Slider  # type: ignore[assignment]
 
 
 class Studio:

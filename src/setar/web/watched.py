@@ -7,7 +7,7 @@ after the set at hand.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -29,7 +29,7 @@ PATIENCE = 60.0
 BLINK = 0.1
 """Seconds after which both sides look whether the other is still there."""
 
-Pictures = list[Image.Image]
+Pictures = Sequence[Image.Image]
 OnSet = Callable[[PartialImages], None]
 
 
