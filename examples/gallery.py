@@ -24,18 +24,22 @@ from setar.pictures.sheets import labelled_rows
 from setar.pipeline import PartialImages
 
 SEEN: dict[str, str] = {
-    "styles": "Things can be told: apples, cats, ghosts, penguins, octopuses; a pizza cannot. Of "
-    "the styles only some show: Fluent's cat is another one than Noto's.",
-    "seeds": "Cats, hearts, houses, trees, cars and faces, nearly all of one style.",
-    "beside": "Two things of about the asked colours, blurred into each other: the model has not "
-    "learned yet which word belongs on which side.",
-    "above": "Likewise; the cloud is there, and the sun is yellow.",
-    "four": "Nothing of what was asked, but four things of some kind, each in its place.",
+    "styles": "Apples, cats, rockets, octopuses, ghosts and penguins are what they should be; a "
+    "pizza is a slice of something. Styles differ most where their drawings do: cats and ghosts.",
+    "seeds": "Cats, hearts, houses, trees, cars and happy faces, nearly all of one style.",
+    "beside": "Apples, ghosts, pumpkins, rockets and stars on their sides. The dog's face is a "
+    "person's.",
+    "above": "Crowns above frogs, birds above houses, and suns below clouds.",
+    "four": "Key, bell, candle and rose, each in its place; of the fruit the lemon is a guess.",
+    "long": "A shape that it was never shown: two animals come out, and the third is a blot.",
     "inpainting": "Colour and line go on, a shrimp's tail it is hardly.",
-    "outpainting": "Something with the colours of the ball; a baby it is not.",
+    "outpainting": "A face beside the ball, of a baby or of somebody older.",
+    "replacing": "The apple stays to the pixel; what takes the place of the rest is white and may "
+    "be a ghost.",
     "varying": "A bee remains a bee, even with most of its tokens anew.",
-    "paraphrases": "Happy kitties, sad faces, green cats and vehicles, which no caption has in "
-    "these words. The king of the jungle, love and bad weather are beyond it.",
+    "negative": "Without red the hearts are paler. A flower is not among what it draws well.",
+    "paraphrases": "Kitties (not all happy), puppies, vehicles and green cats, which no caption "
+    "has in these words. The king of the jungle, love and bad weather are beyond it.",
 }
 """What there is to see in the pictures of the shipped model, by file: good and bad. Whoever changes
 the model or a prompt looks again and writes it anew; a file that is not here has no such line."""

@@ -66,7 +66,7 @@ MiniLM's token states, {pipe.model.config.condition_length} at most; the encoder
     setar train emoji-text-tokenizer --out runs/emoji-text-tokenizer
     setar train emoji-text --out runs/emoji-text
 
-on two threads of a CPU without matrix units; the last training loss was {last["loss"]:.3f} nats per token, on held-out drawings {last["heldout_loss"]:.3f}. {note}
+on two cores of a CPU; the last training loss was {last["loss"]:.3f} nats per token, on held-out drawings {last["heldout_loss"]:.3f}. {note}
 
 ## Figures
 
