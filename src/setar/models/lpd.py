@@ -33,7 +33,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
 from setar.layers.vit import PlainBlock, initialise_plain, layer_norm
@@ -198,9 +197,10 @@ def sequence_mask(known: Tensor, asks: Tensor, start: int = 0) -> Tensor:
         bool ``[B or 1, 1, M - start + n, M + n]``.
     """
     rows = torch.cat([known[:, start:], asks.expand(len(known), -1)], 1)
-    together = asks[:, :, None] == asks[:, None, :]
-    queries = F.pad(together, (0, 0, rows.shape[1] - asks.shape[1], 0))
-    return torch.cat([visible(known, rows), queries.expand(len(rows), -1, -1)], 2)[:, None]
+    # Tokens ask for nothing: a clock that no query has.
+    never = asks.new_full((len(asks), rows.shape[1] - asks.shape[1]), torch.iinfo(asks.dtype).min)
+    together = torch.cat([never, asks], 1)[:, :, None] == asks[:, None, :]
+    return torch.cat([visible(known, rows), together.expand(len(rows), -1, -1)], 2)[:, None]
 
 
 class LPDDecoding(HeadDecoding):
