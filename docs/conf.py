@@ -44,6 +44,9 @@ napoleon_numpy_docstring = False
 # One backtick in a docstring is a name that may be defined far away, or an expression.
 default_role = "code"
 
+# Types of fields are looked up among all names: of several alike it takes any.
+suppress_warnings = ["ref.python"]
+
 # Links leave the site to web pages alone, which a build without a network cannot look at. Names in
 # signatures that belong to other packages have no page here.
 nitpick_ignore_regex = [
