@@ -47,6 +47,7 @@ def late(guidance, at):
 @dataclass(frozen=True)
 class FSQConfig(AutoencoderConfig):
     levels: int = 4
+    """Values of each number of a code."""
 
 
 class FSQ(Quantizer):

@@ -157,7 +157,7 @@ class DPGBench(Export):
         grid = Image.new("RGB", (width * across, height * -(-len(pictures) // across)))
         for index, picture in enumerate(pictures):
             grid.paste(picture, (index % across * width, index // across * height))
-        memory = pictures[0].memory
+        memory = getattr(pictures[0], "memory", None)
         if memory is not None:
             note = f"{counted(len(pictures), 'sample')} in one picture"
             memory = replace(memory, made="export", note=note)
