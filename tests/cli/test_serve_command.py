@@ -35,9 +35,16 @@ def test_without_gradio_one_line_says_what_to_install(refused, monkeypatch):
     assert 'pip install "setar[web]"' in refused("serve")
 
 
-@pytest.mark.parametrize("words", [["no-such-model"], ["--port", "0"], ["--port", "99999"]])
-def test_mistakes_end_in_a_line(refused, words):
-    refused("serve", *words)
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["no-such-model"], "'no-such-model' does not exist"),
+        (["--port", "0"], "`port` (=0) must be from 1 to 65535"),
+        (["--port", "99999"], "`port` (=99999) must be from 1 to 65535"),
+    ],
+)
+def test_mistakes_end_in_a_line(refused, words, rule):
+    assert rule in refused("serve", *words)
 
 
 @pytest.mark.slow

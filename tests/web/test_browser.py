@@ -154,6 +154,7 @@ def test_compare_and_inside(page, picture):
     page.click("#tokenizer-button")
     wait_for_words(page, "inside", "PSNR")
     shot(page, "inside")
+    assert page.locator("#reconstruction img").count() == 1
 
 
 def test_a_telephone_shows_all_of_it(page):
@@ -177,6 +178,8 @@ def test_two_people_each_get_their_own(page, browser, site):
     other.click("#draw-button")
     wait_for_words(page, "draw", "4 pictures in")
     wait_for_words(other, "draw", "4 pictures in")
+    shown = [one.locator("#drawn img").first.get_attribute("src") for one in (page, other)]
+    assert shown[0] != shown[1]
     other.close()
 
 

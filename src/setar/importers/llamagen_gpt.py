@@ -117,14 +117,25 @@ def infer_config(
     classes: int | None = None,
 ) -> DecoderOnlyConfig:
     """The shape of the model from its embeddings; ValueError if it cannot be told."""
-    rows, null = infer_classes(state, classes, KIND)
-    return DecoderOnlyConfig(
-        **infer_network(state, heads, KIND),
-        classes=rows - 1 if null else rows,
-        grid=grid,
-        class_dropout=0.1 if null else 0.0,
-        class_rotation="zero",
-    )
+    shape = infer_shape(state, grid, heads, classes, KIND)
+    return DecoderOnlyConfig(**shape, class_rotation="zero")
+
+
+def infer_shape(
+    state: Mapping[str, Tensor],
+    grid: tuple[int, int],
+    heads: int | None,
+    classes: int | None,
+    kind: str,
+) -> dict[str, Any]:
+    """Fields of a config that networks of LlamaGen's names share; ValueError of both parts."""
+    rows, null = infer_classes(state, classes, kind)
+    return {
+        **infer_network(state, heads, kind),
+        "classes": rows - 1 if null else rows,
+        "grid": grid,
+        "class_dropout": 0.1 if null else 0.0,
+    }
 
 
 def infer_classes(state: Mapping[str, Tensor], classes: int | None, kind: str) -> tuple[int, bool]:

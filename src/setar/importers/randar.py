@@ -75,14 +75,8 @@ def convert(
     Raises:
         ValueError: ``heads``, ``grid`` or ``classes`` is impossible, too.
     """
-    rows, null = llamagen_gpt.infer_classes(state, classes, KIND)
-    config = RandARConfig(
-        **llamagen_gpt.infer_network(state, heads, KIND),
-        classes=rows - 1 if null else rows,
-        grid=grid,
-        class_dropout=0.1 if null else 0.0,
-    )
-    state = state if null else llamagen_gpt.with_null(state)
+    config = RandARConfig(**llamagen_gpt.infer_shape(state, grid, heads, classes, KIND))
+    state = state if config.class_dropout else llamagen_gpt.with_null(state)
     return foreign.load(RandARTransformer, config, state, foreign_name, KIND)
 
 

@@ -37,6 +37,10 @@ COUNT = 4
 """Pictures, unless somebody asks for more."""
 AGE = 3600
 """Seconds after which the page's copies of pictures are removed."""
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Of what follows by itself, and is no request of anybody's."""
+TURNS: dict[str, Any] = {"concurrency_id": SAMPLING, "concurrency_limit": 1}
+"""Of what makes pictures."""
 LOG = logging.getLogger("setar.web")
 
 Kind = TypeVar("Kind", bound=Component)
@@ -204,17 +208,16 @@ class Studio:
     def _leave(self, request: gr.Request) -> None:
         self.running.leave(str(request.session_hash))
 
+    def _models(self) -> gr.Dropdown:
+        names = list(self.shelf.names)
+        return gr.Dropdown(names, value=names[0], label="Model", allow_custom_value=True)
+
     def _asking(self, recipes: bool = True, count: int = COUNT) -> Asking:
         """The controls of a tab, which follow its model."""
         pipe = self.shelf.pipe(self.shelf.names[0])
         reads, facts = pipe.reads == "text", _placeholders(pipe)
         first = pipe.classes[0] if pipe.classes else ""
-        model = gr.Dropdown(
-            list(self.shelf.names),
-            value=self.shelf.names[0],
-            label="Model",
-            allow_custom_value=True,
-        )
+        model = self._models()
         class_name = gr.Dropdown(
             list(pipe.classes),
             value=first,
@@ -333,23 +336,9 @@ class Studio:
                 button = gr.Button("Draw", variant="primary", elem_id="draw-button")
                 stop = gr.Button("Stop")
             with gr.Column(scale=3, min_width=280):
-                gallery = gr.Gallery(
-                    label="Pictures",
-                    show_label=False,
-                    columns=4,
-                    height="auto",
-                    format="png",
-                    object_fit="contain",
-                    interactive=False,
-                    elem_id="drawn",
-                    buttons=["download", "fullscreen"],
-                )
-                words = gr.Textbox("", label="Progress", interactive=False, elem_id="draw-words")
+                gallery, words = _gallery("Pictures", 4, "drawn"), _words("draw")
                 edit_again = gr.Button("Edit the chosen picture further")
-                with gr.Accordion("How the sets appeared", open=False):
-                    animation = gr.Image(
-                        label="Animation", type="filepath", interactive=False, format="gif"
-                    )
+                animation = _animation()
                 plan = gr.Image(
                     label="Order and sets of the first picture",
                     show_label=False,
@@ -379,35 +368,22 @@ class Studio:
             count: float | None = None,
         ) -> Iterator[Any]:
             """Pictures of a class or a prompt, set by set; the last ones are finished."""
-            wish = Wish(
-                model,
-                class_name,
-                prompt,
-                negative_prompt,
-                recipe,
-                guidance,
-                guidance_schedule,
-                temperature,
-                top_k,
-                top_p,
-                seed,
-                count,
-            )
+            said = (model, class_name, prompt, negative_prompt, recipe)
+            filters = (temperature, top_k, top_p)
+            wish = Wish(*said, guidance, guidance_schedule, *filters, seed, count)
             yield from self._shown(
                 request, lambda stop: drawing.draw(self.shelf, self.desk, wish, size, stop)
             )
 
-        how: dict[str, Any] = {"concurrency_id": SAMPLING, "concurrency_limit": 1}
         inputs = list(asking)
         first = gr.on(
-            [button.click, asking.prompt.submit], draw, inputs, drawn, api_name="draw", **how
+            [button.click, asking.prompt.submit], draw, inputs, drawn, api_name="draw", **TURNS
         )
         building = [asking.model, order, share, schedule, asking.size]
 
         def build(model: Any, order: Any, share: Any, schedule: Any, size: Any) -> str:
             return inside.built(self.shelf, model, order, share, schedule, size)
 
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         gr.on(  # the keys of a keyboard too, which release nothing
             [share.input, order.input, schedule.input],
             build,
@@ -415,11 +391,11 @@ class Studio:
             asking.recipe,
             queue=False,
             trigger_mode="always_last",
-            **quiet,
+            **QUIET,
         )
-        released = share.release(build, building, asking.recipe, queue=False, **quiet)
-        second = released.then(draw, inputs, drawn, api_visibility="private", **how)
-        stop.click(self._leave, None, None, cancels=[first, second], queue=False, **quiet)
+        released = share.release(build, building, asking.recipe, queue=False, **QUIET)
+        second = released.then(draw, inputs, drawn, api_visibility="private", **TURNS)
+        stop.click(self._leave, None, None, cancels=[first, second], queue=False, **QUIET)
         planning = [asking.model, asking.recipe, asking.size, asking.seed]
 
         def plan_sets(model: str, recipe: str, size: str, seed: float) -> tuple[Image.Image, str]:
@@ -439,7 +415,7 @@ class Studio:
         def choose(event: gr.SelectData) -> int:
             return event.index
 
-        gallery.select(choose, None, chosen, queue=False, **quiet)
+        gallery.select(choose, None, chosen, queue=False, **QUIET)
         return results, chosen, edit_again
 
     def _shown(
@@ -483,22 +459,8 @@ class Studio:
                 button = gr.Button("Make anew", variant="primary", elem_id="edit-button")
                 stop = gr.Button("Stop")
             with gr.Column(scale=3, min_width=280):
-                gallery = gr.Gallery(
-                    label="Results",
-                    show_label=False,
-                    columns=2,
-                    height="auto",
-                    format="png",
-                    object_fit="contain",
-                    interactive=False,
-                    elem_id="edited",
-                    buttons=["download", "fullscreen"],
-                )
-                words = gr.Textbox("", label="Progress", interactive=False, elem_id="edit-words")
-                with gr.Accordion("How the sets appeared", open=False):
-                    animation = gr.Image(
-                        label="Animation", type="filepath", interactive=False, format="gif"
-                    )
+                gallery, words = _gallery("Results", 2, "edited"), _words("edit")
+                animation = _animation()
         results = gr.State([])
 
         def edit(
@@ -524,20 +486,9 @@ class Studio:
             count: float | None = None,
         ) -> Iterator[Any]:
             """What is painted over, or what lies around a picture, made anew; set by set."""
-            wish = Wish(
-                model,
-                class_name,
-                prompt,
-                negative_prompt,
-                recipe,
-                guidance,
-                guidance_schedule,
-                temperature,
-                top_k,
-                top_p,
-                seed,
-                count,
-            )
+            said = (model, class_name, prompt, negative_prompt, recipe)
+            filters = (temperature, top_k, top_p)
+            wish = Wish(*said, guidance, guidance_schedule, *filters, seed, count)
             sides = (left, top, right, bottom)
             painted = (picture, sides, seam, size)
             yield from self._shown(
@@ -549,11 +500,9 @@ class Studio:
             [canvas, *margins, seam, *asking],
             [gallery, words, animation, results],
             api_name="edit",
-            concurrency_id=SAMPLING,
-            concurrency_limit=1,
+            **TURNS,
         )
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        stop.click(self._leave, None, None, cancels=[event], queue=False, **quiet)
+        stop.click(self._leave, None, None, cancels=[event], queue=False, **QUIET)
 
         def frame(
             picture: Any, left: Any, top: Any, right: Any, bottom: Any, model: Any, size: Any
@@ -569,7 +518,7 @@ class Studio:
             [canvas, *margins, asking.model, asking.size],
             preview,
             trigger_mode="always_last",
-            **quiet,
+            **QUIET,
         )
         return canvas
 
@@ -592,7 +541,7 @@ class Studio:
                     format="png",
                     elem_id="sheet",
                 )
-                words = gr.Textbox("", label="Progress", interactive=False, elem_id="compare-words")
+                words = _words("compare")
 
         def compare(
             request: gr.Request,
@@ -612,20 +561,9 @@ class Studio:
             count: float | None = None,
         ) -> Iterator[Any]:
             """One wish under several recipes, as a sheet; a row after the other."""
-            wish = Wish(
-                model,
-                class_name,
-                prompt,
-                negative_prompt,
-                "",
-                guidance,
-                guidance_schedule,
-                temperature,
-                top_k,
-                top_p,
-                seed,
-                count,
-            )
+            said = (model, class_name, prompt, negative_prompt, "")
+            filters = (temperature, top_k, top_p)
+            wish = Wish(*said, guidance, guidance_schedule, *filters, seed, count)
             with self.running.of(str(request.session_hash)) as stop:
                 yield from comparing.compare(self.shelf, self.desk, wish, recipes, size, stop)
 
@@ -634,19 +572,12 @@ class Studio:
             [recipes, *asking],
             [sheet, words],
             api_name="compare",
-            concurrency_id=SAMPLING,
-            concurrency_limit=1,
+            **TURNS,
         )
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        stop.click(self._leave, None, None, cancels=[event], queue=False, **quiet)
+        stop.click(self._leave, None, None, cancels=[event], queue=False, **QUIET)
 
     def _inside_tab(self) -> None:
-        model = gr.Dropdown(
-            list(self.shelf.names),
-            value=self.shelf.names[0],
-            label="Model",
-            allow_custom_value=True,
-        )
+        model = self._models()
         with gr.Row():
             with gr.Column(min_width=280):
                 recipe = gr.Textbox("", label="Recipe", info="Empty: the model's own.")
@@ -690,6 +621,30 @@ def _placeholders(pipe: Any) -> list[str]:
     guidance, settings = pipe.defaults.guidance, pipe.defaults.settings
     facts = (guidance.scale, settings.temperature, settings.top_k, settings.top_p)
     return [f"{height}x{width}", str(pipe.defaults.recipe), *(f"{fact:g}" for fact in facts)]
+
+
+def _gallery(label: str, columns: int, elem_id: str) -> gr.Gallery:
+    return gr.Gallery(
+        label=label,
+        show_label=False,
+        columns=columns,
+        height="auto",
+        format="png",
+        object_fit="contain",
+        interactive=False,
+        elem_id=elem_id,
+        buttons=["download", "fullscreen"],
+    )
+
+
+def _words(tab: str) -> gr.Textbox:
+    """Where a tab says how far it is."""
+    return gr.Textbox("", label="Progress", interactive=False, elem_id=f"{tab}-words")
+
+
+def _animation() -> gr.Image:
+    with gr.Accordion("How the sets appeared", open=False):
+        return gr.Image(label="Animation", type="filepath", interactive=False, format="gif")
 
 
 def _outputs(result: Result) -> tuple[Any, ...]:
