@@ -26,7 +26,7 @@ from setar.bench.sampling import cache_bytes
 from setar.durable import replacing, write_text
 from setar.evaluation.run import run
 from setar.evaluation.targets import Request
-from setar.files import MANIFEST
+from setar.files import fingerprint
 from setar.origin import origin_of
 from setar.pictures.sheets import labelled_rows, to_pil
 from setar.pipeline import Pipeline, load_for_sampling
@@ -168,14 +168,12 @@ def compare(
 
 def _key(request: Request, batch: int, asked: Sequence[str]) -> str:
     """A hash of all that the figures depend on, the model's weights too."""
-    model = locate(request.source)
-    manifest = model / MANIFEST
-    known = manifest.read_text("utf-8") if manifest.is_file() else str(model.resolve())
+    model = fingerprint(locate(request.source))
     fields = dataclasses.asdict(request)
     for unimportant in ("source", "processes", "progress", "save_samples", "save_statistics"):
         del fields[unimportant]
     reference = request.reference or origin_of(request.source).data
-    text = json.dumps([known, reference, fields, batch, list(asked)], sort_keys=True, default=str)
+    text = json.dumps([model, reference, fields, batch, list(asked)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
