@@ -103,12 +103,14 @@ def test_muon_moves_the_matrices_of_the_blocks_and_adamw_the_rest():
     assert grouped["adamw"] == set(names.values()) - grouped["muon"]
 
 
-def test_muon_orthogonalises_the_update():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_muon_orthogonalises_the_update(dtype):
     module = nn.Sequential(nn.Linear(6, 4, bias=False))
     before = module[0].weight.detach().clone()
     config = OptimizerConfig(name="muon", learning_rate=0.1, muon_rate=2.0, weight_decay=0.0)
     module[0].weight.grad = torch.randn(4, 6)
-    make_optimizers(module, config)["muon"].step()
+    make_optimizers(module, config, dtype)["muon"].step()
+    assert module[0].weight.dtype == torch.float32
     singular = torch.linalg.svdvals(before - module[0].weight.detach())
     size = 0.2 * 0.2 * math.sqrt(6)  # rate 0.1 x 2, and 0.2 sqrt(larger side)
     assert (singular / size > 0.5).all()

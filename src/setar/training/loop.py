@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from setar import checkpoint, durable
 from setar.data.batches import Batches, ShuffledBatches
-from setar.device import find_device
+from setar.device import find_device, slow_in_bfloat16
 from setar.numbers import counted, whole
 from setar.pictures.memory import Memory
 from setar.pictures.png import write_png
@@ -335,8 +335,11 @@ class Trainer:
             self.engine.prepare(module)
         self.losses = self.engine.losses(objective)
         self.saver = Saver(processes)
+        short = half and not slow_in_bfloat16(objective.device)
+        dtype = torch.bfloat16 if short else torch.float32
         self.optimizers = {
-            name: make_optimizers(module, optimizer) for name, module in objective.networks.items()
+            name: make_optimizers(module, optimizer, dtype)
+            for name, module in objective.networks.items()
         }
         self.ema = AveragedWeights(self.result, optimizer.ema)
         self.batches = objective.batches(loop.batch_size, loop.seed)

@@ -80,8 +80,14 @@ def grouped(module: nn.Module, config: OptimizerConfig) -> Groups:
     return Groups(matrices, decayed, plain)
 
 
-def make_optimizers(module: nn.Module, config: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
-    """The optimisers of a module's trainable parameters by their names, decay where it belongs."""
+def make_optimizers(
+    module: nn.Module, config: OptimizerConfig, dtype: torch.dtype = torch.float32
+) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers of a module's trainable parameters by their names, decay where it belongs.
+
+    ``dtype`` is that of Muon's products on a CPU and of sharded matrices; elsewhere torch's own
+    takes bfloat16.
+    """
     matrices, decayed, plain = grouped(module, config)
     rate, decay = config.learning_rate, config.weight_decay
     groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
@@ -89,11 +95,13 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig) -> dict[str, tor
         "adamw": torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True)
     }
     if matrices:
-        ours = matrices[0].device.type == "cpu" or isinstance(matrices[0], DTensor)
-        kind = Muon if ours else torch.optim.Muon
-        optimizers["muon"] = kind(
-            matrices, rate * config.muon_rate, decay, adjust_lr_fn="match_rms_adamw"
-        )
+        fast = config.muon_rate * rate
+        if matrices[0].device.type == "cpu" or isinstance(matrices[0], DTensor):
+            optimizers["muon"] = Muon(matrices, fast, decay, dtype)
+        else:
+            optimizers["muon"] = torch.optim.Muon(
+                matrices, fast, decay, adjust_lr_fn="match_rms_adamw"
+            )
     return optimizers
 
 
