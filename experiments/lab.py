@@ -22,6 +22,7 @@ from torch import Tensor
 from setar import Pipeline, checkpoint, config
 from setar.data import digits, emoji
 from setar.evaluation.distances import GaussianStatistics, frechet_distance
+from setar.evaluation.neighbours import nearest_class_share
 from setar.features.base import extract_features
 from setar.features.digits import DigitFeatures
 from setar.features.efficientnet import EfficientNetFeatures
@@ -104,9 +105,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def run_of(recipe: str, seed: int = 0, family: str = "fmt", steps: int = 400) -> GeneratorRun:
-    """The settings of a digit model: 0.3 M parameters, ``steps`` of 64 images."""
-    model = {"family": family, "width": 64, "heads": 2, "dropout": 0.0, **SHAPES[family]}
+def run_of(
+    recipe: str,
+    seed: int = 0,
+    family: str = "fmt",
+    steps: int = 400,
+    shape: dict[str, Any] | None = None,
+) -> GeneratorRun:
+    """The settings of a digit model: 0.3 M parameters, ``steps`` of 64 images.
+
+    ``shape`` is that of a family which has none in `SHAPES`.
+    """
+    size = {"width": 64, "heads": 2, "dropout": 0.0}
+    model = {"family": family, **size, **(SHAPES[family] if shape is None else shape)}
     values = {
         "task": "generator",
         "data": {"source": "digits"},
@@ -225,7 +236,11 @@ def measure(run: GeneratorRun, sampling: Sampling) -> Figures:
 
 
 def _measure(run: GeneratorRun, sampling: Sampling) -> Figures:
-    pipe = Pipeline.from_pretrained(train(run))
+    return digit_figures(Pipeline.from_pretrained(train(run)), sampling)
+
+
+def digit_figures(pipe: Pipeline, sampling: Sampling) -> Figures:
+    """Figures of a way of sampling a model of digits, measured now."""
     labels = list(range(10))
     began = time.perf_counter()
     codes = pipe.sample_codes(
@@ -252,12 +267,25 @@ def real_features() -> Tensor:
 
 def emoji_distance(images: Tensor) -> float:
     """FD-EffLite0 of pictures to the training emoji."""
-    return frechet_distance(_emoji_features(images), _real_emoji())
+    return frechet_distance(_emoji_features(images), _real_gaussian())
+
+
+def emoji_figures(images: Tensor, labels: Tensor) -> tuple[float, float]:
+    """FD-EffLite0 of pictures, and their class share, of these subgroups ``[B]``."""
+    features = _emoji_features(images)
+    real = emoji.load("train").labels
+    share = nearest_class_share(features, labels, _real_emoji(), real)
+    return frechet_distance(features, _real_gaussian()), share
 
 
 @cache
-def _real_emoji() -> GaussianStatistics:
-    return GaussianStatistics.from_features(_emoji_features(emoji.load("train").images))
+def _real_gaussian() -> GaussianStatistics:
+    return GaussianStatistics.from_features(_real_emoji())
+
+
+@cache
+def _real_emoji() -> Tensor:
+    return _emoji_features(emoji.load("train").images)
 
 
 def _emoji_features(images: Tensor) -> Tensor:

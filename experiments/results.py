@@ -2,6 +2,7 @@
 
 python experiments/results.py                   all: hours the first time
 python experiments/results.py table6 figure9    these; the other sections stay as they are
+python experiments/results.py backbones         docs/backbones.md, a page of its own
 
 `text` needs the drawings of `setar data styles`; without them its section stays as it is.
 """
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import backbones_page
 import figure6
 import figure7
 import figure8
@@ -43,17 +45,29 @@ SCRIPTS = {
     "text": text,
 }
 
+PAGES = {"backbones": backbones_page}
+"""Experiments that have a page of their own."""
+
 
 def main(names: list[str]) -> None:
-    if unknown := {*names} - {*SCRIPTS}:
-        sys.exit(f"no experiment {min(unknown)!r}; known: {', '.join(SCRIPTS)}")
+    if unknown := {*names} - {*SCRIPTS, *PAGES}:
+        sys.exit(f"no experiment {min(unknown)!r}; known: {', '.join([*SCRIPTS, *PAGES])}")
+    for name in PAGES:
+        if name in names or not names:
+            PAGES[name].write()
+    if sections := [name for name in names or SCRIPTS if name in SCRIPTS]:
+        write_sections(sections, everything=not names)
+
+
+def write_sections(names: list[str], everything: bool) -> None:
+    """Write `PAGE`; unless it is everything, its other sections stay as they are."""
     before = sections_of(PAGE.read_text(encoding="utf-8"))
-    sections = dict(before) if names else {}
-    for name in names or SCRIPTS:
+    sections = {} if everything else dict(before)
+    for name in names:
         try:
             section = SCRIPTS[name].section()
         except NoData as error:
-            if names:
+            if not everything:
                 sys.exit(str(error))
             print(f"the section {name} stays as it is: {error}", flush=True)
             title = SCRIPTS[name].TITLE
