@@ -31,7 +31,9 @@ def test_all_are_trained_alike(backbones, bed):
     for family, run in runs.items():
         for part in ("data", "tokenizer", "optimizer", "loop"):
             assert getattr(run, part) == getattr(runs["fmt"], part)
-        assert str(run.recipe) == ("ar" if family == "decoder-only" else "random-16-random")
+        assert str(run.recipe) == (
+            "raster-N-uniform" if family == "decoder-only" else "random-16-random"
+        )
         shape = run.model.shape
         assert (shape.dropout, shape.class_dropout) == (0.0, 0.1)
     assert runs["fmt"].loop.seed == 1
