@@ -130,9 +130,9 @@ PUBLISHED = {
 
 
 def find_published(name: str) -> Published:
-    """The row of a name; ValueError, with the nearest one, if there is none."""
+    """The row of a name; ValueError, with the nearest ones, if there is none."""
     if name not in PUBLISHED:
-        hint = did_you_mean(name, PUBLISHED)
+        hint = did_you_mean(name, PUBLISHED, 3)
         raise ValueError(f"no published model is called {quoted(name)} here; {hint}")
     return PUBLISHED[name]
 
