@@ -22,17 +22,19 @@ from typing import Any
 
 import torch
 from lab import (
+    EMOJI_TEMPERATURE,
     PER_CLASS,
+    PER_SUBGROUP,
     SEEDS,
     Sampling,
     digit_figures,
     emoji_figures,
-    emoji_run,
     key,
     lasting,
     losses,
     mean,
     run_of,
+    small_emoji_run,
     train,
 )
 from scaling import cross_entropy
@@ -71,12 +73,6 @@ LPD_STEPS = (8, 16)
 
 LPD_FAMILIES = ("fmt", "lpd")
 """That are sampled in `LPD_ORDERS`."""
-
-EMOJI_STEPS = 800
-"""Of 32 images."""
-
-PER_SUBGROUP = 4
-"""Emoji that are sampled of each of the 99 subgroups for one measurement."""
 
 NAMES = {
     "fmt": "FMT",
@@ -165,14 +161,6 @@ def digit_run(recipe: str, model: dict[str, Any], seed: int) -> GeneratorRun:
     return run_of(recipe, seed, model["family"], shape={"preset": "tiny", **model})
 
 
-def small_emoji_run(recipe: str, model: dict[str, Any], seed: int) -> GeneratorRun:
-    """`EMOJI_STEPS` of 32 emoji, each subgroup equally often."""
-    model = {"preset": "tiny", "dropout": 0.0, **model}
-    sampling = AR if recipe == AR else "random-16-cosine"
-    run = emoji_run(recipe, model, EMOJI_STEPS, sampling=sampling, rate=2e-3, seed=seed)
-    return replace(run, optimizer=replace(run.optimizer, ema=0.995))
-
-
 def judge_digits(pipe: Pipeline, recipe: str, seed: int) -> dict[str, float]:
     """FD-digits and the share of right digits, as in the other experiments."""
     found = digit_figures(pipe, Sampling(recipe, Guidance(1.5), seed=seed))
@@ -181,15 +169,9 @@ def judge_digits(pipe: Pipeline, recipe: str, seed: int) -> dict[str, float]:
 
 def judge_emoji(pipe: Pipeline, recipe: str, seed: int) -> dict[str, float]:
     """FD-EffLite0 and class share, as in the comparison with VAR but of fewer pictures."""
-    labels = torch.arange(len(pipe.classes)).repeat_interleave(PER_SUBGROUP)
-    codes = pipe.sample_codes(
-        labels.tolist(), recipe=recipe, seed=seed * len(labels), batch_size=132, **EMOJI_SAMPLED
-    )
-    distance, share = emoji_figures(pipe.decode(codes), labels)
-    return {"distance": distance, "right": share}
+    found = emoji_figures(pipe, Sampling(recipe, Guidance(1.25), seed=seed))
+    return {"distance": found.distance, "right": found.accuracy}
 
-
-EMOJI_SAMPLED = {"guidance": Guidance(1.25), "temperature": 0.5}
 
 BEDS = {
     "digits": Bed(
@@ -206,7 +188,7 @@ BEDS = {
         small_emoji_run,
         judge_emoji,
         lambda: emoji.load("heldout"),
-        {"guidance": 1.25, "temperature": 0.5, "count": 99 * PER_SUBGROUP},
+        {"guidance": 1.25, "temperature": EMOJI_TEMPERATURE, "count": 99 * PER_SUBGROUP},
         512,
         99,
     ),
