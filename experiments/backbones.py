@@ -296,7 +296,7 @@ def run_bed(bed: str) -> dict[str, list[dict[str, Any]]]:
 
 
 TIMED_BATCH = {"training": 64, "sampling": 8}
-TIMED_STEPS = (4, 16, 64)
+TIMED_STEPS = STEPS
 REPEATS = 5
 
 

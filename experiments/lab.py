@@ -282,6 +282,8 @@ def measure(run: GeneratorRun, sampling: Sampling) -> Figures:
     digits = run.data.source == "digits"
     count = PER_CLASS if digits else PER_SUBGROUP
     facts = {"run": lasting(run), "sampling": asdict(sampling), "count": count}
+    if not digits:
+        facts["temperature"] = EMOJI_TEMPERATURE
     if sampling.settings.attention == "full":  # until then it asked at the next set alone
         facts["asks"] = "all unknown"
     name = key(facts)
