@@ -10,6 +10,7 @@ turns; a token differs where a draw lies nearer to an edge than float32 can tell
 
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -29,8 +30,8 @@ REPEATS = 3
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
 BATCH = int(sys.argv[2]) if len(sys.argv) > 2 else 4
 CODE_DIM = 8
-COMMON = {"vocabulary": 1024, "classes": 10, "width": 192, "heads": 6}
-GRID = {**COMMON, "grid": (16, 16)}
+COMMON: dict[str, Any] = {"vocabulary": 1024, "classes": 10, "width": 192, "heads": 6}
+GRID: dict[str, Any] = {**COMMON, "grid": (16, 16)}
 STEPS = ("random-N-uniform", "random-64-cosine", "random-16-cosine")
 
 MODELS: dict[str, tuple[GeneratorConfig, tuple[str, ...]]] = {
@@ -56,7 +57,7 @@ WAYS = {
 def make(family: str) -> Generator:
     """Random weights, also in the head; a VAR with a pyramid that costs little beside it."""
     model = FAMILIES.find(family)(MODELS[family][0]).eval().to(DEVICE)
-    torch.nn.init.normal_(model.get_submodule("head").weight, std=0.02)
+    torch.nn.init.normal_(model.get_parameter("head.weight"), std=0.02)
     shape = MultiScaleConfig(8, (1,), 1, codebook_size=1024, codebook_dim=CODE_DIM)
     if family == "var":
         model.attach(MultiScaleVQ(shape).eval().to(DEVICE))
