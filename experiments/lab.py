@@ -58,7 +58,7 @@ EMOJI_SHAPES: dict[str, dict[str, Any]] = {
 PER_SUBGROUP = 4
 """Emoji that are sampled of each of the 99 subgroups for one measurement."""
 
-SMALL_STEPS = 800
+SMALL_STEPS = 600
 """Of 32 images, for a small model of emoji."""
 
 COMPILES = shutil.which("g++") is not None
