@@ -170,7 +170,7 @@ def test_the_answer_follows_from_the_figures(backbones, backbones_page, monkeypa
     assert "Trains fastest**: on digits ARPG (400 images/s), least RandAR (50)" in page
     assert "FMT 8, RandAR 0, ARPG 0, LPD 8. Take FMT and LPD for" in page
     assert "ARPG where time counts most (4.0 times as fast in 16 steps)" in page
-    assert "seeing is better in 4; seeing is better in 8" in page
+    assert "seeing each other is better in 4, 8, 16, 32, 64 steps." in page
     assert page.count("| LPD | 5.0 ± 0.0 |") == 4
     assert "nan" not in page
     # Without seconds nothing is said of them.
