@@ -119,7 +119,8 @@ same order as often, and are trained with one recipe (`{TRAINED}`; the decoder-o
 for FMTs before: nothing was tuned for any of them. {count_of_seeds().capitalize()}; ± is the standard deviation over seeds of model and samples. All of it is small: 64 tokens, under a
 million parameters, minutes of training. What holds for these need not hold for models of a thousand times the size.
 
-Two are called *not told apart* where their means differ by no more than twice the standard error of the difference."""
+Two are called *not told apart* where their means differ by no more than twice the standard error of the difference. Every figure is kept in `experiments/kept`;
+`python experiments/results.py backbones` trains and measures what is missing there, and writes this page."""
 
 
 def answer(beds: Mapping[str, Found], timed: Mapping[str, dict[str, Any]]) -> str:
