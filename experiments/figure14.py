@@ -1,6 +1,8 @@
 """Figure 14: guidance and top-k, for a transition state and for classic AR."""
 
 from lab import (
+    DIGITS,
+    Bed,
     Claim,
     Figures,
     Sampling,
@@ -27,29 +29,31 @@ MODELS = {
 }
 
 
-def section() -> Section:
-    scales = {name: [_with_scale(name, scale) for scale in SCALES] for name in MODELS}
-    kept = {name: [_with_top_k(name, k) for k in TOP_K] for name in MODELS}
+def section(bed: Bed = DIGITS) -> Section:
+    scales = {name: [_with_scale(name, scale, bed) for scale in SCALES] for name in MODELS}
+    kept = {name: [_with_top_k(name, k, bed) for k in TOP_K] for name in MODELS}
     figure, (left, middle, right) = panels(3)
     names = ["all" if k == 0 else str(k) for k in TOP_K]
     for name in MODELS:
         left.plot(SCALES, [distance(f) for f in scales[name]], "o-", label=name)
         middle.plot(SCALES, [accuracy(f) for f in scales[name]], "o-", label=name)
         right.plot(names, [distance(f) for f in kept[name]], "o-", label=name)
-    left.set(xlabel="guidance scale", ylabel="FD-digits", yscale="log")
-    middle.set(xlabel="guidance scale", ylabel="right digit")
-    right.set(xlabel="top-k", ylabel="FD-digits", yscale="log")
+    left.set(xlabel="guidance scale", ylabel=bed.distance, yscale="log")
+    middle.set(xlabel="guidance scale", ylabel=bed.right)
+    right.set(xlabel="top-k", ylabel=bed.distance, yscale="log")
     for axis in (left, middle, right):
         finish(axis)
     picture = save_plot(
-        figure, "figure14", "guidance scale against distance and accuracy; top-k against distance"
+        figure,
+        bed.plot("figure14"),
+        f"guidance scale against distance and {bed.right}; top-k against distance",
     )
     best = {name: SCALES[_lowest(line)] for name, line in scales.items()}
     best_k = {name: names[_lowest(line)] for name, line in kept.items()}
     claim = Claim(
         10,
         "guidance scale and top-k act as in classic AR",
-        "for both models the best scale lies between 1 and 8, the right digit is more frequent at 3 than at 1, and top-k 1 is the worst",
+        "for both models the best scale lies between 1 and 8, what was asked for is more frequent at 3 than at 1, and top-k 1 is the worst",
         f"best scale {best['transition state']:g} and {best['classic AR']:g}; "
         f"best top-k {best_k['transition state']} and {best_k['classic AR']}",
         all(1 < best[name] < 8 for name in MODELS)
@@ -62,7 +66,7 @@ def section() -> Section:
     ]
     rows_k = [(name, *(shown_distance(f) for f in line)) for name, line in kept.items()]
     body = f"""
-{count_of_seeds().capitalize()}. FD-digits, in brackets the share of right digits.
+{count_of_seeds().capitalize()}. {bed.distance}, in brackets: {bed.right}.
 
 {picture}
 
@@ -70,7 +74,7 @@ def section() -> Section:
 
 {table(["top-k, guidance 1.5", *names], rows_k)}
 """
-    return Section("Figure 14: guidance and top-k", body, (claim,))
+    return Section(bed.title("Figure 14: guidance and top-k"), body, (claim,))
 
 
 def accuracy(figures: list[Figures]) -> float:
@@ -78,14 +82,14 @@ def accuracy(figures: list[Figures]) -> float:
     return mean([f.accuracy for f in figures])
 
 
-def _with_scale(name: str, scale: float) -> list[Figures]:
+def _with_scale(name: str, scale: float, bed: Bed) -> list[Figures]:
     recipe, sampling = MODELS[name]
-    return over_seeds(recipe, sampling.but(guidance=Guidance(scale)))
+    return over_seeds(recipe, sampling.but(guidance=Guidance(scale)), bed=bed)
 
 
-def _with_top_k(name: str, k: int) -> list[Figures]:
+def _with_top_k(name: str, k: int, bed: Bed) -> list[Figures]:
     recipe, sampling = MODELS[name]
-    return over_seeds(recipe, sampling.but(top_k=k))
+    return over_seeds(recipe, sampling.but(top_k=k), bed=bed)
 
 
 def _lowest(line: list[list[Figures]]) -> int:

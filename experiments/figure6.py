@@ -1,6 +1,8 @@
 """Figure 6: few steps with models trained one token at a time, in fixed orders and at random."""
 
 from lab import (
+    DIGITS,
+    Bed,
     Claim,
     Sampling,
     Section,
@@ -18,17 +20,22 @@ ORDERS = ("raster", "reversed-raster", "roll", "reversed-roll", "fixed-random", 
 STEPS = (4, 8, 16, 32, 64)
 
 
-def section() -> Section:
+def section(bed: Bed = DIGITS) -> Section:
     curves = {
-        order: [over_seeds(f"{order}-N-uniform", Sampling(f"{order}-{k}-cosine")) for k in STEPS]
+        order: [
+            over_seeds(f"{order}-N-uniform", Sampling(f"{order}-{k}-cosine"), bed=bed)
+            for k in STEPS
+        ]
         for order in ORDERS
     }
     figure, (axis,) = panels(1)
     for order, curve in curves.items():
         axis.plot(STEPS, [distance(f) for f in curve], "o-", label=order, ms=3)
-    axis_of_steps(axis, STEPS, "trained with sets of one")
+    axis_of_steps(axis, STEPS, "trained with sets of one", bed)
     picture = save_plot(
-        figure, "figure6", "FD-digits against sampling steps, one line per training order"
+        figure,
+        bed.plot("figure6"),
+        f"{bed.distance} against sampling steps, one line per training order",
     )
     loss = {
         order: {k: distance(f) - distance(curve[-1]) for k, f in zip(STEPS, curve, strict=True)}
@@ -51,7 +58,7 @@ def section() -> Section:
 
 {table(["order", *(f"{k} steps" for k in STEPS)], rows)}
 """
-    return Section("Figure 6: randomness of the order and few steps", body, (claim,))
+    return Section(bed.title("Figure 6: randomness of the order and few steps"), body, (claim,))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Figure 8: the number of sets in training, for three kinds of recipes."""
 
 from lab import (
+    DIGITS,
+    Bed,
     Claim,
     Figures,
     Sampling,
@@ -25,26 +27,26 @@ PANELS = {
 }
 
 
-def curve(recipe: str, sets: int) -> list[list[Figures]]:
+def curve(recipe: str, sets: int, bed: Bed) -> list[list[Figures]]:
     """Figures of all seeds over the sampling steps; 64 cosine sets of 64 tokens are sets of one."""
     order = recipe.partition("-")[0]
     single = sets == 64 and recipe.endswith("cosine")
     trained = f"{order}-N-uniform" if single else recipe.format(sets)
-    return [over_seeds(trained, Sampling(f"{order}-{k}-cosine")) for k in STEPS]
+    return [over_seeds(trained, Sampling(f"{order}-{k}-cosine"), bed=bed) for k in STEPS]
 
 
-def section() -> Section:
-    curves = {(recipe, k): curve(recipe, k) for recipe, sets in PANELS.items() for k in sets}
+def section(bed: Bed = DIGITS) -> Section:
+    curves = {(recipe, k): curve(recipe, k, bed) for recipe, sets in PANELS.items() for k in sets}
     figure, axes = panels(3)
     for axis, recipe in zip(axes, PANELS, strict=True):
         for k in PANELS[recipe]:
             line, colour = [distance(f) for f in curves[recipe, k]], f"C{STEPS.index(k)}"
             axis.plot(STEPS, line, "o-", ms=3, color=colour, label=f"{k} sets")
-        axis_of_steps(axis, STEPS, f"trained with {recipe.format('K')}")
+        axis_of_steps(axis, STEPS, f"trained with {recipe.format('K')}", bed)
     picture = save_plot(
         figure,
-        "figure8",
-        "FD-digits against sampling steps, one line per number of sets in training",
+        bed.plot("figure8"),
+        f"{bed.distance} against sampling steps, one line per number of sets in training",
     )
     rows = [
         (f"`{recipe.format(k)}`", *(shown_distance(f) for f in line))
@@ -61,7 +63,7 @@ def section() -> Section:
         key: {k: distance(f) for k, f in zip(STEPS, line, strict=True)}
         for key, line in curves.items()
     }
-    return Section("Figure 8: the number of sets in training", body, _claims(at))
+    return Section(bed.title("Figure 8: the number of sets in training"), body, _claims(at))
 
 
 def _claims(at: dict) -> tuple[Claim, ...]:

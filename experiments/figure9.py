@@ -1,7 +1,9 @@
 """Figure 9: random order and random intervals: how many sets, which attention, which loss."""
 
 from lab import (
+    DIGITS,
     SEEDS,
+    Bed,
     Claim,
     Sampling,
     Section,
@@ -12,7 +14,6 @@ from lab import (
     mean,
     over_seeds,
     panels,
-    run_of,
     save_plot,
     shown,
     shown_distance,
@@ -24,19 +25,19 @@ CAUSAL = Sampling("random-16-cosine")
 FULL = CAUSAL.but(attention="full")
 
 
-def section() -> Section:
-    masked = {k: over_seeds(f"random-{k}-random", CAUSAL) for k in SETS}
-    unmasked = {k: over_seeds(f"random-{k}-random", FULL) for k in SETS}
+def section(bed: Bed = DIGITS) -> Section:
+    masked = {k: over_seeds(f"random-{k}-random", CAUSAL, bed=bed) for k in SETS}
+    unmasked = {k: over_seeds(f"random-{k}-random", FULL, bed=bed) for k in SETS}
     causal = {k: distance(figures) for k, figures in masked.items()}
     full = {k: distance(figures) for k, figures in unmasked.items()}
-    curves = {k: [losses(run_of(f"random-{k}-random", seed)) for seed in SEEDS] for k in SETS}
+    curves = {k: [losses(bed.run(f"random-{k}-random", seed)) for seed in SEEDS] for k in SETS}
     last = {k: [mean([loss for _, loss in line[-5:]]) for line in curves[k]] for k in SETS}
     body = f"""
 Trained with random-K-random, sampled with random-16-cosine; {
         count_of_seeds()
     }. Full attention encodes everything anew at each step, unmasked, and asks at all unknown positions.
 
-{_picture(causal, full, {k: lines[0] for k, lines in curves.items()})}
+{_picture(causal, full, {k: lines[0] for k, lines in curves.items()}, bed)}
 
 {
         table(
@@ -67,22 +68,26 @@ Trained with random-K-random, sampled with random-16-cosine; {
             gains[2] > 1.1 and all(gains[k] <= 1.1 for k in SETS if k >= 8),
         ),
     )
-    return Section("Figure 9: random order, random intervals", body, claims)
+    return Section(bed.title("Figure 9: random order, random intervals"), body, claims)
 
 
-def _picture(causal: dict, full: dict, curves: dict) -> str:
+def _picture(causal: dict, full: dict, curves: dict, bed: Bed) -> str:
     figure, (left, middle, right) = panels(3)
     left.plot(SETS, list(causal.values()), "o-")
     middle.plot(SETS, list(causal.values()), "o-", label="causal")
     middle.plot(SETS, list(full.values()), "o-", label="full")
     for k, line in curves.items():
         right.plot([step for step, _ in line], [loss for _, loss in line], lw=1, label=f"{k} sets")
-    right.set(
-        xlabel="training step", ylabel="loss (nats per token)", title="training loss", ylim=(1, 2)
-    )
+    right.set(xlabel="training step", ylabel="loss (nats per token)", title="training loss")
+    if bed is DIGITS:
+        right.set_ylim(1, 2)
     for axis, title in ((left, "sets in training"), (middle, "causal and full attention")):
         axis.set(
-            xscale="log", yscale="log", xlabel="sets K in training", ylabel="FD-digits", title=title
+            xscale="log",
+            yscale="log",
+            xlabel="sets K in training",
+            ylabel=bed.distance,
+            title=title,
         )
         axis.set_xticks(SETS, [str(k) for k in SETS])
         axis.set_xticks([], minor=True)
@@ -90,8 +95,8 @@ def _picture(causal: dict, full: dict, curves: dict) -> str:
         finish(axis)
     return save_plot(
         figure,
-        "figure9",
-        "left: FD-digits against K; middle: with full attention too; right: loss while training, first seed",
+        bed.plot("figure9"),
+        f"left: {bed.distance} against K; middle: with full attention too; right: loss while training, first seed",
     )
 
 

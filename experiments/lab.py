@@ -22,6 +22,7 @@ from torch import Tensor
 from setar import Pipeline, checkpoint, config
 from setar.data import digits, emoji
 from setar.evaluation.distances import GaussianStatistics, frechet_distance
+from setar.evaluation.neighbours import nearest_class_share
 from setar.features.base import extract_features
 from setar.features.digits import DigitFeatures
 from setar.features.efficientnet import EfficientNetFeatures
@@ -48,6 +49,18 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
+EMOJI_SHAPES: dict[str, dict[str, Any]] = {
+    # 742,308 and 646,044 parameters: the same width and as many layers
+    "fmt": {"width": 84, "heads": 3, "encoder_layers": 3, "decoder_layers": 3},
+    "decoder-only": {"width": 84, "heads": 3, "layers": 6},
+}
+
+PER_SUBGROUP = 4
+"""Emoji that are sampled of each of the 99 subgroups for one measurement."""
+
+SMALL_STEPS = 600
+"""Of 32 images, for a small model of emoji."""
+
 COMPILES = shutil.which("g++") is not None
 """Whether models are compiled, which only makes their training faster."""
 
@@ -60,6 +73,36 @@ SEEDS = range(int(os.environ.get("SETAR_SEEDS", "3")))
 
 class NoData(ValueError):
     """What an experiment looks at is not on this machine; its section stays as it is."""
+
+
+@dataclass(frozen=True)
+class Bed:
+    """Data on which claims are tested."""
+
+    name: str
+    """Of the data set."""
+    distance: str
+    """What distances to its training images are called."""
+    right: str
+    """What the share of samples is called that are what was asked for."""
+
+    def title(self, text: str) -> str:
+        """That of a section on this bed."""
+        return text if self.name == "digits" else f"{text}, on {self.name}"
+
+    def plot(self, name: str) -> str:
+        """The name of a plot of this bed."""
+        return name if self.name == "digits" else f"{name}-{self.name}"
+
+    def run(self, recipe: str, seed: int = 0, family: str = "fmt") -> GeneratorRun:
+        """The settings of a model."""
+        if self.name == "digits":
+            return run_of(recipe, seed, family)
+        return small_emoji_run(recipe, {"family": family, **EMOJI_SHAPES[family]}, seed)
+
+
+DIGITS = Bed("digits", "FD-digits", "right digit")
+EMOJI = Bed("emoji", "FD-EffLite0", "class share")
 
 
 @dataclass(frozen=True)
@@ -104,9 +147,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def run_of(recipe: str, seed: int = 0, family: str = "fmt", steps: int = 400) -> GeneratorRun:
-    """The settings of a digit model: 0.3 M parameters, ``steps`` of 64 images."""
-    model = {"family": family, "width": 64, "heads": 2, "dropout": 0.0, **SHAPES[family]}
+def run_of(
+    recipe: str,
+    seed: int = 0,
+    family: str = "fmt",
+    steps: int = 400,
+    shape: dict[str, Any] | None = None,
+) -> GeneratorRun:
+    """The settings of a digit model: 0.3 M parameters, ``steps`` of 64 images.
+
+    ``shape`` is that of a family which has none in `SHAPES`.
+    """
+    size = {"width": 64, "heads": 2, "dropout": 0.0}
+    model = {"family": family, **size, **(SHAPES[family] if shape is None else shape)}
     values = {
         "task": "generator",
         "data": {"source": "digits"},
@@ -177,6 +230,14 @@ def emoji_run(
     return config.build(GeneratorRun, values)
 
 
+def small_emoji_run(recipe: str, model: dict[str, Any], seed: int) -> GeneratorRun:
+    """`SMALL_STEPS` of 32 emoji, each subgroup equally often, for a model of under a million."""
+    model = {"preset": "tiny", "dropout": 0.0, **model}
+    sampling = "ar" if model["family"] == "decoder-only" else "random-16-cosine"
+    run = emoji_run(recipe, model, SMALL_STEPS, sampling=sampling, rate=2e-3, seed=seed)
+    return replace(run, optimizer=replace(run.optimizer, ema=0.995))
+
+
 def train(run: GeneratorRun) -> Path:
     """The folder of a trained run; trained now unless that was done before."""
     folder = KEPT / "models" / key(lasting(run))
@@ -191,9 +252,10 @@ class Figures:
     """What one measurement gives."""
 
     distance: float
-    """FD-digits of the samples to the training digits; lower is better."""
+    """Of the samples to the training images, FD-digits or FD-EffLite0; lower is better."""
     accuracy: float
-    """Share of samples that a classifier takes for the digit that was asked for."""
+    """Share of samples that a classifier takes for the digit that was asked for; of emoji, whose
+    nearest training emoji is of the subgroup that was asked for."""
     seconds: float
     """Time that sampling took, all images together."""
 
@@ -217,7 +279,11 @@ class Sampling:
 
 def measure(run: GeneratorRun, sampling: Sampling) -> Figures:
     """Figures of a way of sampling a model; measured now unless that was done before."""
-    facts = {"run": lasting(run), "sampling": asdict(sampling), "count": PER_CLASS}
+    digits = run.data.source == "digits"
+    count = PER_CLASS if digits else PER_SUBGROUP
+    facts = {"run": lasting(run), "sampling": asdict(sampling), "count": count}
+    if not digits:
+        facts["temperature"] = EMOJI_TEMPERATURE
     if sampling.settings.attention == "full":  # until then it asked at the next set alone
         facts["asks"] = "all unknown"
     name = key(facts)
@@ -225,7 +291,12 @@ def measure(run: GeneratorRun, sampling: Sampling) -> Figures:
 
 
 def _measure(run: GeneratorRun, sampling: Sampling) -> Figures:
-    pipe = Pipeline.from_pretrained(train(run))
+    judge = digit_figures if run.data.source == "digits" else emoji_figures
+    return judge(Pipeline.from_pretrained(train(run)), sampling)
+
+
+def digit_figures(pipe: Pipeline, sampling: Sampling) -> Figures:
+    """Figures of a way of sampling a model of digits, measured now."""
     labels = list(range(10))
     began = time.perf_counter()
     codes = pipe.sample_codes(
@@ -252,23 +323,53 @@ def real_features() -> Tensor:
 
 def emoji_distance(images: Tensor) -> float:
     """FD-EffLite0 of pictures to the training emoji."""
-    return frechet_distance(_emoji_features(images), _real_emoji())
+    return frechet_distance(_emoji_features(images), _real_gaussian())
+
+
+EMOJI_TEMPERATURE = 0.5
+"""Of all samples of small models of emoji, as in the comparison with VAR."""
+
+
+def emoji_figures(pipe: Pipeline, sampling: Sampling) -> Figures:
+    """FD-EffLite0 and class share of a way of sampling a model of emoji, measured now."""
+    labels = torch.arange(len(pipe.classes)).repeat_interleave(PER_SUBGROUP)
+    began = time.perf_counter()
+    codes = pipe.sample_codes(
+        labels.tolist(),
+        recipe=sampling.recipe,
+        guidance=sampling.guidance,
+        seed=sampling.seed * len(labels),
+        batch_size=132,
+        **{**asdict(sampling.settings), "temperature": EMOJI_TEMPERATURE},
+    )
+    seconds = time.perf_counter() - began
+    features = _emoji_features(pipe.decode(codes))
+    share = nearest_class_share(features, labels, _real_emoji(), emoji.load("train").labels)
+    return Figures(frechet_distance(features, _real_gaussian()), share, seconds)
 
 
 @cache
-def _real_emoji() -> GaussianStatistics:
-    return GaussianStatistics.from_features(_emoji_features(emoji.load("train").images))
+def _real_gaussian() -> GaussianStatistics:
+    return GaussianStatistics.from_features(_real_emoji())
+
+
+@cache
+def _real_emoji() -> Tensor:
+    return _emoji_features(emoji.load("train").images)
 
 
 def _emoji_features(images: Tensor) -> Tensor:
     return extract_features(EfficientNetFeatures(), images).pooled
 
 
-def floor() -> list[float]:
-    """FD-digits between two random halves of the training digits, 20 times: as good as it gets."""
-    features, generator = real_features(), torch.Generator().manual_seed(0)
-    halves = []
-    for _ in range(20):
+def floor(bed: Bed = DIGITS) -> list[float]:
+    """The distance between two random halves of the training images: as good as it gets.
+
+    20 times of the digits, 3 times of the emoji.
+    """
+    digits, generator = bed.name == "digits", torch.Generator().manual_seed(0)
+    features, halves = real_features() if digits else _real_emoji(), []
+    for _ in range(20 if digits else 3):
         mixed = features[torch.randperm(len(features), generator=generator)]
         halves.append(frechet_distance(*mixed.tensor_split(2)))
     return halves
@@ -280,9 +381,21 @@ def losses(run: GeneratorRun) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in map(json.loads, lines)]
 
 
-def over_seeds(recipe: str, sampling: Sampling, family: str = "fmt") -> list[Figures]:
+def over_seeds(
+    recipe: str, sampling: Sampling, family: str = "fmt", bed: Bed = DIGITS
+) -> list[Figures]:
     """The figures of models that differ in their seed alone; each is sampled with it too."""
-    return [measure(run_of(recipe, s, family), replace(sampling, seed=s)) for s in SEEDS]
+    return [measure(bed.run(recipe, s, family), replace(sampling, seed=s)) for s in SEEDS]
+
+
+def trained_how(bed: Bed) -> str:
+    """How long, how many and how many samples, in words for the page."""
+    loop, size = bed.run("random-16-random").loop, {"digits": "0.3 M", "emoji": "0.74 M"}[bed.name]
+    count = 10 * PER_CLASS if bed is DIGITS else 99 * PER_SUBGROUP
+    return (
+        f"{loop.steps} steps of {loop.batch_size} images (Muon, {size} parameters), "
+        f"{count_of_seeds()}, {count:,} samples"
+    )
 
 
 def count_of_seeds() -> str:
@@ -326,12 +439,12 @@ def panels(count: int) -> tuple[Any, list[Any]]:
     return figure, list(axes[0])
 
 
-def axis_of_steps(axis: Any, steps: Sequence[int], title: str) -> None:
-    """Sampling steps to the right and FD-digits upwards, both logarithmic."""
-    axis.set(xscale="log", yscale="log", xlabel="sampling steps", ylabel="FD-digits", title=title)
+def axis_of_steps(axis: Any, steps: Sequence[int], title: str, bed: Bed = DIGITS) -> None:
+    """Sampling steps to the right and distances upwards, both logarithmic."""
+    axis.set(xscale="log", yscale="log", xlabel="sampling steps", ylabel=bed.distance, title=title)
     axis.set_xticks(steps, [str(step) for step in steps], minor=False)
     axis.set_xticks([], minor=True)
-    axis.axhline(mean(floor()), color="grey", lw=1, ls=":", label="two halves of the real ones")
+    axis.axhline(mean(floor(bed)), color="grey", lw=1, ls=":", label="two halves of the real ones")
     finish(axis)
 
 

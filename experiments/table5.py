@@ -1,6 +1,8 @@
 """Table 5: the order in training against the order in sampling, one token at a time."""
 
 from lab import (
+    DIGITS,
+    Bed,
     Claim,
     Sampling,
     Section,
@@ -14,9 +16,11 @@ from lab import (
 ORDERS = ("raster", "reversed-raster", "roll", "reversed-roll", "fixed-random", "random")
 
 
-def section() -> Section:
+def section(bed: Bed = DIGITS) -> Section:
     cells = {
-        (trained, sampled): over_seeds(f"{trained}-N-uniform", Sampling(f"{sampled}-N-uniform"))
+        (trained, sampled): over_seeds(
+            f"{trained}-N-uniform", Sampling(f"{sampled}-N-uniform"), bed=bed
+        )
         for trained in ORDERS
         for sampled in ORDERS
     }
@@ -41,11 +45,11 @@ def section() -> Section:
         min(factors) >= 3 and max(free) <= 3 * min(free),
     )
     body = f"""
-FD-digits with the order of the row in training and that of the column in sampling; sets of one, {count_of_seeds()}, guidance 1.5.
+{bed.distance} with the order of the row in training and that of the column in sampling; sets of one, {count_of_seeds()}, guidance 1.5.
 
 {table(["trained / sampled", *ORDERS], rows)}
 """
-    return Section("Table 5: training order against inference order", body, (claim,))
+    return Section(bed.title("Table 5: training order against inference order"), body, (claim,))
 
 
 if __name__ == "__main__":

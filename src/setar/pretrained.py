@@ -162,16 +162,41 @@ def plugins_of(*entries: tuple[Table[Any], str]) -> list[str]:
     return sorted({table.plugin_of(name) for table, name in entries} - {""})
 
 
-def _download(name: str) -> Path:
-    """The folder of a model on the hub, downloaded if it is not there yet.
+def hub_file(name: str, file: str) -> Path:
+    """One file of the repository ``name`` on the hub, downloaded if it is not there yet.
 
-    Some versions of the hub's client wait for ever for a host that says nothing, so it works in a
-    thread that is left behind once nothing more arrives.
+    Raises:
+        ValueError: there is no such file, or the hub is given up.
+    """
+    from huggingface_hub import hf_hub_download
+
+    def get(**options: Any) -> str:
+        return hf_hub_download(name, file, **options)
+
+    return _arrived(name, get, f"cannot get {file} of {name}")
+
+
+def _download(name: str) -> Path:
+    """The folder of a model on the hub, downloaded if it is not there yet."""
+    from huggingface_hub import snapshot_download
+
+    def get(**options: Any) -> str:
+        wanted = ["*.json", "*.safetensors", "*.md"]
+        return snapshot_download(name, allow_patterns=wanted, **options)
+
+    return _arrived(name, get, f"no folder {name!r} here, nor a model on the hub")
+
+
+def _arrived(name: str, get: Callable[..., str], missing: str) -> Path:
+    """What the hub's client gets of a repository; ValueError, that begins with ``missing``.
+
+    Some versions of the client wait for ever for a host that says nothing, so it works in a thread
+    that is left behind once nothing more arrives.
     """
     from huggingface_hub import constants
 
     found: Queue[Path | Exception] = Queue()
-    Thread(target=lambda: found.put(_fetch(name)), daemon=True).start()
+    Thread(target=lambda: found.put(_tried(get)), daemon=True).start()
     arriving = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
     size, last = 0, time.monotonic()
     while time.monotonic() < last + PATIENCE:
@@ -184,22 +209,18 @@ def _download(name: str) -> Path:
         if isinstance(result, Path):
             return result
         reason = (str(result).splitlines() or [type(result).__name__])[0]
-        raise ValueError(f"no folder {name!r} here, nor a model on the hub: {reason}") from result
-    if isinstance(kept := _fetch(name, local_files_only=True), Path):
+        raise ValueError(f"{missing}: {reason}") from result
+    if isinstance(kept := _tried(get, local_files_only=True), Path):
         return kept
     raise ValueError(
-        f"no folder {name!r} here, and the hub ({constants.ENDPOINT}) has sent nothing for "
-        f"{PATIENCE} seconds"
+        f"{missing}: the hub ({constants.ENDPOINT}) has sent nothing for {PATIENCE} seconds"
     )
 
 
-def _fetch(name: str, **options: Any) -> Path | Exception:
-    """The folder of a model on the hub, or why there is none."""
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.safetensors", "*.md"]
+def _tried(get: Callable[..., str], **options: Any) -> Path | Exception:
+    """What the hub's client gets, or why it does not."""
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted, **options))
+        return Path(get(**options))
     except Exception as error:  # whatever the client raises, it becomes one line
         return error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import setar
+from setar.models.base import FAMILIES
 
 EXPERIMENTS = Path(setar.__file__).parents[2] / "experiments"
 SCRIPTS = [file.stem for file in EXPERIMENTS.glob("*.py")]
@@ -23,6 +24,7 @@ def lab(monkeypatch, tmp_path):
     yield module
     for name in SCRIPTS:
         sys.modules.pop(name, None)
+    FAMILIES._entries.pop("fmt-apart", None)
 
 
 @pytest.fixture
@@ -38,3 +40,17 @@ def next_scale(lab):
 @pytest.fixture
 def results(lab):
     return importlib.import_module("results")
+
+
+@pytest.fixture
+def backbones(lab, monkeypatch, tmp_path):
+    module = importlib.import_module("backbones")
+    monkeypatch.setattr(module, "KEPT", tmp_path / "committed")
+    return module
+
+
+@pytest.fixture
+def backbones_page(backbones, monkeypatch, tmp_path):
+    module = importlib.import_module("backbones_page")
+    monkeypatch.setattr(module, "PAGE", tmp_path / "backbones.md")
+    return module

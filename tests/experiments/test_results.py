@@ -41,3 +41,42 @@ def test_a_section_is_replaced_and_its_claims_counted_anew(results, lab, monkeyp
 def test_unknown_experiments_are_refused(results):
     with pytest.raises(SystemExit, match="no experiment 'table9'; known: table4, next_scale"):
         results.main(["table9"])
+
+
+def test_the_paper_is_tested_on_both_beds_and_its_claims_stand_side_by_side(
+    results, lab, monkeypatch, tmp_path
+):
+    before = results.PAGE.read_text(encoding="utf-8")
+    monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
+    results.PAGE.write_text(before, encoding="utf-8")
+    asked = []
+
+    def section(bed):
+        asked.append(bed)
+        claim = lab.Claim(8, "MAR: the masking strategy matters", "a rule", "3.0", False)
+        return lab.Section(bed.title("Table 6: what matters in masked training"), "New.", (claim,))
+
+    monkeypatch.setattr(results.table6, "section", section)
+    results.main(["emoji-table6"])
+    assert asked == [lab.EMOJI]
+    page = results.PAGE.read_text(encoding="utf-8")
+    old, new = results.sections_of(before), results.sections_of(page)
+    assert {*new} - {*old} == {"Table 6: what matters in masked training, on emoji"}
+    assert all(new[title] == old[title] for title in old)
+    rows = page.splitlines()
+    [first, second] = [i for i, row in enumerate(rows) if "masking strategy matters" in row][:2]
+    assert second == first + 1
+    assert "masking strategy matters (on emoji) |" in rows[second]
+    assert "are tested a second time" in page
+    assert "are tested a second time" not in before
+    known = {f"emoji-{name}" for name in results.BOTH}
+    assert known < {*results.SCRIPTS}
+
+
+def test_models_of_both_beds_have_their_shapes(lab):
+    for bed, size in ((lab.DIGITS, (2, 64)), (lab.EMOJI, (3, 84))):
+        fmt, baseline = bed.run("random-16-random").model.shape, bed.run("ar", 1, "decoder-only")
+        assert (fmt.encoder_layers, fmt.width) == (fmt.decoder_layers, fmt.width) == size
+        assert (baseline.model.shape.layers, baseline.model.shape.width) == (2 * size[0], size[1])
+        assert baseline.data.source == bed.name
+        assert baseline.loop.seed == 1

@@ -285,6 +285,13 @@ class TestImport:
         with pytest.raises(ValueError, match="`attention` must be 'causal'"):
             pipe([0], attention="full")
 
+    def test_large_models_are_guided_less(self, file, tmp_path, monkeypatch):
+        assert llamagen_gpt.SCALES.keys() < {width for width, _ in llamagen_gpt.HEADS}
+        monkeypatch.setitem(llamagen_gpt.SCALES, SMALL.width, 1.65)
+        tokenizer = save_vqgan(tmp_path / "vq")
+        llamagen_gpt.import_llamagen_gpt(file, tokenizer, tmp_path / "gpt", (2, 3), 2)
+        assert Pipeline.from_pretrained(tmp_path / "gpt").defaults.guidance == Guidance(1.65)
+
     def test_a_model_that_knows_no_null_is_sampled_without_guidance(self, state, tmp_path):
         state[llamagen_gpt.CLASS_TABLE] = torch.randn(1000, 32)
         torch.save(state, tmp_path / "gpt.pt")

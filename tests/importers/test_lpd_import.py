@@ -253,6 +253,17 @@ class TestImport:
         assert str(defaults.recipe) == recipe
         assert defaults.guidance.schedule == "linear-token"
 
+    def test_each_published_size_has_its_own_recipe_and_guidance(self, tmp_path, monkeypatch):
+        sizes = {(256, LPD.presets[name].width) for name in ("L", "XL", "XXL")}
+        assert sizes < {*lpd.PUBLISHED}
+        monkeypatch.setitem(lpd.PUBLISHED, (256, 4), ("lpd-wide-20-lpd", 5.9))
+        config = LPDConfig(24, 5, (16, 16), width=4, heads=1, layers=1)
+        torch.save({"model": foreign_state(config)}, tmp_path / "lpd.pth")
+        lpd.import_lpd(tmp_path / "lpd.pth", save_vqgan(tmp_path / "vq"), tmp_path / "lpd", 1)
+        defaults = Pipeline.from_pretrained(tmp_path / "lpd").defaults
+        guidance = Guidance(5.9, "linear-token")
+        assert defaults == SamplingDefaults(Recipe.parse("lpd-wide-20-lpd"), guidance)
+
     def test_a_wrong_file_is_one_line_and_nothing_is_written(self, state, tmp_path, refused):
         del state["mask_token"]
         torch.save({"model": state}, tmp_path / "lpd.pth")

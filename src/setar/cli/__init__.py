@@ -84,6 +84,7 @@ importers = typer.Typer(
     no_args_is_help=True, help="Convert a public checkpoint of another project."
 )
 for command in (
+    importing.hub,
     importing.llamagen_vq,
     importing.llamagen_gpt,
     importing.llamagen_t2i,

@@ -1,11 +1,11 @@
 """``setar import``: checkpoints of other projects, a command per family."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from setar.cli.console import say
+from setar.cli.console import say, show
 from setar.cli.files import free_folder, prepare_folder
 from setar.cli.models import find_config
 from setar.cli.options import counted, parse_grid
@@ -167,6 +167,45 @@ def lpd(
     model = import_lpd(file, tokenizer, out, heads)
     rows, columns = model.config.grid
     _report(out, *_size(model), f"{rows}x{columns} tokens", f"{model.config.classes} classes")
+
+
+def hub(
+    name: Annotated[
+        str | None, typer.Argument(help="A published model; left out, all are listed.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Model folder to write; a free name, if it is taken.")
+    ] = None,
+) -> None:
+    """Import a published model from the hub, its tokenizer included; or list them."""
+    from setar.importers.hub import files_of, import_published
+
+    if name is None:
+        if out is not None:
+            raise ValueError("--out needs the name of a model; `setar import hub` lists them")
+        _list_published()
+        return
+    files = files_of(name)
+    if out is None:
+        raise ValueError(f"say where to write it: setar import hub {name} --out models/{name}")
+    prepare_folder(out.parent)
+    out = free_folder(out)
+    for row in files:
+        say(f"from {row.origin}")
+    made: Any = import_published(name, out)
+    _report(out, *(_size(made) if files[-1].tokenizer else [f"{made.vocabulary} codes"]))
+
+
+def _list_published() -> None:
+    """The table of published models."""
+    from rich.table import Table
+
+    from setar.importers.hub import PUBLISHED
+
+    table = Table("name", "on the hub", "file", "tokenizer", "licence")
+    for name, row in PUBLISHED.items():
+        table.add_row(name, row.repository, row.file, row.tokenizer, row.license)
+    show(table, 160)
 
 
 def _prepare(file: Path, out: Path, tokenizer: str = "") -> Path:

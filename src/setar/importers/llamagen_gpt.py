@@ -50,6 +50,11 @@ largest models (XXL, 3B) lie bare."""
 HEADS = {(768, 12): 12, (1024, 24): 16, (1280, 36): 20, (1536, 48): 24, (3200, 24): 32}
 """Attention heads by width and layers of the published models: B, L, XL, XXL and 3B."""
 
+SCALES = {1280: 1.75, 1536: 1.75, 3200: 1.65}
+"""Guidance by width that the authors sample XL, XXL and 3B with."""
+SCALE = 2.0
+"""The guidance of all others."""
+
 IMAGENET = 1000
 """Classes of all published models."""
 
@@ -64,8 +69,9 @@ def import_llamagen_gpt(
 ) -> DecoderOnlyTransformer:
     """Convert a checkpoint of LlamaGen's GPT and a tokenizer into the model folder ``out``.
 
-    Sampled as published by default: recipe ``ar``, constant guidance 2.0 (off for a model
-    that was trained without class dropout), no filters. Classes are called "0", "1" and so on.
+    Sampled as published by default: recipe ``ar``, constant guidance of 2.0, less for XL and larger
+    (`SCALES`; off for a model that was trained without class dropout), no filters. Classes are
+    called "0", "1" and so on.
 
     Args:
         file: the checkpoint.
@@ -87,7 +93,8 @@ def import_llamagen_gpt(
     state = foreign.read(file, WRAPPERS)
     with foreign.blame(file):
         model = convert(state, grid, heads, classes)
-        guidance = Guidance(2.0 if model.config.class_dropout else 1.0)
+        scale = SCALES.get(model.config.width, SCALE)
+        guidance = Guidance(scale if model.config.class_dropout else 1.0)
         foreign.save(model, decoder, SamplingDefaults(Recipe.parse("ar"), guidance), out)
     return model
 

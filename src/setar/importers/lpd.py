@@ -49,16 +49,24 @@ WRAPPERS = ("model", "module", "state_dict")
 HEAD_DIM = 64
 """Numbers of a head in all published models."""
 
-PUBLISHED = {256: ("lpd-20-lpd", 4.8), 1024: ("lpd-48-lpd", 7.3)}
-"""Recipe and guidance of the published scores by the number of tokens, those of the L models."""
+PUBLISHED = {
+    (256, 1024): ("lpd-20-lpd", 4.8),
+    (256, 1280): ("lpd-20-lpd", 4.9),
+    (256, 1536): ("lpd-wide-20-lpd", 5.9),
+    (1024, 1024): ("lpd-48-lpd", 7.3),
+    (1024, 1280): ("lpd-48-lpd", 6.0),
+}
+"""Recipe and guidance of the published scores by the number of tokens and the width: L, XL, XXL."""
+USUAL = 1024
+"""The width of L, whose settings those of other widths take."""
 
 
 def import_lpd(file: Path, tokenizer: str | Path, out: Path, heads: int | None = None) -> LPD:
     """Convert a checkpoint of LPD and a tokenizer into the model folder ``out``.
 
     Sampled as published by default: recipe ``lpd-20-lpd``, or ``lpd-48-lpd`` on 32x32 tokens, and
-    guidance of 4.8 or 7.3 in LPD's dialect, ``linear-token``. Classes are called "0", "1" and so
-    on.
+    its guidance in LPD's dialect, ``linear-token``, see `PUBLISHED`. Classes are called "0", "1"
+    and so on.
 
     Args:
         file: the checkpoint.
@@ -78,8 +86,9 @@ def import_lpd(file: Path, tokenizer: str | Path, out: Path, heads: int | None =
     with foreign.blame(file):
         model = convert(state, heads)
         rows, columns = model.config.grid
-        own = model.config.sampling_recipe, PUBLISHED[256][1]
-        recipe, guidance = PUBLISHED.get(rows * columns, own)
+        own = model.config.sampling_recipe, PUBLISHED[256, USUAL][1]
+        usual = PUBLISHED.get((rows * columns, USUAL), own)
+        recipe, guidance = PUBLISHED.get((rows * columns, model.config.width), usual)
         defaults = SamplingDefaults(Recipe.parse(recipe), Guidance(guidance, "linear-token"))
         foreign.save(model, decoder, defaults, out)
     return model
