@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get
 import torch
 from torch import Tensor, nn
 
+from setar.layers.attention import Mask
 from setar.layers.packed import Packing, pack
 from setar.layers.rope import rotation
 from setar.models.condition import Condition, make_condition
 from setar.numbers import as_real, whole
+from setar.recipes.block_masks import training_mask
 from setar.recipes.orders import MAX_TOKENS
 from setar.recipes.recipe import SetPlan
 from setar.registry import Table, quoted
@@ -470,6 +472,10 @@ class GridGenerator(Generator[GridKind]):
         if isinstance(columns, int):
             columns = positions.new_tensor([[columns or self.config.grid[1]]])
         return positions // columns, positions % columns
+
+    def mask(self, key_clock: Tensor, query_clock: Tensor) -> Mask:
+        """Where queries see keys in `forward`, of clocks ``[B, K]`` and ``[B, Q]``."""
+        return training_mask(key_clock, query_clock, self.config.width // self.config.heads)
 
     def rotation(self, positions: Tensor, columns: Tensor | int = 0) -> Tensor:
         """Rotations of the `cells` of raster positions ``[B or 1, n]``."""

@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from setar.layers.attention import KVCache
+from setar.layers.attention import KVCache, Mask
 from setar.layers.blocks import DecoderBlock, EncoderBlock, rms_norm
 from setar.layers.rope import sine_positions
 from setar.models.base import (
@@ -34,7 +34,7 @@ from setar.models.base import (
     check_sizes,
     initialise,
 )
-from setar.recipes.clocks import CONDITION, dense_masks, unpadded, visible
+from setar.recipes.clocks import CONDITION, attention_clocks, unpadded, visible
 from setar.recipes.recipe import SetPlan
 from setar.registry import quoted
 
@@ -127,20 +127,19 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         """
         known = codes.gather(1, plan.order)
         clock = self.condition.clock(condition)
-        masks = dense_masks(plan, clock)
-        encoder_mask, cross_mask, decoder_mask = (mask[:, None] for mask in masks)
+        masks = attention_clocks(plan, clock).masks(self.mask)
         tokens = self.rotation(plan.order, plan.columns)
         rotation = self.prefixed(tokens, clock.shape[1])
-        memory = self.encode(self.embed(condition, known), rotation, encoder_mask)
+        memory = self.encode(self.embed(condition, known), rotation, masks.encoder_self)
         asked = self.dropout(self.queries(plan.order, plan.columns))
-        asked = self.decode(asked, tokens, memory, rotation, decoder_mask, cross_mask)
+        asked = self.decode(asked, tokens, memory, rotation, masks.decoder_self, masks.cross)
         return self.head(asked).float()
 
     def encode(
         self,
         x: Tensor,
         rotation: Tensor,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         caches: list[KVCache] | None = None,
     ) -> Tensor:
         """Run the encoder on ``[B, L, width]``: the memory of the same shape."""
@@ -164,8 +163,8 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         rotation: Tensor,
         memory: Tensor,
         memory_rotation: Tensor,
-        self_mask: Tensor | None = None,
-        cross_mask: Tensor | None = None,
+        self_mask: Mask | None = None,
+        cross_mask: Mask | None = None,
     ) -> Tensor:
         """Ask with `queries` ``[B or 1, n, width]`` and their rotations.
 
