@@ -44,6 +44,28 @@ class KVCache:
         return self.buffer[0, :, :, : self.length], self.buffer[1, :, :, : self.length]
 
 
+class SlotCache(KVCache):
+    """A cache of fixed shapes, for code that is compiled once: what it gets goes to given slots.
+
+    Args:
+        keys: ``[B, heads, slots, head_dim]``, written into.
+        values: the same.
+        slots: int64 ``[n]``, where the next n keys and values go.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, slots: Tensor) -> None:
+        self.keys, self.values, self.slots = keys, values, slots
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Put ``[B, heads, n, head_dim]`` keys and values into the slots."""
+        self.keys[:, :, self.slots] = keys
+        self.values[:, :, self.slots] = values
+
+    def view(self) -> tuple[Tensor, Tensor]:
+        """All slots, ``[B, heads, slots, head_dim]``; a mask must hide those that hold nothing."""
+        return self.keys, self.values
+
+
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, scale: float | None = None
 ) -> Tensor:

@@ -345,6 +345,22 @@ class Generator(nn.Module, Generic[ConfigKind]):
             return self.pack("int8" if precision == "int8" else "float32")
         return self.to(device)
 
+    def compile_sampling(self, **options: Any) -> Self:
+        """Sample in steps of few fixed shapes from now on, compiled at their first use.
+
+        On CUDA ``mode="reduce-overhead"`` records each as a graph, so that a step costs no calls of
+        kernels. Full attention and sampling without a cache stay as they are.
+
+        Args:
+            options: of `torch.compile`.
+
+        Raises:
+            ValueError: the family has no such steps.
+        """
+        raise ValueError(
+            f"sampling with a {type(self).__name__} is not compiled; that of an FMT is"
+        )
+
     def null(self, condition: Tensor) -> Tensor:
         """What stands for no condition, in the shape of ``condition``."""
         return self.condition.null(condition)

@@ -18,7 +18,7 @@ get the dropout that LlamaGen gives to token embeddings, in whose place they are
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from setar.models.base import (
     check_sizes,
     initialise,
 )
+from setar.models.fmt_fixed import FixedDecoding, FixedShapes
 from setar.recipes.clocks import CONDITION, attention_clocks, unpadded, visible
 from setar.recipes.recipe import SetPlan
 from setar.registry import quoted
@@ -101,6 +102,8 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
     editing = "kept-first"
     attentions = ("causal", "full")
     guides = True
+    fixed: FixedShapes | None = None
+    """The compiled steps, if `compile_sampling` was called."""
 
     def __init__(self, config: FMTConfig) -> None:
         super().__init__(config)
@@ -182,7 +185,7 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         attention: str = "causal",
         cache: bool = True,
         grid: tuple[int, int] | None = None,
-    ) -> "CachedDecoding | RecomputedDecoding":
+    ) -> "CachedDecoding | FixedDecoding | RecomputedDecoding":
         """Begin to generate; with ``attention="full"`` as MAR is sampled, see `FullDecoding`.
 
         Arguments and errors are those of `Generator.start`.
@@ -193,7 +196,18 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
             return FullDecoding(self, condition, grid)
         if not cache:
             return RecomputedDecoding(self, condition, grid)
+        if self.fixed is not None:
+            return self.fixed.start(condition, tokens, grid[1])
         return CachedDecoding(self, condition, tokens, grid)
+
+    def compile_sampling(self, **options: Any) -> Self:
+        """As `Generator.compile_sampling`, see `setar.models.fmt_fixed`."""
+        if self.packing is not None:
+            raise ValueError(
+                f"a model whose weights are laid out in {self.packing} for a CPU is not compiled"
+            )
+        self.fixed = FixedShapes(self, **options)
+        return self
 
     @property
     def any_grid(self) -> bool:
