@@ -5,11 +5,12 @@
 An FMT of 5.9 M parameters with guidance makes images of several sizes in several numbers of sets.
 Operations are counted by `setar.bench.cost`. The seconds of all of it are then
 
-    a x steps + b x products + c x attention + d x drawn numbers
+    a x steps + b x products + c x attention + d x cached numbers + e x drawn numbers
 
-where the four prices, the same for all shapes, are fitted to relative errors: what a step costs
-whatever it does (Python, and reading the weights), a million operations of either kind, and a
-million numbers of the vocabulary that are drawn from. Runs take turns; the best of each counts. On
+where the five prices, the same for all shapes, are fitted to relative errors: what a step costs
+whatever it does (Python, and reading the weights), a million operations of either kind, a million
+numbers of keys and values that are read or written, and a million numbers of the vocabulary that
+are drawn from. Runs take turns; the best of each counts. On
 a busy machine ``--cpu-time`` counts the seconds of one thread instead.
 """
 
@@ -29,7 +30,13 @@ from setar.sampling.generate import generate, noise_and_plan
 from setar.sampling.guidance import Guidance
 
 SETS, BATCHES = (16, 64, 256), (1, 4)
-PRICES = ("step", "million products", "million of attention", "million drawn from")
+PRICES = (
+    "step",
+    "million products",
+    "million of attention",
+    "million cached",
+    "million drawn from",
+)
 
 
 def shape(tokens: int) -> FMTConfig:
@@ -67,7 +74,8 @@ class Case:
         config, recipe = shape(self.tokens), Recipe.parse(f"random-{self.sets}-cosine")
         cost = total(step_costs(config, recipe.plan(config.grid).sizes, self.images))
         drawn = self.images * self.tokens * config.vocabulary
-        return [self.sets, cost.products / 1e6, cost.attention / 1e6, drawn / 1e6]
+        millions = (cost.products, cost.attention, cost.caches, drawn)
+        return [self.sets, *(count / 1e6 for count in millions)]
 
     def run(self, model: FullyMaskedTransformer, clock: Clock) -> None:
         """Sample once; the best of all runs is kept."""

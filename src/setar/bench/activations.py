@@ -8,7 +8,8 @@ Numbers of a token with width d, feed-forward width h and H heads, where M keys 
 
 With the fused kernel attention keeps H sums and M numbers of the mask; written out
 (`SDPBackend.MATH`, which training on a CPU takes) it keeps H M probabilities and 2 d less.
-Checkpointing keeps d of each layer, and one layer whole while it is computed again.
+Checkpointing keeps d of each layer, and one layer whole while it is computed again, with some of
+its gradients.
 
 On CUDA a number may have two bytes, dropout keeps one byte, and masks by blocks keep nothing.
 """
@@ -20,6 +21,8 @@ from setar.models.fmt import FMTConfig
 
 FLOAT = 4
 """Bytes of a number on a CPU."""
+GRADIENTS = 3
+"""Of the feed-forward width: gradients that a layer's own backward pass has at once."""
 LOGITS = 3
 """Logits, their logarithms of probabilities and the gradient of them, at once."""
 
@@ -89,7 +92,9 @@ class Activations:
         beginning = self.kept() + (LOGITS - 1) * self.logits()
         if not self.checkpointing:
             return beginning
-        within = self.kept() + max(self.encoder_layer(), self.decoder_layer())
+        hidden = GRADIENTS * swiglu_width(self.config.width)
+        gradients = FLOAT * self.images * self.known * hidden
+        within = self.kept() + max(self.encoder_layer(), self.decoder_layer()) + gradients
         return max(beginning, within)
 
     def _layer(self, widths: int, dropped: int, norms: int, keys: list[int]) -> int:
