@@ -93,6 +93,8 @@ class FixedShapes:
         like = self.model.norm.weight
         key = (len(condition), slots, like.device, like.dtype)
         buffers = self.free[key].pop() if self.free[key] else self._buffers(len(condition), slots)
+        for tensor in (tensor for pairs in buffers for pair in pairs for tensor in pair):
+            tensor.zero_()  # NaN of a batch that failed would come through every mask
         decoding = FixedDecoding(self, buffers, condition, clock, slots, columns)
         weakref.finalize(decoding, self.free[key].append, buffers)
         return decoding
