@@ -5,12 +5,12 @@
 An FMT of 5.9 M parameters with guidance makes images of several sizes in several numbers of sets.
 Operations are counted by `setar.bench.cost`. The seconds of all of it are then
 
-    a x steps + b x products + c x attention + d x cached numbers + e x drawn numbers
+    a x steps + b x products + c x attention + d x cached numbers
 
-where the five prices, the same for all shapes, are fitted to relative errors: what a step costs
-whatever it does (Python, and reading the weights), a million operations of either kind, a million
-numbers of keys and values that are read or written, and a million numbers of the vocabulary that
-are drawn from. Runs take turns; the best of each counts. On
+where the four prices, the same for all shapes, are fitted to relative errors: what a step costs
+whatever it does (Python, and reading the weights), a million operations of either kind, and a
+million numbers of keys and values that are read or written. What drawing costs grows as products
+do, with tokens and images, and is in their price. Runs take turns; the best of each counts. On
 a busy machine ``--cpu-time`` counts the seconds of one thread instead.
 """
 
@@ -73,9 +73,7 @@ class Case:
         """How much of each of `PRICES` it takes."""
         config, recipe = shape(self.tokens), Recipe.parse(f"random-{self.sets}-cosine")
         cost = total(step_costs(config, recipe.plan(config.grid).sizes, self.images))
-        drawn = self.images * self.tokens * config.vocabulary
-        millions = (cost.products, cost.attention, cost.caches, drawn)
-        return [self.sets, *(count / 1e6 for count in millions)]
+        return [self.sets, cost.products / 1e6, cost.attention / 1e6, cost.caches / 1e6]
 
     def run(self, model: FullyMaskedTransformer, clock: Clock) -> None:
         """Sample once; the best of all runs is kept."""
