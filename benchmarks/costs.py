@@ -30,13 +30,7 @@ from setar.sampling.generate import generate, noise_and_plan
 from setar.sampling.guidance import Guidance
 
 SETS, BATCHES = (16, 64, 256), (1, 4)
-PRICES = (
-    "step",
-    "million products",
-    "million of attention",
-    "million cached",
-    "million drawn from",
-)
+PRICES = ("step", "million products", "million of attention", "million cached")
 
 
 def shape(tokens: int) -> FMTConfig:
