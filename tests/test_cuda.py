@@ -5,12 +5,16 @@ import json
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import BlockMask
 
 import tiny_runs
 from random_weights import random_codes, random_fmt
 from setar import Pipeline
 from setar.pretrained import shipped
+from setar.recipes.clocks import visible
 from setar.recipes.recipe import Recipe
+from setar.sampling.generate import generate, noise_and_plan
+from setar.sampling.guidance import Guidance
 from setar.training.run import open_run, read_run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -40,6 +44,38 @@ def test_cached_logits_equal_masked_ones_on_a_gpu(recipe):
             cached = decoding.predict(positions)
             torch.testing.assert_close(cached, masked[:, start:stop], atol=1e-4, rtol=1e-4)
             decoding.absorb(codes.gather(1, positions), positions)
+
+
+@pytest.mark.parametrize("recipe", ["random-16-random", "mar", "raster-256-uniform"])
+def test_blocks_of_masks_train_as_whole_masks_do_on_a_gpu(recipe):
+    """FlexAttention, which only CUDA can train with: logits and gradients."""
+    plan = Recipe.parse(recipe).plan((16, 16), 2, torch.Generator().manual_seed(0)).to("cuda")
+    codes, labels = random_codes(2, (16, 16)).cuda(), torch.arange(2, device="cuda")
+    found = {}
+    for kind in ("blocks", "whole"):
+        model = copy.deepcopy(random_fmt((16, 16))).requires_grad_(True).cuda()
+        if kind == "whole":
+            model.mask = lambda key, query: visible(key, query)[:, None]
+        else:
+            assert isinstance(model.mask(plan.known, plan.known), BlockMask)
+        logits = model(codes, labels, plan)
+        logits.square().mean().backward()
+        found[kind] = [logits, *(part.grad for part in model.parameters())]
+    for blocks, whole in zip(*found.values(), strict=True):
+        torch.testing.assert_close(blocks, whole, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "reduce-overhead"}])
+def test_compiled_sampling_draws_the_same_codes_on_a_gpu(options):
+    """Three times, as graphs are warmed up, recorded and only then played."""
+    plain = copy.deepcopy(random_fmt((16, 16))).cuda()
+    model = copy.deepcopy(plain).compile_sampling(**options)
+    labels = torch.arange(3, device="cuda")
+    for seed in range(3):
+        noise, plan = noise_and_plan(Recipe.parse("random-20-cosine"), (16, 16), range(3), seed)
+        made = [generate(each, labels, plan, noise, Guidance(2.0)) for each in (model, plain)]
+        # A number that falls on the border of two codes may fall on either side, and what follows.
+        assert (made[0] == made[1]).float().mean() > 0.9
 
 
 def losses(folder):

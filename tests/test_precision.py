@@ -49,6 +49,11 @@ def test_large_layers_in_float32_make_the_same_images(folder, monkeypatch):
     assert all(torch.equal(state[name], found[name]) for name in state)
 
 
+def test_compiled_sampling_is_for_cuda(folder):
+    with pytest.raises(ValueError, match="on CUDA devices, and not on cpu"):
+        Pipeline.from_pretrained(folder).compile()
+
+
 def test_what_int8_leaves_in_float32(folder):
     pipe = Pipeline.from_pretrained(folder, precision="int8")
     assert PackedInt8 in kinds(pipe)

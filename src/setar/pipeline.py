@@ -211,6 +211,20 @@ class Pipeline:
             pipe.model.to(place)
         return pipe
 
+    def compile(self) -> "Pipeline":
+        """Make a CUDA device sample by records of whole steps instead of single kernels.
+
+        The first images take minutes: a step is compiled for each size of sets, as powers of two.
+        They are the same images, but for numbers on the border of two codes.
+
+        Raises:
+            ValueError: the device is no CUDA device, or the model's family has no such steps.
+        """
+        if self.device.type != "cuda":
+            raise ValueError(f"sampling is compiled on CUDA devices, and not on {self.device}")
+        self.model.compile_sampling(mode="reduce-overhead")
+        return self
+
     @classmethod
     def _read(cls, folder: Path) -> "Pipeline":
         """The pipeline of a model folder, on the CPU."""

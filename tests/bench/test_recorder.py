@@ -1,9 +1,12 @@
 """What a recorder sees of a computation."""
 
+import time
+
 import torch
 from torch import nn
 
 from random_weights import random_fmt
+from setar.bench.floor import products_seconds
 from setar.bench.recorder import Like, Recorder, place_of
 
 
@@ -43,6 +46,19 @@ def test_the_peak_is_of_what_is_there_at_once():
     assert 4000 + 8000 < recorder.peak <= 4000 + 2 * 8000
     del kept
     assert recorder.live == 0
+
+
+def test_a_mask_that_attention_gets_by_name_is_not_kept():
+    recorder, query = Recorder(), torch.zeros(1, 1, 4, 8)
+    with recorder, torch.inference_mode(), recorder.calling("call"):
+        mask = torch.zeros(1, 1, 4, 4) + 1
+        nn.functional.scaled_dot_product_attention(query, query, query, attn_mask=mask)
+        del mask
+    assert recorder.live == 0
+    ((_, part),) = recorder.parts.items()
+    given = [value for _, args, named in part.calls for value in (*args, *named.values())]
+    assert Like((1, 1, 4, 4), torch.float32, torch.device("cpu")) in given
+    assert products_seconds([part], time.perf_counter) > 0
 
 
 def test_what_was_there_before_does_not_count():

@@ -74,6 +74,8 @@ def test_a_model_and_its_table(run, model):
         (["fmt:tiny", "--train", "--peers", "."], "--train"),
         (["fmt:tiny", "--cpu-time", "--threads", 2], "--cpu-time"),
         (["fmt:tiny", "--train", "--precision", "int8"], "--train"),
+        (["fmt:tiny", "--train", "--compile"], "--train"),
+        (["fmt:tiny", "--compile"], "CUDA"),
         (["fmt:tiny", "--peers", "no such folder"], "no such folder"),
         (["decoder-only:tiny", "--recipe", "random-4-cosine"], "raster"),
         (["var:tiny"], "model folder"),

@@ -47,7 +47,11 @@ def _seconds_of(part: Part, clock: Clock) -> float:
     """What the products of one call take, in the mean of some."""
     made: dict[Any, Tensor] = {}
     calls = [
-        (function, [_filled(value, made) for value in args], kwargs)
+        (
+            function,
+            [_filled(value, made) for value in args],
+            {name: _filled(value, made) for name, value in kwargs.items()},
+        )
         for function, args, kwargs in part.calls
     ]
     rounds = min(ROUNDS, part.times)

@@ -136,7 +136,8 @@ class Recorder(TorchDispatchMode):
         name = function._schema.name
         self.operators[name] += 1
         if PRODUCTS.fullmatch(name):
-            self.open.append((function, tuple(map(self._kept, args)), kwargs))
+            named = {key: self._kept(value) for key, value in kwargs.items()}
+            self.open.append((function, tuple(map(self._kept, args)), named))
         given = {place for value in args if (place := _storage(value))}
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, Tensor):

@@ -17,6 +17,8 @@ from setar.recipes.recipe import SetPlan
 from setar.sampling.generate import generate, noise_and_plan
 from setar.sampling.settings import SamplingDefaults
 
+WARMING = 3
+"""Runs until compiled steps are recorded and come from their records."""
 PYTHON = "Python"
 """The row of what is left beside torch's operators."""
 
@@ -99,6 +101,7 @@ def measure_sampling(
     clock: Clock,
     repeats: int = 3,
     peers: Mapping[str, Callable[[int, int], Any]] | None = None,
+    compiled: bool = False,
 ) -> Measured:
     """Measure making the codes of a batch.
 
@@ -109,6 +112,11 @@ def measure_sampling(
         clock: of `clock_of`.
         repeats: runs, of which the best counts.
         peers: other systems by name, as `setar.bench.peers` loads them.
+        compiled: time steps that are compiled (`Generator.compile_sampling`); the floor, the places
+            and the memory are those of ordinary ones.
+
+    Raises:
+        ValueError: the family has no steps to compile.
     """
     device = next(iter(model.state_dict().values())).device
     noise, plan = noise_and_plan(chosen.recipe, model.config.grid, range(batch), 0)
@@ -124,6 +132,10 @@ def measure_sampling(
     with recorder, recorder.inside(model):
         ours(watched)
     recorder.finish()
+    if compiled:
+        model.compile_sampling(mode="reduce-overhead")
+        for _ in range(WARMING):
+            ours()
     taken, floors = [], []
     others: dict[str, Any] = {name: float("inf") for name in peers or {}}
     for _ in range(repeats):

@@ -36,6 +36,9 @@ def bench(
         bool,
         typer.Option(help="Count CPU time of one thread: on a machine that is busy otherwise."),
     ] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="On CUDA: compiled steps, recorded as graphs.")
+    ] = False,
     training: Annotated[bool, typer.Option("--train", help="A training step.")] = False,
     peers: Annotated[
         Path | None, typer.Option(help="A folder of Python files: others' code, timed beside.")
@@ -48,6 +51,8 @@ def bench(
         raise ValueError("--peers are other systems that sample: not with --train")
     if training and precision == "int8":
         raise ValueError("--precision int8 is for sampling: not with --train")
+    if compiled and training:
+        raise ValueError("--compile is for sampling: not with --train")
     if cpu_time and (device != "cpu" or threads > 1):
         raise ValueError("--cpu-time counts one thread of a CPU: not with --device or --threads")
 
@@ -61,6 +66,8 @@ def bench(
     from setar.device import find_device
 
     before, place = torch.get_num_threads(), find_device(device)
+    if compiled and place.type == "cpu":
+        raise ValueError("--compile is for CUDA; on a CPU weights are laid out for its kernels")
     if cpu_time or threads:
         torch.set_num_threads(threads or 1)
     used = torch.get_num_threads()
@@ -72,7 +79,8 @@ def bench(
             recipe = chosen.recipe
             found = measure_training(subject, recipe, batch, clock, repeats, precision or "float32")
         else:
-            found = measure_sampling(subject, chosen, batch, clock, repeats, others)
+            how = (clock, repeats, others, compiled)
+            found = measure_sampling(subject, chosen, batch, *how)
     finally:
         torch.set_num_threads(before)
     of = {
@@ -81,6 +89,7 @@ def bench(
         "recipe": str(chosen.recipe),
         "guidance": None if training else chosen.guidance.scale,
         "precision": precision or subject.packing or "float32",
+        "compiled": compiled,
         "device": str(place),
         "threads": used,
         "clock": "CPU time" if cpu_time else "wall",
@@ -98,9 +107,10 @@ def _drawn(of: dict[str, Any], found: "Measured") -> Any:
     from rich.table import Table
 
     guidance = "" if of["guidance"] is None else f", guidance {of['guidance']:g}"
+    precision = of["precision"] + ", compiled" * of["compiled"]
     title = (
         f"{of['work']} of {of['model']}, {found.images} at once, {of['recipe']}{guidance}, "
-        f"{of['precision']}, {of['device']}, threads {of['threads']}, {of['clock']}"
+        f"{precision}, {of['device']}, threads {of['threads']}, {of['clock']}"
     )
     table = Table(title=escape(title), show_header=False, title_justify="left")
     each = found.seconds / found.images

@@ -1,13 +1,20 @@
 """Self- and cross-attention in which masks, positions and caches are arguments."""
 
 import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from setar.layers.rope import rotate
 from setar.layers.steady import SteadyLinear
+
+Mask = Tensor | BlockMask
+"""Where queries see keys: bool ``[B or 1, 1, L, M]``, or the same by blocks of 128 x 128."""
 
 
 class KVCache:
@@ -37,21 +44,57 @@ class KVCache:
         return self.buffer[0, :, :, : self.length], self.buffer[1, :, :, : self.length]
 
 
+class SlotCache(KVCache):
+    """A cache of fixed shapes, for code that is compiled once: what it gets goes to given slots.
+
+    Args:
+        keys: ``[B, heads, slots, head_dim]``, written into.
+        values: the same.
+        slots: int64 ``[n]``, where the next n keys and values go.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, slots: Tensor) -> None:
+        self.keys, self.values, self.slots = keys, values, slots
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Put ``[B, heads, n, head_dim]`` keys and values into the slots."""
+        self.keys[:, :, self.slots] = keys
+        self.values[:, :, self.slots] = values
+
+    def view(self) -> tuple[Tensor, Tensor]:
+        """All slots, ``[B, heads, slots, head_dim]``; a mask must hide those that hold nothing."""
+        return self.keys, self.values
+
+
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None = None
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, scale: float | None = None
 ) -> Tensor:
     """Softmax attention of ``[B, heads, L, head_dim]`` to M keys and values, to the same shape.
+
+    With a mask by blocks FlexAttention computes it, which leaves out blocks that nobody sees and
+    has a backward pass on CUDA only.
 
     On a CPU it is always computed in float32: the backward pass of PyTorch's fused kernel takes
     four times as long in bfloat16, which is what autocast would choose. The result has the dtype of
     the values.
     """
+    if isinstance(mask, BlockMask):
+        # Inside of something that is compiled it is compiled with it.
+        flex = flex_attention if torch.compiler.is_compiling() else _flex(query.device.type)
+        query, key = query.to(value.dtype), key.to(value.dtype)  # rotated ones may be wider
+        return flex(query, key, value, block_mask=mask, scale=scale)
     exact = query.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if exact or query.device.type != "cpu":  # entering a context costs as much as a small product
         return F.scaled_dot_product_attention(query, key, value, mask, scale=scale)
     with torch.autocast("cpu", enabled=False):
         parts = (query.float(), key.float(), value.float())
         return F.scaled_dot_product_attention(*parts, mask, scale=scale).to(value.dtype)
+
+
+@cache
+def _flex(device: str) -> Callable[..., Any]:
+    """FlexAttention on a kind of device: as it is on a CPU, for tests; else compiled."""
+    return flex_attention if device == "cpu" else torch.compile(flex_attention)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -77,7 +120,7 @@ class SelfAttention(nn.Module):
         self,
         x: Tensor,
         rotation: Tensor,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         cache: KVCache | None = None,
         last: int | None = None,
     ) -> Tensor:
@@ -86,7 +129,8 @@ class SelfAttention(nn.Module):
         Args:
             x: ``[B, L, width]``.
             rotation: of each of these L tokens.
-            mask: boolean ``[B or 1, 1, L, keys]``, True where a key is visible; None: all are.
+            mask: boolean ``[B or 1, 1, L, keys]``, True where a key is visible, or by blocks; None:
+                all are.
             cache: if given, the keys are those it holds and then these; they are added to it.
             last: only so many tokens at the end ask, and are returned; all are keys. None: all ask.
         """
@@ -96,6 +140,7 @@ class SelfAttention(nn.Module):
             cache.append(key, value)
             key, value = cache.view()
         if last is not None:
+            assert not isinstance(mask, BlockMask), "which cannot be cut"
             query, mask = query[:, :, -last:], None if mask is None else mask[..., -last:, :]
         mixed = attend(query, key, value, mask)
         return self.output(_merge(mixed))
@@ -122,11 +167,12 @@ class CrossAttention(nn.Module):
         x: Tensor,
         rotation: Tensor,
         keys_values: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
     ) -> Tensor:
         """Attend from ``x`` ``[B, L, width]``, rotated, to what `remember` returned.
 
-        ``mask`` is boolean ``[B or 1, 1, L, M]``, True where a key is visible; None: all are.
+        ``mask`` is boolean ``[B or 1, 1, L, M]``, True where a key is visible, or by blocks; None:
+        all are.
         """
         query = rotate(_heads(self.query(x), self.heads), rotation)
         return self.output(_merge(attend(query, *keys_values, mask)))
@@ -163,7 +209,7 @@ class QueryAttention(nn.Module):
         x: Tensor,
         rotation: Tensor,
         keys_values: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
     ) -> Tensor:
         """``[B, L, width]`` to the same shape; the arguments are those of `CrossAttention`."""
         query = rotate(_heads(self.query(x), self.heads), rotation)
@@ -197,9 +243,7 @@ class CosineAttention(nn.Module):
         self.scale = 1.0 if l2_norm else 0.25 * (width // heads) ** -0.5
         self.output = SteadyLinear(width, width)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | None = None, cache: KVCache | None = None) -> Tensor:
         """``[B, L, width]`` to the same shape; mask and cache are those of `SelfAttention`."""
         query, key, value = self.qkv(x).chunk(3, -1)
         query, value = query + self.query_bias, value + self.value_bias

@@ -12,6 +12,7 @@ from setar.layers.attention import (
     CosineAttention,
     CrossAttention,
     KVCache,
+    Mask,
     QueryAttention,
     SelfAttention,
 )
@@ -60,7 +61,7 @@ class EncoderBlock(nn.Module):
         self,
         x: Tensor,
         rotation: Tensor,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         cache: KVCache | None = None,
         last: int | None = None,
     ) -> Tensor:
@@ -91,8 +92,8 @@ class DecoderBlock(nn.Module):
         x: Tensor,
         rotation: Tensor,
         keys_values: tuple[Tensor, Tensor] | None = None,
-        self_mask: Tensor | None = None,
-        cross_mask: Tensor | None = None,
+        self_mask: Mask | None = None,
+        cross_mask: Mask | None = None,
         cache: KVCache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
@@ -132,7 +133,7 @@ class QueryBlock(nn.Module):
         x: Tensor,
         rotation: Tensor,
         keys_values: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
     ) -> Tensor:
         """``[B, L, width]`` to the same shape; the arguments are those of `QueryAttention`."""
         attended = self.attention(self.attention_norm(x), rotation, keys_values, mask)
@@ -200,7 +201,7 @@ class AdaLNBlock(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         cache: KVCache | None = None,
         basis: Tensor | None = None,
     ) -> Tensor:

@@ -63,5 +63,10 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     assert rotation.shape[-2] == x.shape[-2], (
         "one rotation per token; broadcasting would hide a bug"
     )
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # the same written out: compilers know no complex numbers
+        (real, imaginary), (cos, sin) = pairs.unbind(-1), torch.view_as_real(rotation).unbind(-1)
+        turned = torch.stack([real * cos - imaginary * sin, real * sin + imaginary * cos], -1)
+        return turned.flatten(-2).to(x.dtype)
+    pairs = torch.view_as_complex(pairs)
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)

@@ -31,7 +31,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from setar.layers.attention import KeysValues, KVCache
+from setar.layers.attention import KeysValues, KVCache, Mask
 from setar.layers.blocks import EncoderBlock, QueryBlock, rms_norm
 from setar.models.base import (
     MAX_LAYERS,
@@ -136,15 +136,15 @@ class ARPGTransformer(GridGenerator[ARPGConfig]):
         tokens = self.rotation(plan.order, plan.columns)
         x = self.embed(condition, codes.gather(1, plan.order))
         rotation = self.prefixed(tokens, clock.shape[1])
-        keys_values = self.remember(x, rotation, visible(known, known)[:, None])
-        asked = self.ask(len(codes), tokens, keys_values, visible(known, asks)[:, None])
+        keys_values = self.remember(x, rotation, self.mask(known, known))
+        asked = self.ask(len(codes), tokens, keys_values, self.mask(known, asks))
         return self.head(asked).float()
 
     def remember(
         self,
         x: Tensor,
         rotation: Tensor,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         caches: list[KVCache] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The first pass over ``[B, L, width]``: shared keys, values ``[B, heads, L, head_dim]``.
@@ -160,7 +160,7 @@ class ARPGTransformer(GridGenerator[ARPGConfig]):
         batch: int,
         rotation: Tensor,
         keys_values: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
     ) -> Tensor:
         """The second pass: what the head reads, ``[B, n, width]``, at n rotations' positions."""
         x = self.query.weight.expand(batch, rotation.shape[2], -1)

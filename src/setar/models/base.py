@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get
 import torch
 from torch import Tensor, nn
 
+from setar.layers.attention import Mask
 from setar.layers.packed import Packing, pack
 from setar.layers.rope import rotation
 from setar.models.condition import Condition, make_condition
 from setar.numbers import as_real, whole
+from setar.recipes.block_masks import training_mask
 from setar.recipes.orders import MAX_TOKENS
 from setar.recipes.recipe import SetPlan
 from setar.registry import Table, quoted
@@ -343,6 +345,22 @@ class Generator(nn.Module, Generic[ConfigKind]):
             return self.pack("int8" if precision == "int8" else "float32")
         return self.to(device)
 
+    def compile_sampling(self, **options: Any) -> Self:
+        """Sample in steps of few fixed shapes from now on, compiled at their first use.
+
+        On CUDA ``mode="reduce-overhead"`` records each as a graph, so that a step costs no calls of
+        kernels. Full attention and sampling without a cache stay as they are.
+
+        Args:
+            options: of `torch.compile`.
+
+        Raises:
+            ValueError: the family has no such steps.
+        """
+        raise ValueError(
+            f"sampling with a {type(self).__name__} is not compiled; that of an FMT is"
+        )
+
     def null(self, condition: Tensor) -> Tensor:
         """What stands for no condition, in the shape of ``condition``."""
         return self.condition.null(condition)
@@ -470,6 +488,10 @@ class GridGenerator(Generator[GridKind]):
         if isinstance(columns, int):
             columns = positions.new_tensor([[columns or self.config.grid[1]]])
         return positions // columns, positions % columns
+
+    def mask(self, key_clock: Tensor, query_clock: Tensor) -> Mask:
+        """Where queries see keys in `forward`, of clocks ``[B, K]`` and ``[B, Q]``."""
+        return training_mask(key_clock, query_clock, self.config.width // self.config.heads)
 
     def rotation(self, positions: Tensor, columns: Tensor | int = 0) -> Tensor:
         """Rotations of the `cells` of raster positions ``[B or 1, n]``."""

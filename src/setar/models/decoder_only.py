@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from setar.layers.attention import KVCache
+from setar.layers.attention import KVCache, Mask
 from setar.layers.blocks import EncoderBlock, rms_norm
 from setar.models.base import (
     MAX_LAYERS,
@@ -113,14 +113,14 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
         length = prefix.shape[1]
         rotation = torch.cat([self.prefix_rotation(length), self.rotation(positions)], 2)
         clock = torch.cat([prefix, (positions + 1).expand(len(prefix), -1)], 1)
-        x = self.read(self.embed(condition, codes), rotation, visible(clock, clock)[:, None])
+        x = self.read(self.embed(condition, codes), rotation, self.mask(clock, clock))
         return self.norm(x[:, length - 1 :])
 
     def read(
         self,
         x: Tensor,
         rotation: Tensor,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         caches: list[KVCache] | None = None,
     ) -> Tensor:
         """Run all blocks on ``[B, L, width]``, to the same shape."""

@@ -18,12 +18,12 @@ get the dropout that LlamaGen gives to token embeddings, in whose place they are
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from setar.layers.attention import KVCache
+from setar.layers.attention import KVCache, Mask
 from setar.layers.blocks import DecoderBlock, EncoderBlock, rms_norm
 from setar.layers.rope import sine_positions
 from setar.models.base import (
@@ -34,7 +34,8 @@ from setar.models.base import (
     check_sizes,
     initialise,
 )
-from setar.recipes.clocks import CONDITION, dense_masks, unpadded, visible
+from setar.models.fmt_fixed import FixedDecoding, FixedShapes
+from setar.recipes.clocks import CONDITION, attention_clocks, unpadded, visible
 from setar.recipes.recipe import SetPlan
 from setar.registry import quoted
 
@@ -101,6 +102,8 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
     editing = "kept-first"
     attentions = ("causal", "full")
     guides = True
+    fixed: FixedShapes | None = None
+    """The compiled steps, if `compile_sampling` was called."""
 
     def __init__(self, config: FMTConfig) -> None:
         super().__init__(config)
@@ -127,20 +130,19 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         """
         known = codes.gather(1, plan.order)
         clock = self.condition.clock(condition)
-        masks = dense_masks(plan, clock)
-        encoder_mask, cross_mask, decoder_mask = (mask[:, None] for mask in masks)
+        masks = attention_clocks(plan, clock).masks(self.mask)
         tokens = self.rotation(plan.order, plan.columns)
         rotation = self.prefixed(tokens, clock.shape[1])
-        memory = self.encode(self.embed(condition, known), rotation, encoder_mask)
+        memory = self.encode(self.embed(condition, known), rotation, masks.encoder_self)
         asked = self.dropout(self.queries(plan.order, plan.columns))
-        asked = self.decode(asked, tokens, memory, rotation, decoder_mask, cross_mask)
+        asked = self.decode(asked, tokens, memory, rotation, masks.decoder_self, masks.cross)
         return self.head(asked).float()
 
     def encode(
         self,
         x: Tensor,
         rotation: Tensor,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         caches: list[KVCache] | None = None,
     ) -> Tensor:
         """Run the encoder on ``[B, L, width]``: the memory of the same shape."""
@@ -164,8 +166,8 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         rotation: Tensor,
         memory: Tensor,
         memory_rotation: Tensor,
-        self_mask: Tensor | None = None,
-        cross_mask: Tensor | None = None,
+        self_mask: Mask | None = None,
+        cross_mask: Mask | None = None,
     ) -> Tensor:
         """Ask with `queries` ``[B or 1, n, width]`` and their rotations.
 
@@ -183,7 +185,7 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         attention: str = "causal",
         cache: bool = True,
         grid: tuple[int, int] | None = None,
-    ) -> "CachedDecoding | RecomputedDecoding":
+    ) -> "CachedDecoding | FixedDecoding | RecomputedDecoding":
         """Begin to generate; with ``attention="full"`` as MAR is sampled, see `FullDecoding`.
 
         Arguments and errors are those of `Generator.start`.
@@ -194,7 +196,18 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
             return FullDecoding(self, condition, grid)
         if not cache:
             return RecomputedDecoding(self, condition, grid)
+        if self.fixed is not None:
+            return self.fixed.start(condition, tokens, grid[1])
         return CachedDecoding(self, condition, tokens, grid)
+
+    def compile_sampling(self, **options: Any) -> Self:
+        """As `Generator.compile_sampling`, see `setar.models.fmt_fixed`."""
+        if self.packing is not None:
+            raise ValueError(
+                f"a model whose weights are laid out in {self.packing} for a CPU is not compiled"
+            )
+        self.fixed = FixedShapes(self, **options)
+        return self
 
     @property
     def any_grid(self) -> bool:

@@ -20,7 +20,8 @@ Padding is known at `PADDING` and so asks just before it: no token sees it, and 
 so that its softmax is defined. Its loss must be left out (`SetPlan.supervised`).
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,6 +39,10 @@ _ALL_TOKENS = PADDING - 2
 """A query at this clock sees every token but no padding, neither known nor asking."""
 
 
+Seen = TypeVar("Seen")
+"""A mask, however it is held."""
+
+
 class AttentionClocks(NamedTuple):
     """The clocks that the three attentions of the Fully Masked Transformer compare."""
 
@@ -48,16 +53,21 @@ class AttentionClocks(NamedTuple):
     decoder: Tensor
     """int64 [B, N]: of the decoder as self-attention queries; `asks`, or later if unmasked."""
 
+    def masks(self, compare: "Callable[[Tensor, Tensor], Seen]") -> "AttentionMasks[Seen]":
+        """The three masks, of the clocks of keys and of queries by `visible` or the like of it."""
+        known, asks, decoder = self
+        return AttentionMasks(compare(known, known), compare(known, asks), compare(asks, decoder))
 
-class AttentionMasks(NamedTuple):
-    """Boolean masks, True where the query (row) sees the key (column)."""
 
-    encoder_self: Tensor
-    """bool [B, P + N, P + N]"""
-    cross: Tensor
-    """bool [B, N, P + N]"""
-    decoder_self: Tensor
-    """bool [B, N, N]"""
+class AttentionMasks(NamedTuple, Generic[Seen]):
+    """Masks, True where the query (row) sees the key (column); of `dense_masks` they are bool."""
+
+    encoder_self: Seen
+    """[B, P + N, P + N]"""
+    cross: Seen
+    """[B, N, P + N]"""
+    decoder_self: Seen
+    """[B, N, N]"""
 
 
 def visible(key_clock: Tensor, query_clock: Tensor) -> Tensor:
@@ -92,7 +102,6 @@ def attention_clocks(plan: SetPlan, prefix: int | Tensor = 1) -> AttentionClocks
     return AttentionClocks(known, plan.asks, decoder)
 
 
-def dense_masks(plan: SetPlan, prefix: int | Tensor = 1) -> AttentionMasks:
+def dense_masks(plan: SetPlan, prefix: int | Tensor = 1) -> AttentionMasks[Tensor]:
     """Return the three masks of `plan` after a condition, as in `attention_clocks`."""
-    known, asks, decoder = attention_clocks(plan, prefix)
-    return AttentionMasks(visible(known, known), visible(known, asks), visible(asks, decoder))
+    return attention_clocks(plan, prefix).masks(visible)
