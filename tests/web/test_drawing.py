@@ -153,14 +153,14 @@ def test_outpainting_keeps_the_picture_in_the_middle(shelf, desk, picture):
 
 def test_a_frame_shows_the_picture_in_the_shape_of_the_result(shelf, picture):
     painting = {"background": str(picture), "layers": []}
-    shown = editing.frame(shelf, "small", painting, (1, 2, 3, 4), "")
-    assert (shown["width"], shown["height"], shown["margins"]) == (16, 16, [1, 2, 3, 4])
+    shown = editing.frame(shelf, "small", painting, "")
+    assert (shown["width"], shown["height"]) == (16, 16)
     kind, data = shown["picture"].split(",")
     assert kind == "data:image/png;base64"
     with Image.open(BytesIO(b64decode(data))) as small, Image.open(picture) as own:
         assert small.tobytes() == own.tobytes()
     for nothing in (None, {}, {"background": None}, "x"):
-        assert editing.frame(shelf, "small", nothing, (0, 0, 0, 0), "")["picture"] == ""
+        assert editing.frame(shelf, "small", nothing, "")["picture"] == ""
 
 
 @pytest.mark.parametrize(

@@ -68,26 +68,21 @@ def _redrawn(
     return pipe.redraw(task, asked, on_set=on_set, **options)
 
 
-def frame(
-    shelf: Shelf, model: Any, picture: Any, margins: Sequence[Any], size: Any
-) -> dict[str, Any]:
+def frame(shelf: Shelf, model: Any, picture: Any, size: Any) -> dict[str, Any]:
     """What a frame shows of a painting, in the shape of the result, see `framed`."""
     shape = size_of(shelf.pipe(model), size)
     background = picture.get("background") if isinstance(picture, Mapping) else None
-    return framed(read_picture(background) if background else None, shape, margins)
+    return framed(read_picture(background) if background else None, shape)
 
 
-def framed(
-    picture: Image.Image | None, size: tuple[int, int], margins: Sequence[Any] = (0, 0, 0, 0)
-) -> dict[str, Any]:
+def framed(picture: Image.Image | None, size: tuple[int, int]) -> dict[str, Any]:
     """What a page shows in a frame: the picture that is kept, small, as a data URL.
 
     Args:
         picture: None: there is none yet.
         size: (height, width) of the result.
-        margins: percent of it at the `SIDES`.
     """
-    shown = {"picture": "", "width": size[1], "height": size[0], "margins": list(margins)}
+    shown = {"picture": "", "width": size[1], "height": size[0]}
     if picture is not None:
         small, stream = picture.copy(), BytesIO()
         small.thumbnail((THUMBNAIL, THUMBNAIL))

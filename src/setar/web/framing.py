@@ -61,7 +61,7 @@ function draw() {
 
 function show() {
   const value = props.value;
-  margins = [...value.margins];
+  margins = [...(value.margins || margins)];
   whole.style.aspectRatio = value.width / value.height;
   image.hidden = !value.picture;
   if (value.picture && image.src !== value.picture) image.src = value.picture;
@@ -107,6 +107,10 @@ edges.forEach((edge, at) => {
     tell();
   });
 });
+// The painting's own events come before it can be asked for, so it is asked for when it matters.
+for (const kind of ["pointerenter", "focusin"]) {
+  element.addEventListener(kind, () => trigger("select"));
+}
 watch("value", show);
 show();
 """.replace("MOST_AROUND", str(MOST_AROUND)).replace("SIDES", str(list(SIDES)))
@@ -116,7 +120,8 @@ def framing(margins: Sequence[gr.Slider], **options: Any) -> gr.HTML:
     """A frame and sliders of its margins at the left, top, right and bottom, which follow each
     other.
 
-    Its value is of `setar.web.editing.framed`.
+    Its value is of `setar.web.editing.framed`; whenever somebody turns to it, its event ``select``
+    asks for a new one.
     """
     frame = gr.HTML(
         framed(None, (1, 1)),

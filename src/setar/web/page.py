@@ -54,9 +54,18 @@ STYLE = """
 
 
 def theme() -> themes.Base:
-    """Fonts of the visitor's own system: none is fetched from anywhere."""
+    """Fonts of the visitor's own system, none is fetched from anywhere; and more contrast."""
     fonts = ["system-ui", "sans-serif"]
-    return themes.Soft(font=fonts, font_mono=["ui-monospace", "monospace"])
+    found = themes.Soft(font=fonts, font_mono=["ui-monospace", "monospace"])
+    return found.set(
+        block_title_text_color="*primary_700",
+        block_label_text_color="*primary_700",
+        block_info_text_color="*neutral_500",
+        body_text_color_subdued="*neutral_500",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        input_placeholder_color="*neutral_500",
+    )
 
 
 class Page(gr.Blocks):
@@ -541,13 +550,13 @@ class Studio:
         )
         stop.click(self._leave, None, None, cancels=[event], queue=False, **QUIET)
 
-        def fill(picture: Any, model: Any, size: Any, *sides: Any) -> Any:
-            return editing.frame(self.shelf, model, picture, sides, size)
+        def fill(picture: Any, model: Any, size: Any) -> Any:
+            return editing.frame(self.shelf, model, picture, size)
 
         gr.on(
-            [around.expand, canvas.upload, canvas.clear, asking.model.change, asking.size.blur],
+            [around.expand, frame.select],
             fill,
-            [canvas, asking.model, asking.size, *margins],
+            [canvas, asking.model, asking.size],
             frame,
             trigger_mode="always_last",
             **QUIET,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from PIL import Image
@@ -15,6 +14,15 @@ from setar.web.limits import MOST_BYTES, MOST_TOKENS, count_of, number, seed_of,
 from setar.web.shelf import Shelf
 from setar.web.watched import OnSet, Partial
 from setar.web.wishes import Wish
+
+
+@dataclass
+class Alone:
+    """A picture of a batch by itself, as a `Partial`."""
+
+    step: int
+    steps: int
+    images: Callable[[], list[Image.Image]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Remembered:
                 def images() -> list[Image.Image]:
                     return partial.images()[row : row + 1]
 
-                on_set(SimpleNamespace(step=partial.step, steps=partial.steps, images=images))
+                on_set(Alone(partial.step, partial.steps, images))
 
             return [pipe.again(self.memory, one)]
 

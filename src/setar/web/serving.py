@@ -42,6 +42,7 @@ def serving(
     with tempfile.TemporaryDirectory(prefix="setar-studio-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        from setar.web.naming import NAMING
         from setar.web.page import STYLE, Studio, theme
         from setar.web.shelf import Shelf
 
@@ -66,6 +67,7 @@ def serving(
             pwa=False,
             theme=theme(),
             css=STYLE,
+            head=NAMING,
             footer_links=["api", "settings"],
         )
         try:
