@@ -252,12 +252,15 @@ def attack(here: Running, model: str, chosen: list[Attack], every: int = 25) -> 
         ends[kind] += 1
         if fault := wrong(kind, answer):
             found.append(f"{name}: {fault}: {str(answer)[:300]}")
+            print(found[-1], flush=True)
         if number % every == 0 or number == len(chosen):
             end, _ = call(here.address, "draw", asked(model))
             if end != "complete":
                 found.append(f"after {number} requests a good one ended as {end}")
-    if "Traceback" in here.log.read_text():
-        found.append(f"its output holds a traceback:\n{here.log.read_text()[-3000:]}")
+                print(found[-1], flush=True)
+    if "Traceback" in (output := here.log.read_text()):
+        found.append("its output holds a traceback")
+        print(output[-3000:])
     print(f"{len(chosen)} requests: {dict(ends)}; {len(found)} wrong")
     return found
 
@@ -274,7 +277,6 @@ def main() -> None:
             print(f"{len(chosen)} attacks are known")
             found = attack(here, options.model, chosen[: options.requests])
             print(f"{time.perf_counter() - began:.0f} s")
-    print(*found[:20], sep="\n")
     sys.exit(bool(found))
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 STARTING = 180
 """Seconds for which a studio may take to start."""
-PATIENCE = 300
+PATIENCE = 120
 """Seconds for which an answer may take."""
 
 
@@ -60,7 +60,8 @@ def get(address: str, body: bytes | None = None, **headers: str) -> tuple[int, s
 
 
 def call(address: str, name: str, data: Any) -> tuple[str, Any]:
-    """How a function of a studio ends, ``complete``, ``error`` or ``refused``, and what it says.
+    """How a function of a studio ends, ``complete``, ``error``, ``refused`` or ``no end``; what
+    it says.
 
     ``data`` are its arguments, or anything else that JSON can say, NaN too.
     """
@@ -69,6 +70,16 @@ def call(address: str, name: str, data: Any) -> tuple[str, Any]:
     status, text = get(path, body, **{"Content-Type": "application/json"})
     if status != 200:
         return "refused", text
-    _, stream = get(f"{path}/{json.loads(text)['event_id']}")
-    lines = dict(line.split(": ", 1) for line in stream.strip().split("\n\n")[-1].splitlines())
-    return lines["event"], json.loads(lines["data"])
+    event = ""
+    with urllib.request.urlopen(
+        f"{path}/{json.loads(text)['event_id']}", timeout=PATIENCE
+    ) as stream:
+        end = time.monotonic() + PATIENCE
+        for line in stream:  # a heart beats while nothing else is said
+            kind, _, said = line.decode().strip().partition(": ")
+            event = said if kind == "event" else event
+            if kind == "data" and event in ("complete", "error"):
+                return event, json.loads(said)
+            if time.monotonic() > end:
+                break
+    return "no end", f"nothing came after {event or 'the beginning'}"

@@ -2,10 +2,10 @@
 
     python benchmarks/users.py --users 20
 
-`setar serve` runs in a process of its own. One user asks it for a picture; then all of them at once,
-each for another seed. Prints how many got a picture of their own, the last one's seconds, and the
-resident memory of the server at its largest beside one user's. Exit code 1 if somebody got none, or
-the memory grew by more than `MOST`.
+`setar serve` runs in a process of its own. One user asks it for a picture; then all of them at
+once, each for another seed. Prints how many got a picture of their own, the seconds until the last
+one did, and the resident memory of the server at its largest beside one user's. Exit code 1 if
+somebody got none, or the memory grew by more than `MOST`.
 """
 
 import argparse
