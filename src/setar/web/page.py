@@ -50,6 +50,10 @@ Kind = TypeVar("Kind", bound=Component)
 STYLE = """
 #drawn, #edited { min-height: 0; }
 #drawn .grid-wrap, #edited .grid-wrap { min-height: 120px; max-height: none; }
+.dark button[role=tab].selected { color: var(--primary-400); }
+@media (max-width: 640px) {
+  #drawn .grid-container, #edited .grid-container { grid-template-columns: repeat(2, 1fr); }
+}
 """
 
 
@@ -65,6 +69,7 @@ def theme() -> themes.Base:
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
     )
 
 
@@ -360,7 +365,8 @@ class Studio:
                         100,
                         value=inside.share_of(pipe, own),
                         step=1,
-                        label="One token at a time (0) … all at once (100)",
+                        label="How many tokens at a time",
+                        info="0: one after the other; 100: all at once.",
                         elem_id="speed",
                     )
                     with gr.Row():
@@ -577,7 +583,7 @@ class Studio:
                 stop = gr.Button("Stop")
             with gr.Column(scale=3, min_width=280):
                 sheet = gr.Image(
-                    label="The same class or prompt and seeds under each recipe",
+                    label="A row for each recipe",
                     interactive=False,
                     format="png",
                     elem_id="sheet",
