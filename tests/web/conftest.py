@@ -1,8 +1,11 @@
 """A tiny model in a folder, and a studio of it that runs for a whole module."""
 
 import json
+import os
+import shutil
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,21 @@ from setar.pipeline import Pipeline
 from setar.sampling.settings import SamplingDefaults
 from setar.tokenizers.vqgan import PRESETS, VQGAN
 
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+)
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 120_000
+"""Milliseconds: the machine may be busy."""
 CLASSES = ("cat", "dog", "dragon", "7", "face-smiling")
 
 
@@ -97,3 +115,42 @@ def picture(tmp_path):
     file = Path(tmp_path) / "picture.png"
     Image.radial_gradient("L").resize((40, 40)).convert("RGB").save(file)
     return file
+
+
+@pytest.fixture(scope="module")
+def browser():
+    driver = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    if CHROMIUM is None:
+        text = "NO BROWSER: the studio's page is not tested (apt-get install chromium)"
+        warnings.warn(text, stacklevel=1)
+        pytest.skip(text)
+    with driver.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_page(browser, site):
+    """Opens new tabs on the studio, ready; whatever their scripts complain of fails the test."""
+    complaints, contexts = [], []
+
+    def opened(width=1280, height=900, **options):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        tab = contexts[-1].new_page()
+        tab.set_default_timeout(PATIENCE)
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.goto(site.address)
+        tab.wait_for_selector("#draw-button")
+        tab.wait_for_selector("#plan img")
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()

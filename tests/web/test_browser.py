@@ -1,8 +1,6 @@
 """The page as a person uses it, in Debian's Chromium; screenshots go to ``outputs/studio``."""
 
-import os
-import shutil
-import warnings
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -13,50 +11,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("gradio", reason='the studio needs pip install "setar[web]"')
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 
-CHROMIUM = (
-    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SHOTS = Path(__file__).parents[2] / "outputs" / "studio"
-PATIENCE = 120_000
-"""Milliseconds: the machine may be busy."""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        text = "NO BROWSER: the studio's page is not tested (apt-get install chromium)"
-        warnings.warn(text, stacklevel=1)
-        pytest.skip(text)
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def page(browser, site):
-    """A new tab on the studio, ready; whatever its scripts complain of fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
-    tab.set_default_timeout(PATIENCE)
-    complaints = []
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.goto(site.address)
-    tab.wait_for_selector("#draw-button")
-    tab.wait_for_selector("#plan img")
-    yield tab
-    context.close()
-    assert complaints == []
 
 
 def shot(page, name):
@@ -126,6 +81,99 @@ def test_draw_by_class_and_edit_what_was_drawn(page):
     shot(page, "edit")
 
 
+def test_settings_that_are_looked_at_stay_the_models_own(page):
+    """Empty fields, once they are seen, still mean what the model was given."""
+    page.click("#draw-button")
+    wait_for_words(page, "draw", "4 pictures in")
+    before = picture_bytes(page)
+    page.get_by_role("tabpanel").get_by_role("button", name="More settings").click()
+    assert page.get_by_role("tabpanel").get_by_label("Temperature").input_value() == ""
+    page.get_by_role("tabpanel").get_by_label("Seed").fill("1")
+    page.click("#draw-button")
+    page.wait_for_selector("text=seed 4")
+    wait_for_words(page, "draw", "4 pictures in")
+    assert picture_bytes(page) == before[1:] + picture_bytes(page)[3:]
+
+
+def picture_bytes(page):
+    """The pixels of all pictures that are shown on the first tab."""
+    files = [page.request.get(address).body() for address in addresses(page)]
+    return [Image.open(BytesIO(file)).tobytes() for file in files]
+
+
+def addresses(page):
+    return [one.get_attribute("src") for one in page.locator("#drawn .grid-container img").all()]
+
+
+def test_an_uploaded_picture_is_made_again_to_the_byte(page, tmp_path):
+    """Downloaded, and uploaded on a page that says something else."""
+    choose(page, "Class", "dragon")
+    page.get_by_role("tabpanel").get_by_label("Recipe").fill("raster-3-random")
+    page.click("#draw-button")
+    wait_for_words(page, "draw", "4 pictures in")
+    file = tmp_path / "drawn.png"
+    file.write_bytes(page.request.get(addresses(page)[2]).body())
+
+    page.reload()
+    page.wait_for_selector("#plan img")
+    page.get_by_role("button", name="Begin with a picture that was made here").click()
+    page.set_input_files("#remembered input[type=file]", str(file))
+    wait_for_words(page, "draw", "dragon, seed 2: Draw makes it again, to the byte")
+    assert page.get_by_role("tabpanel").get_by_label("Recipe").input_value() == "raster-3-random"
+    page.click("#draw-button")
+    wait_for_words(page, "draw", "1 picture in")
+    assert page.request.get(addresses(page)[0]).body() == file.read_bytes()
+    shot(page, "remembered")
+
+
+def margins(page):
+    fields = [f"number input for {side} (percent)" for side in ("Left", "Top", "Right", "Bottom")]
+    return [int(page.get_by_label(field).input_value()) for field in fields]
+
+
+def test_more_is_made_around_a_picture_by_dragging_the_frame(page, picture):
+    """By mouse, by keys and by sliders; all say the same."""
+    page.get_by_role("tab", name="Edit").click()
+    page.get_by_role("button", name="Make more around it").click()
+    page.set_input_files("#painting input[type=file]", str(picture))
+    page.wait_for_selector("#painting canvas")
+    page.wait_for_timeout(1500)
+    page.locator("#frame").hover()
+    page.wait_for_selector("#frame img[src^='data:image/png']")
+    for edge, x, y in (("right", 0.75, 0.5), ("top", 0.5, 0.3)):
+        page.locator("#frame .whole").scroll_into_view_if_needed()
+        frame = page.locator("#frame .whole").bounding_box()
+        box = page.locator(f"#frame .edge.{edge}").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(frame["x"] + 0.5 * frame["width"], frame["y"] + 0.4 * frame["height"])
+        page.mouse.move(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"])
+        page.mouse.up()
+    wait_for_margins(page, [0, 30, 25, 0])
+    page.locator("#frame .edge.left").focus()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("ArrowRight")
+    wait_for_margins(page, [11, 30, 25, 0])
+    page.get_by_label("number input for Bottom (percent)").fill("20")
+    page.keyboard.press("Tab")
+    edge = page.locator("#frame .edge.bottom")
+    playwright.expect(edge).to_have_attribute("aria-valuetext", "20 percent made at the bottom")
+    page.locator("#frame .edge.bottom").focus()
+    page.keyboard.press("End")  # as far as the picture leaves room
+    wait_for_margins(page, [11, 30, 25, 60])
+    shot(page, "frame")
+    page.click("#edit-button")
+    wait_for_words(page, "edit", "4 pictures in")
+
+
+def wait_for_margins(page, expected):
+    for _ in range(100):
+        if margins(page) == expected:
+            return
+        page.wait_for_timeout(100)
+    assert margins(page) == expected
+
+
 def test_mistakes_are_one_line_and_the_page_goes_on(page):
     choose(page, "Class", "no-such-class")
     page.click("#draw-button")
@@ -170,7 +218,7 @@ def test_a_telephone_shows_all_of_it(page):
 
 def test_two_people_each_get_their_own(page, browser, site):
     other = browser.new_page()
-    other.set_default_timeout(PATIENCE)
+    other.set_default_timeout(120_000)
     other.goto(site.address)
     other.wait_for_selector("#draw-button")
     choose(other, "Class", "7")

@@ -2,7 +2,9 @@
 
 import struct
 import zlib
+from base64 import b64decode
 from dataclasses import replace
+from io import BytesIO
 from threading import Event
 
 import numpy as np
@@ -71,6 +73,10 @@ def test_a_wish_changes_what_is_made(shelf, desk):
     for field, value in changes.items():
         wish = replace(WISH, **{field: value})
         assert pictures(pipe(wish.asked(pipe), **wish.options(pipe))) != base, field
+    typed = {"guidance": "1.5", "temperature": "1", "top_k": " 0 ", "top_p": "1.0"}
+    assert pictures(pipe("dog", **replace(WISH, **typed).options(pipe))) == base
+    empty = dict.fromkeys(typed, "")
+    assert pictures(pipe("dog", **replace(WISH, **empty).options(pipe))) == base
     same = replace(WISH, guidance=1.5, schedule="constant", recipe="random-4-cosine")
     assert pictures(pipe(same.asked(pipe), **same.options(pipe))) == base
 
@@ -79,10 +85,10 @@ WRONG = {
     "model": ["other", None, 3, "../small", "/etc", ["small"]],
     "class_name": ["", None, "no-such", "99", "-1", ["dog"], "x" * 10**6, 5],
     "recipe": ["a-b-c", "random-0-cosine", "random-65-cosine", "mar", "9" * 10**5, {}, "raster-1,"],
-    "guidance": [NAN, INFINITY, -1, "much", 1e300, []],
+    "guidance": [NAN, INFINITY, -1, "much", "nan", "1e999", 1e300, []],
     "schedule": ["none-such", 7],
     "temperature": [NAN, INFINITY, -0.1, "hot", []],
-    "top_k": [-1, 1.5, NAN, "all", 2**80],
+    "top_k": [-1, 1.5, NAN, "all", "1.5", "9" * 10**6, 2**80],
     "top_p": [0, 1.1, NAN, -INFINITY, "all"],
     "seed": [-1, 0.5, NAN, INFINITY, 2**53, 2**70, None, "dice", True],
     "count": [0, -3, MOST_PICTURES + 1, 10**9, 1.5, NAN, None, "many", []],
@@ -143,7 +149,18 @@ def test_outpainting_keeps_the_picture_in_the_middle(shelf, desk, picture):
     kept = (4, 4, 12, 12)
     made = Image.open(last.pictures[0])
     assert made.crop(kept).tobytes() == task.image.crop(kept).tobytes()
-    assert editing.frame(shelf, "small", painting, margins, "").size == (16, 16)
+
+
+def test_a_frame_shows_the_picture_in_the_shape_of_the_result(shelf, picture):
+    painting = {"background": str(picture), "layers": []}
+    shown = editing.frame(shelf, "small", painting, "")
+    assert (shown["width"], shown["height"]) == (16, 16)
+    kind, data = shown["picture"].split(",")
+    assert kind == "data:image/png;base64"
+    with Image.open(BytesIO(b64decode(data))) as small, Image.open(picture) as own:
+        assert small.tobytes() == own.tobytes()
+    for nothing in (None, {}, {"background": None}, "x"):
+        assert editing.frame(shelf, "small", nothing, "")["picture"] == ""
 
 
 @pytest.mark.parametrize(

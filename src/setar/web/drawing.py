@@ -8,14 +8,22 @@ from typing import Any
 from PIL import Image
 
 from setar.numbers import counted
-from setar.web.limits import check_work, size_of
+from setar.web.limits import check_work, seed_of, size_of
+from setar.web.remembered import Remembered
 from setar.web.results import Desk, Result, animated
 from setar.web.shelf import Shelf
 from setar.web.watched import OnSet, watched
 from setar.web.wishes import Wish
 
 
-def draw(shelf: Shelf, desk: Desk, wish: Wish, size: Any, stop: Event) -> Iterator[Result]:
+def draw(
+    shelf: Shelf,
+    desk: Desk,
+    wish: Wish,
+    size: Any,
+    stop: Event,
+    known: Remembered | None = None,
+) -> Iterator[Result]:
     """The pictures that are wished for, as they appear; the last are files.
 
     Args:
@@ -24,12 +32,17 @@ def draw(shelf: Shelf, desk: Desk, wish: Wish, size: Any, stop: Event) -> Iterat
         wish: what is asked.
         size: text such as ``64x128``, height x width in pixels; empty: the model's own.
         stop: ends it.
+        known: a picture that was uploaded; if that is what is asked, it is made again exactly.
 
     Raises:
         ValueError: something cannot be done.
         Stopped: of `watched`.
     """
     pipe = shelf.pipe(wish.model)
+    if known is not None and known.is_asked(wish, size):
+        seed = seed_of(wish.seed)
+        yield from shown(known.make(pipe), desk, seed, f"recipe {wish.recipe}, made again", stop)
+        return
     asked, options, shape = wish.asked(pipe), wish.options(pipe), size_of(pipe, size)
     check_work(pipe, shape, options["count"])
     recipe = options["recipe"] or pipe.recipe_on(pipe.grid_of(shape))

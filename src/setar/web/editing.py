@@ -1,14 +1,16 @@
 """Part of a picture made anew: what is painted over, or what lies around it."""
 
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from io import BytesIO
 from threading import Event
 from typing import Any
 
 from PIL import Image, ImageChops
 
 from setar.numbers import whole
-from setar.pictures.masks import Task, outpaint, prepare, show_mask
+from setar.pictures.masks import Task, outpaint, prepare
 from setar.pipeline import Pipeline
 from setar.web.drawing import shown
 from setar.web.limits import check_work, margins_of, number, read_picture, size_of
@@ -16,6 +18,9 @@ from setar.web.results import Desk, Result
 from setar.web.shelf import Shelf
 from setar.web.wishes import Wish
 
+SIDES = ("left", "top", "right", "bottom")
+THUMBNAIL = 320
+"""Pixels across the picture in a frame, at most."""
 MOST_SEAM = 64
 """Pixels over which the picture turns into what is made."""
 MOST_LAYERS = 8
@@ -63,9 +68,27 @@ def _redrawn(
     return pipe.redraw(task, asked, on_set=on_set, **options)
 
 
-def frame(shelf: Shelf, model: Any, picture: Any, margins: Sequence[Any], size: Any) -> Image.Image:
-    """The picture with what is made anew under stripes, as `edit` will do it."""
-    return show_mask(*task_of(shelf.pipe(model), picture, margins, size))
+def frame(shelf: Shelf, model: Any, picture: Any, size: Any) -> dict[str, Any]:
+    """What a frame shows of a painting, in the shape of the result, see `framed`."""
+    shape = size_of(shelf.pipe(model), size)
+    background = picture.get("background") if isinstance(picture, Mapping) else None
+    return framed(read_picture(background) if background else None, shape)
+
+
+def framed(picture: Image.Image | None, size: tuple[int, int]) -> dict[str, Any]:
+    """What a page shows in a frame: the picture that is kept, small, as a data URL.
+
+    Args:
+        picture: None: there is none yet.
+        size: (height, width) of the result.
+    """
+    shown = {"picture": "", "width": size[1], "height": size[0]}
+    if picture is not None:
+        small, stream = picture.copy(), BytesIO()
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        small.save(stream, "PNG")
+        shown["picture"] = "data:image/png;base64," + b64encode(stream.getvalue()).decode()
+    return shown
 
 
 def task_of(pipe: Pipeline, picture: Any, margins: Sequence[Any], size: Any) -> Task:

@@ -32,6 +32,8 @@ MOST_WAITING = 64
 """Requests in the queue; who comes after them is told to try again."""
 MOST_GUIDANCE = 100.0
 """Of a scale; pictures fall apart above 10."""
+MOST_AROUND = 90
+"""Percent of a result that is made around a picture, along a side."""
 MOST_SEED = 2**53 - 1
 """Larger whole numbers a browser cannot write exactly."""
 
@@ -39,6 +41,19 @@ MOST_SEED = 2**53 - 1
 def number(value: Any) -> Any:
     """A number as a page sends it: 3.0 is the whole number 3, and NaN is none at all."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def typed(value: Any) -> Any:
+    """The number of a field that numbers are typed into, as `number` has it; None of an empty one.
+
+    What reads as no number stays what it is, and is refused by name where it is used.
+    """
+    if not isinstance(value, str):
+        return number(value)
+    try:
+        return number(float(value)) if value.strip() else None
+    except ValueError:
+        return value
 
 
 def count_of(value: Any) -> int:
@@ -70,7 +85,8 @@ def text_of(name: str, value: Any) -> str:
 
 def guidance_of(value: Any) -> float | None:
     """A scale of guidance, None where the model's own is meant; ValueError if it is no such."""
-    if value is None or value == "":
+    value = typed(value)
+    if value is None:
         return None
     found = as_real(value)
     if found is None or not 0 <= found <= MOST_GUIDANCE:
@@ -130,16 +146,16 @@ def margins_of(values: Sequence[Any], size: tuple[int, int]) -> tuple[int, int, 
     """Pixels at the left, top, right and bottom of (height, width), given in percent of it.
 
     Raises:
-        ValueError: one is no whole number from 0 to 90, or two leave less than a tenth.
+        ValueError: one is no whole number from 0 to `MOST_AROUND`, or two of a side are more.
     """
     left, top, right, bottom = (
-        whole(f"the margin at the {side}", number(value), 0, 90, "the picture needs room")
+        whole(f"the margin at the {side}", number(value), 0, MOST_AROUND, "the picture needs room")
         for side, value in zip(("left", "top", "right", "bottom"), values, strict=True)
     )
-    if max(left + right, top + bottom) > 90:
+    if max(left + right, top + bottom) > MOST_AROUND:
         raise ValueError(
-            f"the margins {left} + {right} and {top} + {bottom} percent must leave a tenth for "
-            "the picture"
+            f"the margins {left} + {right} and {top} + {bottom} percent must each be at most "
+            f"{MOST_AROUND}: the picture needs room"
         )
     height, width = size
     return tuple(  # type: ignore[return-value]

@@ -21,7 +21,9 @@ from PIL import Image
 from setar.registry import one_line
 from setar.sampling.guidance import GUIDANCE
 from setar.web import comparing, drawing, editing, inside
-from setar.web.limits import MOST_PICTURES, MOST_RECIPES, read_picture
+from setar.web.framing import framing
+from setar.web.limits import MOST_AROUND, MOST_PICTURES, MOST_RECIPES, read_picture
+from setar.web.remembered import Remembered, remembered
 from setar.web.results import Desk, Result
 from setar.web.shelf import Shelf
 from setar.web.watched import Running, Stopped
@@ -48,13 +50,27 @@ Kind = TypeVar("Kind", bound=Component)
 STYLE = """
 #drawn, #edited { min-height: 0; }
 #drawn .grid-wrap, #edited .grid-wrap { min-height: 120px; max-height: none; }
+.dark button[role=tab].selected { color: var(--primary-400); }
+@media (max-width: 640px) {
+  #drawn .grid-container, #edited .grid-container { grid-template-columns: repeat(2, 1fr); }
+}
 """
 
 
 def theme() -> themes.Base:
-    """Fonts of the visitor's own system: none is fetched from anywhere."""
+    """Fonts of the visitor's own system, none is fetched from anywhere; and more contrast."""
     fonts = ["system-ui", "sans-serif"]
-    return themes.Soft(font=fonts, font_mono=["ui-monospace", "monospace"])
+    found = themes.Soft(font=fonts, font_mono=["ui-monospace", "monospace"])
+    return found.set(
+        block_title_text_color="*primary_700",
+        block_label_text_color="*primary_700",
+        block_info_text_color="*neutral_500",
+        body_text_color_subdued="*neutral_500",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+    )
 
 
 class Page(gr.Blocks):
@@ -159,11 +175,11 @@ class Asking(NamedTuple):
     negative_prompt: gr.Textbox
     size: gr.Textbox
     recipe: gr.Textbox
-    guidance: gr.Number
+    guidance: gr.Textbox
     schedule: gr.Dropdown
-    temperature: gr.Number
-    top_k: gr.Number
-    top_p: gr.Number
+    temperature: gr.Textbox
+    top_k: gr.Textbox
+    top_p: gr.Textbox
     seed: gr.Number
     count: gr.Slider  # type: ignore[assignment]
 
@@ -247,8 +263,9 @@ class Studio:
                 info="Height x width in pixels; empty: the model's own.",
                 placeholder=facts[0],
             )
-            guidance = gr.Number(
-                label="Guidance", info="How closely to follow.", value=None, placeholder=facts[2]
+            # Texts, although numbers are meant: an empty field of Gradio's for numbers says 0.
+            guidance = gr.Textbox(
+                "", label="Guidance", info="How closely to follow.", placeholder=facts[2]
             )
             schedule = gr.Dropdown(
                 [("the model's own", ""), *((name, name) for name in GUIDANCE)],
@@ -256,14 +273,14 @@ class Studio:
                 label="Guidance schedule",
                 allow_custom_value=True,
             )
-            temperature = gr.Number(
+            temperature = gr.Textbox(
+                "",
                 label="Temperature",
                 info="Below 1: safer; above: wilder.",
-                value=None,
                 placeholder=facts[3],
             )
-            top_k = gr.Number(label="Top-k", info="0: all codes.", value=None, placeholder=facts[4])
-            top_p = gr.Number(label="Top-p", info="1: all codes.", value=None, placeholder=facts[5])
+            top_k = gr.Textbox("", label="Top-k", info="0: all codes.", placeholder=facts[4])
+            top_p = gr.Textbox("", label="Top-p", info="1: all codes.", placeholder=facts[5])
         with gr.Row():
             seed = gr.Number(label="Seed", value=0, min_width=100)
             dice = gr.Button("Roll the dice", min_width=100)
@@ -272,7 +289,7 @@ class Studio:
             lambda: random.randrange(2**31), None, seed, api_visibility="private", queue=False
         )
         follows = [class_name, prompt, negative, size, recipe, guidance, temperature, top_k, top_p]
-        model.change(self._follow, model, follows, api_visibility="private", queue=False)
+        model.input(self._follow, model, follows, api_visibility="private", queue=False)
         return Asking(
             model,
             class_name,
@@ -294,7 +311,7 @@ class Studio:
         pipe = self.shelf.pipe(model)
         reads, facts = pipe.reads == "text", _placeholders(pipe)
         first = pipe.classes[0] if pipe.classes else ""
-        fields = [gr.update(value=None, placeholder=fact) for fact in facts[2:]]
+        fields = [gr.update(value="", placeholder=fact) for fact in facts[2:]]
         return [
             gr.update(choices=list(pipe.classes), value=first, visible=not reads),
             gr.update(visible=reads),
@@ -304,11 +321,43 @@ class Studio:
             *fields,
         ]
 
+    def _taken_over(self, file: Any) -> list[Any]:
+        """What the controls say, of a picture that remembers; what it is, and words."""
+        known = remembered(self.shelf, file)
+        wish = known.wish
+        class_name, prompt, negative, size, recipe, *fields = self._follow(wish.model)
+        numbers = [wish.guidance, wish.temperature, wish.top_k, wish.top_p]
+        guidance, *filters = [
+            {**field, "value": value} for field, value in zip(fields, numbers, strict=True)
+        ]
+        return [
+            wish.model,
+            {**class_name, "value": wish.class_name},
+            {**prompt, "value": wish.prompt},
+            {**negative, "value": wish.negative_prompt},
+            {**size, "value": known.size},
+            {**recipe, "value": wish.recipe},
+            guidance,
+            wish.schedule,
+            *filters,
+            wish.seed,
+            wish.count,
+            known,
+            known.words,
+        ]
+
     def _draw_tab(self) -> tuple[gr.State, gr.State, gr.Button]:
         pipe = self.shelf.pipe(self.shelf.names[0])
         own = pipe.defaults.recipe
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
+                with gr.Accordion("Begin with a picture that was made here", open=False):
+                    picture = upload(
+                        label="A PNG file: its settings are taken over",
+                        sources=["upload"],
+                        height=180,
+                        elem_id="remembered",
+                    )
                 asking = self._asking()
                 with gr.Group():
                     share = gr.Slider(
@@ -316,7 +365,8 @@ class Studio:
                         100,
                         value=inside.share_of(pipe, own),
                         step=1,
-                        label="One token at a time (0) … all at once (100)",
+                        label="How many tokens at a time",
+                        info="0: one after the other; 100: all at once.",
                         elem_id="speed",
                     )
                     with gr.Row():
@@ -348,7 +398,7 @@ class Studio:
                     elem_id="plan",
                 )
                 sizes = gr.Textbox("", label="Sets", interactive=False, elem_id="sets")
-        results, chosen = gr.State([]), gr.State(0)
+        results, chosen, known = gr.State([]), gr.State(0), gr.State(None)
         drawn = [gallery, words, animation, results]
 
         def draw(
@@ -366,16 +416,18 @@ class Studio:
             top_p: float | None = None,
             seed: float | None = None,
             count: float | None = None,
+            known: Remembered | None = None,
         ) -> Iterator[Any]:
             """Pictures of a class or a prompt, set by set; the last ones are finished."""
             said = (model, class_name, prompt, negative_prompt, recipe)
             filters = (temperature, top_k, top_p)
             wish = Wish(*said, guidance, guidance_schedule, *filters, seed, count)
             yield from self._shown(
-                request, lambda stop: drawing.draw(self.shelf, self.desk, wish, size, stop)
+                request, lambda stop: drawing.draw(self.shelf, self.desk, wish, size, stop, known)
             )
 
-        inputs = list(asking)
+        picture.upload(self._taken_over, picture, [*asking, known, words], **QUIET)
+        inputs = [*asking, known]
         first = gr.on(
             [button.click, asking.prompt.submit], draw, inputs, drawn, api_name="draw", **TURNS
         )
@@ -442,17 +494,17 @@ class Studio:
                     layers=gr.LayerOptions(allow_additional_layers=False),
                     elem_id="painting",
                 )
-                with gr.Accordion("Make more around it (percent of the result)", open=False):
+                with gr.Accordion("Make more around it", open=False) as around:
+                    gr.Markdown("Drag the edges of the picture, or move them with the arrow keys.")
+                    place = gr.Row()
                     margins = [
-                        gr.Slider(0, 90, value=0, step=1, label=side)
-                        for side in ("Left", "Top", "Right", "Bottom")
+                        gr.Slider(
+                            0, MOST_AROUND, value=0, step=1, label=f"{side.title()} (percent)"
+                        )
+                        for side in editing.SIDES
                     ]
-                    preview = gr.Image(
-                        label="What is made around it (striped)",
-                        interactive=False,
-                        format="png",
-                        elem_id="preview",
-                    )
+                    with place:
+                        frame = framing(margins, elem_id="frame")
                 seam = gr.Slider(0, editing.MOST_SEAM, value=0, step=1, label="Soft edge (pixels)")
             with gr.Column(scale=2, min_width=280):
                 asking = self._asking()
@@ -504,19 +556,14 @@ class Studio:
         )
         stop.click(self._leave, None, None, cancels=[event], queue=False, **QUIET)
 
-        def frame(
-            picture: Any, left: Any, top: Any, right: Any, bottom: Any, model: Any, size: Any
-        ) -> Image.Image | None:
-            sides = (left, top, right, bottom)
-            if not picture or not any(sides):  # what is painted over is seen on the painting
-                return None
-            return editing.frame(self.shelf, model, picture, sides, size)
+        def fill(picture: Any, model: Any, size: Any) -> Any:
+            return editing.frame(self.shelf, model, picture, size)
 
         gr.on(
-            [margin.change for margin in margins],
+            [around.expand, frame.select],
+            fill,
+            [canvas, asking.model, asking.size],
             frame,
-            [canvas, *margins, asking.model, asking.size],
-            preview,
             trigger_mode="always_last",
             **QUIET,
         )
@@ -536,7 +583,7 @@ class Studio:
                 stop = gr.Button("Stop")
             with gr.Column(scale=3, min_width=280):
                 sheet = gr.Image(
-                    label="The same class or prompt and seeds under each recipe",
+                    label="A row for each recipe",
                     interactive=False,
                     format="png",
                     elem_id="sheet",

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from setar.web.limits import MOST_BYTES, MOST_WAITING
 
@@ -42,6 +43,9 @@ def serving(
     with tempfile.TemporaryDirectory(prefix="setar-studio-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        from gradio.route_utils import FnIndexInferError
+
+        from setar.web.naming import NAMING
         from setar.web.page import STYLE, Studio, theme
         from setar.web.shelf import Shelf
 
@@ -66,9 +70,18 @@ def serving(
             pwa=False,
             theme=theme(),
             css=STYLE,
+            head=NAMING,
+            app_kwargs={"exception_handlers": {FnIndexInferError: _no_such_function}},
             footer_links=["api", "settings"],
         )
         try:
             yield address, studio
         finally:
             studio.page.close(verbose=False)
+
+
+async def _no_such_function(request: Any, error: Exception) -> Any:
+    """The answer to whoever calls what is not there; Gradio's own is a traceback in the output."""
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse({"error": "this studio has no such function"}, 404)

@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from setar.pictures.memory import Memory
 from setar.pipeline import Pipeline, load_for_sampling
 from setar.pretrained import shipped
 from setar.registry import did_you_mean, quoted
@@ -33,8 +34,20 @@ class Shelf:
             raise ValueError(f"this studio has no model {quoted(name)}; {hint}")
         with self._loading:
             if name not in self._loaded:
-                self._loaded[name] = load_for_sampling(self._sources[name], self.device)
+                pipe = load_for_sampling(self._sources[name], self.device)
+                pipe.source = name  # which its pictures repeat to whoever downloads them
+                self._loaded[name] = pipe
             return self._loaded[name]
+
+    def that_made(self, memory: Memory) -> str:
+        """The name of the model that made a picture; ValueError if it is not of this studio."""
+        for name in sorted(self.names, key=lambda name: name != memory.model):
+            if self.pipe(name).manifest == memory.manifest:
+                return name
+        raise ValueError(
+            f"this studio does not have the model that made the picture, {quoted(memory.model)} "
+            f"(its manifest's SHA-256 begins with {quoted(memory.manifest[:10])})"
+        )
 
 
 def _named(sources: Sequence[str]) -> dict[str, str]:

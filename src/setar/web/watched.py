@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
-
-from setar.pipeline import PartialImages
 
 FRAMES = 16
 """Frames of a drawing at most, besides its end; of more sets, evenly spread ones."""
@@ -30,7 +28,20 @@ BLINK = 0.1
 """Seconds after which both sides look whether the other is still there."""
 
 Pictures = Sequence[Image.Image]
-OnSet = Callable[[PartialImages], None]
+
+
+class Partial(Protocol):
+    """What is told of a set: of `setar.pipeline.PartialImages`, this much."""
+
+    step: int
+    steps: int
+
+    def images(self) -> list[Image.Image]:
+        """The pictures as far as they are known."""
+        ...
+
+
+OnSet = Callable[[Partial], None]
 
 
 class Frame(NamedTuple):
@@ -77,7 +88,7 @@ def watched(make: Callable[[OnSet], Pictures], stop: Event) -> Iterator[Frame]:
         if unwanted():
             raise Stopped
 
-    def on_set(partial: PartialImages) -> None:
+    def on_set(partial: Partial) -> None:
         if unwanted():
             raise Stopped
         last[:] = partial.step, partial.steps

@@ -5,12 +5,13 @@ from typing import Any
 
 from setar.pipeline import Pipeline
 from setar.sampling.settings import SamplingDefaults
-from setar.web.limits import count_of, guidance_of, number, seed_of, text_of
+from setar.web.limits import count_of, guidance_of, seed_of, text_of, typed
 
 
 @dataclass(frozen=True)
 class Wish:
-    """A request, unchecked: any field may hold anything. None and empty texts are the model's own.
+    """A request, unchecked: any field may hold anything. None and empty texts are the model's own;
+    numbers may be texts, as somebody typed them.
 
     Every method raises ValueError, one line with the rule, for what cannot be done.
     """
@@ -54,9 +55,9 @@ class Wish:
                 "recipe": text_of("recipe", self.recipe) or None,
                 "scale": guidance_of(self.guidance),
                 "schedule": text_of("schedule", self.schedule) or None,
-                "temperature": self.temperature,
-                "top_k": number(self.top_k),
-                "top_p": self.top_p,
+                "temperature": typed(self.temperature),
+                "top_k": typed(self.top_k),
+                "top_p": typed(self.top_p),
             }
         )
 
