@@ -46,6 +46,7 @@ from setar.bench.sampling import measure_sampling
 from setar.bench.training import measure_training
 from setar.data import digits, emoji
 from setar.durable import write_text
+from setar.layers.attention import Mask
 from setar.models.base import FAMILIES, Generator
 from setar.models.fmt import FullyMaskedTransformer, RecomputedDecoding
 from setar.recipes.recipe import Recipe
@@ -117,11 +118,11 @@ class ApartTransformer(FullyMaskedTransformer):
         rotation: Tensor,
         memory: Tensor,
         memory_rotation: Tensor,
-        self_mask: Tensor | None = None,
-        cross_mask: Tensor | None = None,
+        self_mask: Mask | None = None,
+        cross_mask: Mask | None = None,
     ) -> Tensor:
         """As that of `FullyMaskedTransformer`: queries that see each other are those of one set."""
-        assert self_mask is not None
+        assert isinstance(self_mask, Tensor)
         itself = torch.eye(self_mask.shape[-1], dtype=torch.bool, device=self_mask.device)
         apart = self_mask & ~self_mask.mT | itself
         return super().decode(x, rotation, memory, memory_rotation, apart, cross_mask)
