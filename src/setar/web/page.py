@@ -50,6 +50,7 @@ Kind = TypeVar("Kind", bound=Component)
 STYLE = """
 #drawn, #edited { min-height: 0; }
 #drawn .grid-wrap, #edited .grid-wrap { min-height: 120px; max-height: none; }
+button[role=tab].selected { color: var(--primary-700); }
 .dark button[role=tab].selected { color: var(--primary-400); }
 @media (max-width: 640px) {
   #drawn .grid-container, #edited .grid-container { grid-template-columns: repeat(2, 1fr); }
