@@ -24,22 +24,22 @@ from setar.pictures.sheets import labelled_rows
 from setar.pipeline import PartialImages
 
 SEEN: dict[str, str] = {
-    "styles": "Apples, cats, rockets, octopuses, ghosts and penguins are what they should be; a "
-    "pizza is a slice of something. Styles differ most where their drawings do: cats and ghosts.",
-    "seeds": "Cats, hearts, houses, trees, cars and happy faces, nearly all of one style.",
-    "beside": "Apples, ghosts, pumpkins, rockets and stars on their sides. The dog's face is a "
-    "person's.",
+    "styles": "All of them are what they should be, a pizza mostly a slice; Twemoji's cat is a "
+    "crumpled one. Styles differ most where their drawings do: cats, octopuses and ghosts.",
+    "seeds": "Cats, hearts, houses, trees, cars and happy faces, each with small differences.",
+    "beside": "Apples, dog faces, ghosts, rockets and stars on their sides. The pumpkins have "
+    "the colour and not the shape.",
     "above": "Crowns above frogs, birds above houses, and suns below clouds.",
-    "four": "Key, bell, candle and rose, each in its place; of the fruit the lemon is a guess.",
-    "long": "A shape that it was never shown: two animals come out, and the third is a blot.",
-    "inpainting": "Colour and line go on, a shrimp's tail it is hardly.",
-    "outpainting": "A face beside the ball, of a baby or of somebody older.",
-    "replacing": "The apple stays to the pixel; what takes the place of the rest is white and may "
-    "be a ghost.",
+    "four": "Key, bell, candle and rose, each in its place; so are the fruits, the banana a sketch.",
+    "long": "A shape that it was never shown: animals and carriages fall to pieces.",
+    "inpainting": "Colour and line go on, and end in a tail.",
+    "outpainting": "A young face beside the ball.",
+    "replacing": "The apple stays to the pixel; a ghost takes the place of the pizza.",
     "varying": "A bee remains a bee, even with most of its tokens anew.",
-    "negative": "Without red the hearts are paler. A flower is not among what it draws well.",
-    "paraphrases": "Kitties (not all happy), puppies, vehicles and green cats, which no caption "
-    "has in these words. The king of the jungle, love and bad weather are beyond it.",
+    "negative": "Without red the hearts are silver. A flower is not among what it draws well.",
+    "paraphrases": "Kitties (not all happy), puppies and vehicles, which no caption has in these "
+    "words. The king of the jungle, love and bad weather are beyond it, and cats do not turn "
+    "green.",
 }
 """What there is to see in the pictures of the shipped model, by file: good and bad. Whoever changes
 the model or a prompt looks again and writes it anew; a file that is not here has no such line."""

@@ -249,6 +249,7 @@ def test_scenes(tables):
         assert figures[name] == 1
     assert figures["both halves as asked"] == figures["halves as asked, reconstructed"] == 1
     assert figures["halves with the other's name instead"] == 0
+    assert figures["name within 5 others, real"] == 1  # a name's drawings in all styles are alike
     mixed_up = tables[Swapper]["scenes"]
     assert mixed_up["halves as asked"] < 1
     expected = 1 - mixed_up["halves as asked"]
@@ -262,6 +263,7 @@ def test_editing(tables):
     for name in (
         "inpainted nearer than pasted", "reconstructed nearer than pasted",
         "inpainted, rest unchanged", "outpainted as asked", "outpainted, rest unchanged",
+        "name within 5 others, real",
     ):  # fmt: skip
         assert figures[name] == 1, name
     noise = tables[Noise]["editing"]

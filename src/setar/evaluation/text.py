@@ -164,6 +164,7 @@ def scene_figures(evidence: Evidence) -> dict[str, float]:
         "both halves as asked": share(halves.all(dim=0)),
         "halves as asked, reconstructed": share(rebuilt_halves),
         "halves, share of reconstructed": _of(halves, rebuilt_halves),
+        f"name within {RANK} others, real": real.relatives([i for pair in pairs for i in pair]),
         "halves with the other's name instead": share(torch.cat(swapped, dim=1)),
     }
 
@@ -214,6 +215,7 @@ def edit_figures(evidence: Evidence) -> dict[str, float]:
         **figures,
         "outpainted halves": len(pairs),
         "outpainted as asked": share(real.gallery.named(nearest, names)),
+        f"name within {RANK} others, real": real.relatives([pair[1] for pair in pairs]),
         "outpainted, rest unchanged": share((larger[..., :width] == first).flatten(1).all(1)),
     }
 
@@ -297,6 +299,13 @@ class Drawings:
         """`near_copy_threshold` of the training drawings without variants in skin tone."""
         plain = [i for i in range(self.known) if "skin tone" not in self.names[i]]
         return near_copy_threshold(self.images(torch.tensor(plain)))
+
+    def relatives(self, drawings: Sequence[int]) -> float:
+        """How many real drawings have another one of their name among the nearest.
+
+        About so often is a drawing recognised that is right, and a drawing of one's own.
+        """
+        return share(find_others(self.gallery, torch.tensor(drawings)).name)
 
     def other(self, drawing: int, index: int) -> int:
         """The ``index``-th of the training drawings in a random order, but not ``drawing``."""
