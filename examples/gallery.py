@@ -30,7 +30,7 @@ SEEN: dict[str, str] = {
     "beside": "Apples, dog faces, ghosts, rockets and stars on their sides. The pumpkins have "
     "the colour and not the shape.",
     "above": "Crowns above frogs, birds above houses, and suns below clouds.",
-    "four": "Key, bell, candle and rose, each in its place; so are the fruits, the banana a sketch.",
+    "four": "Key, bell, candle and rose, each in its place; so are the fruits, of sorts.",
     "long": "A shape that it was never shown: animals and carriages fall to pieces.",
     "inpainting": "Colour and line go on, and end in a tail.",
     "outpainting": "A young face beside the ball.",
