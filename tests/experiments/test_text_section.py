@@ -89,6 +89,7 @@ def test_without_the_drawings_the_section_stays(text, results, monkeypatch, tmp_
         results.main(["text"])
     for name in {*results.SCRIPTS} - {"text"}:
         monkeypatch.delitem(results.SCRIPTS, name)
+    monkeypatch.setattr(results, "PAGES", {})  # those pages train their own models
     monkeypatch.setattr(results, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(results, "head", lambda claims: "")
     old = f"## {text.TITLE}\n\nas it was\n"
