@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from setar.bench.floor import bandwidth_of, products_seconds
-from setar.bench.recorder import Recorder
+from setar.bench.floor import Pool, bandwidth_of, products_seconds
+from setar.bench.recorder import Like, Recorder
 
 
 def ticking(step):
@@ -42,6 +42,39 @@ def test_attention_is_done_again_with_keys_of_its_shape():
     (part,) = recorder.parts.values()
     assert [tuple(arg.shape) for arg in part.calls[0][1][:3]] == [(1, 2, 3, 4), *[(1, 2, 5, 4)] * 2]
     assert products_seconds([part], ticking(1.0)) == 1
+
+
+def test_keys_and_values_of_every_call_lie_in_places_of_their_own():
+    seen, recorder = [], Recorder()
+    with recorder, torch.inference_mode(), recorder.calling("call"):
+        cache = torch.zeros(2, 1, 2, 9, 4)
+        for end in (5, 7):
+            query = torch.zeros(1, 2, 3, 4) + 1
+            torch.nn.functional.scaled_dot_product_attention(query, *cache[..., :end, :])
+    (part,) = recorder.parts.values()
+
+    class Seen:
+        def __init__(self, function):
+            self.function = function
+
+        def __call__(self, query, key, value, *rest, **more):
+            seen.extend((part.data_ptr(), part.shape) for part in (key, value))
+            return self.function(query, key, value, *rest, **more)
+
+        def __str__(self):
+            return str(self.function)
+
+    part.calls = [(Seen(function), args, kwargs) for function, args, kwargs in part.calls]
+    products_seconds([part], ticking(1.0))
+    assert [tuple(shape) for _, shape in seen] == [(1, 2, 5, 4)] * 2 + [(1, 2, 7, 4)] * 2
+    assert len({place for place, _ in seen}) == 4
+
+
+def test_a_pool_begins_again_when_it_is_used_up():
+    pool, like = Pool(64), Like((2, 4), torch.float32, torch.device("cpu"))
+    first, second, third = (pool.take(like) for _ in range(3))
+    assert first.shape == second.shape == (2, 4)
+    assert first.data_ptr() == third.data_ptr() == second.data_ptr() - 32
 
 
 def test_bandwidth_is_measured():

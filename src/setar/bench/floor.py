@@ -2,9 +2,11 @@
 
 Products are done again as they were recorded, with the same weights one after the other, so that
 weights come from where they came from. Attention is two products of its shapes: the kernel that
-does both is done again too, with keys and values that lie in a row.
+does both is done again too, with keys and values that lie in a row, each call's in a place of its
+own, so that they too come from memory where all of them together are larger than its caches.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,11 +41,31 @@ def _best(work: Any, clock: Clock) -> float:
 
 def products_seconds(parts: Iterable[Part], clock: Clock) -> float:
     """What the products of all calls take alone, now."""
-    return sum(part.times * _seconds_of(part, clock) for part in parts)
+    parts = list(parts)
+    pool = Pool(max((sum(map(_remembered, part.calls)) for part in parts), default=0))
+    return sum(part.times * _seconds_of(part, clock, pool) for part in parts)
+
+
+class Pool:
+    """Memory for what calls remember, handed out in turns; of so many bytes, on a CPU or not."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.next = size, 0
+        self.places: dict[torch.device, Tensor] = {}
+
+    def take(self, like: Like) -> Tensor:
+        """A tensor behind the last one that was taken, or from the beginning again."""
+        if like.device not in self.places:
+            self.places[like.device] = torch.zeros(self.size, dtype=torch.uint8, device=like.device)
+        size = _bytes(like)
+        self.next = self.next if self.next + size <= self.size else 0
+        taken = self.places[like.device][self.next : self.next + size]
+        self.next += size
+        return taken.view(like.dtype).view(like.shape)
 
 
 @torch.inference_mode()
-def _seconds_of(part: Part, clock: Clock) -> float:
+def _seconds_of(part: Part, clock: Clock, pool: Pool) -> float:
     """What the products of one call take, in the mean of some."""
     made: dict[Any, Tensor] = {}
     calls = [
@@ -54,12 +76,31 @@ def _seconds_of(part: Part, clock: Clock) -> float:
         )
         for function, args, kwargs in part.calls
     ]
+    for call, (_, args, _) in zip(part.calls, calls, strict=True):
+        for index, like in _keys_values(call):
+            args[index] = pool.take(like)
     rounds = min(ROUNDS, part.times)
     began = clock()
     for _ in range(rounds):
         for function, args, kwargs in calls:
             function(*args, **kwargs)
     return (clock() - began) / rounds
+
+
+def _keys_values(call: Any) -> list[tuple[int, Like]]:
+    """Keys and values among the arguments of a call that attends, and their places."""
+    function, args, _ = call
+    if "attention" not in str(function):
+        return []
+    return [(index, args[index]) for index in (1, 2) if isinstance(args[index], Like)]
+
+
+def _remembered(call: Any) -> int:
+    return sum(_bytes(like) for _, like in _keys_values(call))
+
+
+def _bytes(like: Like) -> int:
+    return math.prod(like.shape) * like.dtype.itemsize
 
 
 def _filled(value: Any, made: dict[Any, Tensor]) -> Any:
