@@ -17,6 +17,7 @@ a busy machine ``--cpu-time`` counts the seconds of one thread instead.
 import argparse
 import itertools
 import json
+import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -33,9 +34,16 @@ SETS, BATCHES = (16, 64, 256), (1, 4)
 PRICES = ("step", "million products", "million of attention", "million cached")
 
 
+def square(text: str) -> int:
+    """A number of tokens that a square grid has."""
+    tokens = int(text)
+    if tokens < 1 or math.isqrt(tokens) ** 2 != tokens:
+        raise argparse.ArgumentTypeError(f"{tokens} is no square number")
+    return tokens
+
+
 def shape(tokens: int) -> FMTConfig:
-    side = int(tokens**0.5)
-    assert side**2 == tokens, "square grids"
+    side = math.isqrt(tokens)
     return FMTConfig(
         vocabulary=1024,
         classes=10,
@@ -103,7 +111,7 @@ def fitted(counts: Tensor, seconds: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tokens", type=int, nargs="+", default=[64, 256, 1024, 4096])
+    parser.add_argument("--tokens", type=square, nargs="+", default=[64, 256, 1024, 4096])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json")
     parser.add_argument("--cpu-time", action="store_true")

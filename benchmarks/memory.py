@@ -13,29 +13,14 @@ import json
 from contextlib import nullcontext
 
 import torch
+from costs import shape, square
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from setar import FullyMaskedTransformer, Recipe
 from setar.bench.activations import Activations
 from setar.bench.recorder import Recorder
-from setar.models.fmt import FMTConfig
 from setar.training.distributed import Engine
-
-
-def shape(tokens: int) -> FMTConfig:
-    side = int(tokens**0.5)
-    assert side**2 == tokens, "square grids"
-    return FMTConfig(
-        vocabulary=1024,
-        classes=10,
-        grid=(side, side),
-        width=256,
-        heads=4,
-        encoder_layers=3,
-        decoder_layers=3,
-        positions="sine",
-    )
 
 
 def peak(of: Activations) -> int:
@@ -56,7 +41,7 @@ def peak(of: Activations) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tokens", type=int, nargs="+", default=[64, 256, 1024, 4096])
+    parser.add_argument("--tokens", type=square, nargs="+", default=[64, 256, 1024, 4096])
     parser.add_argument("--math", action="store_true")
     parser.add_argument("--json")
     asked, rows = parser.parse_args(), []

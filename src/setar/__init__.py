@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.6.0"
 
 # torch then takes memory for caches and logits in pages of 2 MB where Linux has them: touching
-# fresh pages of 4 KB is an eighth of sampling on a CPU. It is read at torch's first allocation.
+# fresh pages of 4 KB is most of what copies cost a sampling. It is read at the first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _PUBLIC = {

@@ -70,20 +70,12 @@ class Activations:
 
     def kept(self) -> int:
         """Bytes that wait for the backward pass."""
-        layers = (
-            (self.config.encoder_layers, self.encoder_layer()),
-            (
-                self.config.decoder_layers,
-                self.decoder_layer(),
-            ),
-        )
+        encoder, decoder = self.config.encoder_layers, self.config.decoder_layers
         if self.checkpointing:
-            ends = (
-                self.config.encoder_layers * self.known + self.config.decoder_layers * self.tokens
-            )
+            ends = encoder * self.known + decoder * self.tokens
             inside = FLOAT * self.images * self.config.width * ends
         else:
-            inside = sum(count * size for count, size in layers)
+            inside = encoder * self.encoder_layer() + decoder * self.decoder_layer()
         norms = FLOAT * self.images * (self.known + self.tokens) * (2 * self.config.width + 1)
         return inside + norms + self.logits()
 

@@ -133,22 +133,16 @@ class FixedDecoding(HeadDecoding):
         columns: int,
     ) -> None:
         model = self.model = fixed.model
-        self.fixed, self.buffers, self.columns, self.prefix = (
-            fixed,
-            buffers,
-            columns,
-            clock.shape[1],
-        )
+        self.fixed, self.buffers = fixed, buffers
+        self.columns, self.prefix = columns, clock.shape[1]
         self.slots = torch.arange(slots, device=condition.device)
         self.seen = F.pad(clock < PADDING, (0, slots - self.prefix), value=True)[:, None, None]
         self.asked = self.known = 0
         cells = torch.arange(model.config.grid[0] * model.config.grid[1], device=condition.device)
         self.rotations = model.rotation(cells[None], columns)[0, 0]  # of every position, once
         nothing = torch.empty(len(condition), 0, dtype=torch.int64, device=condition.device)
-        x, origin = (
-            model.embed(condition, nothing),
-            model.prefixed(model.rotation(nothing), self.prefix),
-        )
+        x = model.embed(condition, nothing)
+        origin = model.prefixed(model.rotation(nothing), self.prefix)
         mask = F.pad(visible(clock, clock), (0, slots - self.prefix))[:, None]
         absorb(model, buffers, x, origin, self.slots[: self.prefix], mask)
 
