@@ -262,7 +262,7 @@ def measured(bed: str, family: str, seed: int) -> dict[str, Any]:
 
 def facts_of_training(bed: str, run: GeneratorRun, pipe: Pipeline) -> dict[str, Any]:
     """What a training left: its size, its losses while it went on and at its end."""
-    curve, unseen = [[step, round(loss, 4)] for step, loss in losses(run)], BEDS[bed].heldout()
+    curve, unseen = losses(run), BEDS[bed].heldout()
     last = [loss for step, loss in curve if step > 0.75 * run.loop.steps]
     return {
         "parameters": sum(p.numel() for p in pipe.model.parameters()),

@@ -1,18 +1,18 @@
 """``docs/backbones.md``: five backbones side by side, and which one to take.
 
-python experiments/backbones_page.py    of the beds whose figures are all kept; trains nothing
+    python experiments/results.py backbones    trains and measures what is missing
 
 Every sentence that weighs one backbone against another is made of figures by a rule that the page
 says.
 """
 
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import first_token
 from backbones import (
     AR,
     BEDS,
@@ -26,12 +26,9 @@ from backbones import (
     TIMED_BATCH,
     TIMED_STEPS,
     TRAINED,
-    file_of,
-    is_whole,
     run_bed,
     run_for,
     speeds,
-    trainings,
 )
 from lab import count_of_seeds, finish, mean, panels, save_plot, shown, spread_of, table
 
@@ -51,21 +48,16 @@ Found = Mapping[str, Seeds]
 
 def write() -> None:
     """Train and measure what is missing of all beds, and write the page."""
-    print_page({bed: run_bed(bed) for bed in BEDS}, {bed: speeds(bed) for bed in BEDS})
+    beds, timed = {bed: run_bed(bed) for bed in BEDS}, {bed: speeds(bed) for bed in BEDS}
+    print_page(beds, timed, f"## What is a first token worth?\n\n{first_token.section()}")
 
 
-def main() -> None:
-    whole = [bed for bed in BEDS if all(is_whole(bed, *pair) for pair in trainings())]
-    if not whole:
-        sys.exit("no bed has all of its figures yet: python experiments/backbones.py --bed digits")
-    timed = {bed: speeds(bed) for bed in whole if file_of(bed, "speed").exists()}
-    print_page({bed: run_bed(bed) for bed in whole}, timed)
-
-
-def print_page(beds: Mapping[str, Found], timed: Mapping[str, dict[str, Any]]) -> None:
+def print_page(
+    beds: Mapping[str, Found], timed: Mapping[str, dict[str, Any]], more: str = ""
+) -> None:
     parts = [head(beds), answer(beds, timed), sizes(beds)]
     parts += [section(bed, found, timed.get(bed)) for bed, found in beds.items()]
-    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    PAGE.write_text("\n\n".join(filter(None, [*parts, more])) + "\n", encoding="utf-8")
     print(f"-> {PAGE}")
 
 
@@ -139,12 +131,12 @@ def answer(beds: Mapping[str, Found], timed: Mapping[str, dict[str, Any]]) -> st
             contests += 1
     lines.append(line_of_raster(beds))
     lines += lines_of_costs(timed)
-    counted = ", ".join(f"{NAMES[name]} {wins[name]}" for name in FAMILIES[:-1])
+    counted = ", ".join(f"{NAMES[name]} {wins[name]}" for name in FAMILIES)
     most = [name for name in FAMILIES[:-1] if wins[name] == max(wins[one] for one in FAMILIES[:-1])]
     lines.append(
         f"- **So**: of {contests} comparisons (beds and numbers of steps) each was the best, or not told from it, in: "
-        f"{counted}. Take {said(most)} for pictures in any number of steps"
-        f"{cheapest(timed, most)}."
+        f"{counted}. Take {said(most)} for few steps, or where the order matters, as in editing"
+        f"{cheapest(beds, timed, most)}; if raster order, token by token, is all you need, see above."
     )
     return "## The answer\n\n" + "\n".join(lines)
 
@@ -196,8 +188,10 @@ def lines_of_costs(timed: Mapping[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def cheapest(timed: Mapping[str, dict[str, Any]], most: Sequence[str]) -> str:
-    """Who is faster than the winners, if anybody."""
+def cheapest(
+    beds: Mapping[str, Found], timed: Mapping[str, dict[str, Any]], most: Sequence[str]
+) -> str:
+    """Who is faster than the winners, if anybody, and what that costs."""
     if not timed:
         return ""
     names = FAMILIES[:-1]
@@ -208,8 +202,14 @@ def cheapest(timed: Mapping[str, dict[str, Any]], most: Sequence[str]) -> str:
     quick = min(names, key=lambda name: total[name])
     if quick in most:
         return f", and {NAMES[quick]} for time too"
-    ratio = total[most[0]] / total[quick]
-    return f", and {NAMES[quick]} where time counts most ({ratio:.1f} times as fast in 16 steps)"
+    gain, costs = total[most[0]] / total[quick], []
+    for bed, found in beds.items():
+        compared = contest(found, 16)
+        costs.append(f"{mean(compared[quick]) / mean(compared[most[0]]):.1f} on {bed}")
+    return (
+        f", and {NAMES[quick]} only where time counts more than pictures: in 16 steps it is {gain:.1f} times as fast, "
+        f"at so many times the distance: {', '.join(costs)}"
+    )
 
 
 def sizes(beds: Mapping[str, Found]) -> str:
@@ -406,7 +406,3 @@ def plot(bed: str, found: Found) -> str:
         f"backbones-{bed}",
         f"{bed}: distance against steps, and loss while training (first seed)",
     )
-
-
-if __name__ == "__main__":
-    main()

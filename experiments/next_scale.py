@@ -23,7 +23,6 @@ from lab import (
 
 from setar import Pipeline
 from setar.evaluation.emoji import evaluate_generator
-from setar.pretrained import shipped
 from setar.training.generator import GeneratorRun
 
 EMOJI_STEPS = 1500
@@ -34,6 +33,9 @@ COUNT = 8
 
 OPTIONS = {"guidance": 1.25, "temperature": 0.5}
 """How both are sampled, fixed before anything was measured."""
+
+OF_CLASSES = ("emoji", "emoji-var")
+"""The shipped models that draw emoji of the 99 subgroups."""
 
 
 SCALES = "raster-1,4,9,16,36,64"
@@ -111,7 +113,7 @@ def section() -> Section:
         for name, run in NEXT_SCALE.items()
     }
     rows = [emoji_row(name, f"{32 * EMOJI_STEPS:,}", seeds) for name, seeds in found.items()]
-    rows += [emoji_row(f"shipped `{name}`", "see its card", [judged(name)]) for name in shipped()]
+    rows += [emoji_row(f"shipped `{name}`", "see its card", [judged(name)]) for name in OF_CLASSES]
     means = {
         name: {field: mean([f[field] for f in seeds]) for field in ("class_share", "distance")}
         for name, seeds in found.items()

@@ -72,7 +72,8 @@ on two cores of a CPU; the last training loss was {last["loss"]:.3f} nats per to
 
 `setar evaluate {NAME}`, {seeds}, sampled as by default ({pipe.defaults.recipe}, {pipe.defaults.guidance.schedule} guidance
 {pipe.defaults.guidance.scale:g}, temperature {pipe.defaults.settings.temperature:g}). A sample is looked up among all {sum(1 for _ in STYLES)} styles' real drawings in features of EfficientNet-Lite0; "within 5" is among the five
-nearest. Every figure has that of the tokenizer's reconstructions beside it: more cannot be reached.
+nearest. A style is "recognised" by a linear classifier of the same features, fitted to reconstructions of training drawings that no prompt asks for. Every figure has that of the tokenizer's
+reconstructions beside it: more cannot be reached.
 
 {tables}
 

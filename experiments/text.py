@@ -2,7 +2,7 @@
 
 setar data styles --out data/styles                      the drawings, once (or name them in SETAR_STYLES)
 for seed in 0 10000 20000; do setar evaluate emoji-text --reference data/styles --seed $seed \\
-    --out runs/experiments/text/seed-$seed.json; done    the table of three seeds
+    --out experiments/kept/text/seed-$seed.json; done    the table of three seeds
 python experiments/results.py text                       all of it on the page
 python experiments/text.py --model runs/mine --data drawings --each 8    another model; to standard output
 """
@@ -108,7 +108,7 @@ class Bench:
     @cached_property
     def gallery(self) -> Gallery:
         """All drawings, the training ones first; their features are kept."""
-        file = lab.KEPT / "features" / f"{self.facts['drawings']}.safetensors"
+        file = lab.RUNS / "features" / f"{self.facts['drawings']}.safetensors"
         if not file.exists():
             every = torch.arange(len(self.names)).split(BATCH)
             found = torch.cat([self.seen(self.images(some)) for some in every])

@@ -18,6 +18,7 @@ def lab(monkeypatch, tmp_path):
     """The workbench; models are not compiled."""
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
     module = importlib.import_module("lab")
+    monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(module, "KEPT", tmp_path / "kept")
     monkeypatch.setattr(module, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(module, "COMPILES", False)

@@ -168,8 +168,8 @@ def test_the_answer_follows_from_the_figures(backbones, backbones_page, monkeypa
     assert "in 64 steps**: on digits decoder-only (4.0 ± 0.0)" in page
     assert "on digits the decoder-only model (4.0 ± 0.0) beats the best" in page
     assert "Trains fastest**: on digits ARPG (400 images/s), least RandAR (50)" in page
-    assert "FMT 8, RandAR 0, ARPG 0, LPD 8. Take FMT and LPD for" in page
-    assert "ARPG where time counts most (4.0 times as fast in 16 steps)" in page
+    assert "FMT 8, RandAR 0, ARPG 0, LPD 8, decoder-only 2. Take FMT and LPD for few" in page
+    assert "it is 4.0 times as fast, at so many times the distance: 1.2 on digits, 1.2 on" in page
     assert "seeing each other is better in 4, 8, 16, 32, 64 steps." in page
     assert page.count("| LPD | 5.0 ± 0.0 |") == 4
     assert "nan" not in page

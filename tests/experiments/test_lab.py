@@ -1,5 +1,6 @@
 """The workbench of the experiments; the experiments themselves train for an hour."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -29,6 +30,14 @@ def test_what_is_learned_decides_the_folder_and_how_fast_does_not(lab):
     other = tiny(lab, seed=1)
     assert lab.lasting(run) == lab.lasting(compiled)
     assert lab.lasting(run) != lab.lasting(other)
+
+
+@pytest.mark.parametrize(("slow", "precision"), [(True, "float32"), (False, "bfloat16")])
+def test_a_machine_trains_in_what_it_is_fast_in(lab, monkeypatch, slow, precision):
+    monkeypatch.setattr(lab, "slow_in_bfloat16", lambda device: slow)
+    folder = lab.train(tiny(lab))
+    assert folder.name == lab.key(lab.lasting(tiny(lab)))
+    assert json.loads((folder / "settings.json").read_text())["loop"]["precision"] == precision
 
 
 def test_results_of_before_are_still_found(lab):
