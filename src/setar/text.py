@@ -247,7 +247,8 @@ class TextEncoder:
     def _count_cut(self, count: int) -> None:
         if count and not self.cut:
             _log.warning(
-                "setar: texts of more than %d tokens are cut, here %s; `length` allows more",
+                "setar: texts of more than %d tokens are cut, here %s; a model trained with a "
+                "larger `text.length` reads more",
                 self.config.length,
                 counted(count, "text"),
             )

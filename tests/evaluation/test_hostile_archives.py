@@ -192,7 +192,7 @@ def refusals(folder, contents, read):
     file, count, refused = folder / "a.npz", 0, 0
     for count, content in enumerate(contents, 1):
         file.write_bytes(content)
-        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         try:
             read(file)
         except ValueError as error:
@@ -200,7 +200,7 @@ def refusals(folder, contents, read):
             message = str(error)
             assert message.startswith(f"cannot read {file} as .npz: "), message
             assert "\n" not in message, message
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         assert grown < 250_000, f"archive {count} took {grown} kB"
     return count, refused

@@ -13,6 +13,7 @@ from setar.data.base import Dataset
 from setar.data.scenes import scene_caption
 from setar.data.styles import captions_of, with_article
 from setar.evaluation.drawings import find_others, share
+from setar.evaluation.manner import fit_styles
 from setar.evaluation.metrics import METRICS, Evidence, measure
 from setar.evaluation.samples import BalancedSampler, sample
 from setar.evaluation.summary import summarise
@@ -218,6 +219,44 @@ def test_what_a_model_draws_in_another_style(tables, data):
     assert figures["style of nearest"] == 1 / 3, "only the sun is of Noto"
     assert figures["style of nearest, reconstructed"] == 1
     assert tables[Swapper]["training pairs"]["style of nearest"] < 1
+
+
+@pytest.mark.parametrize("model", ["Artist", "Swapper"])
+def test_styles_are_recognised_by_drawings_that_no_prompt_asks_for(data, tables, model):
+    kind = {"Artist": Artist, "Swapper": Swapper}[model]
+    evidence = evidence_of(data, kind(data))
+    real, samples = drawings_of(evidence), evidence.samples
+    asked = {prompt.drawing for prompt in samples.prompts}
+    rest = [index for index in range(len(data)) if index not in asked]
+    assert 0 < len(rest) < len(data)
+    classifier = fit_styles(
+        real.seen(decode_codes(TOKENIZER, encode_images(TOKENIZER, data.images[rest]), (8, 8))),
+        [data.meta["style"][index] for index in rest],
+    )
+    told = classifier(evidence.made.pooled)
+    by_prompt = list(zip([*samples.prompts] * samples.count, told, strict=True))
+    for heading, counts in (
+        ("held-out pairs", lambda drawing: drawing >= len(data)),
+        ("training pairs", lambda drawing: drawing < len(data)),
+    ):
+        right = [s == real.styles[p.drawing] for p, s in by_prompt if counts(p.drawing)]
+        figures = tables[kind][heading]
+        assert figures["style recognised"] == pytest.approx(sum(right) / len(right))
+        if kind is Artist:
+            assert figures["style recognised"] == figures["style recognised, reconstructed"]
+
+
+def test_drawings_of_one_style_leave_nothing_to_recognise(data):
+    meta, held = data.meta, data.heldout_meta
+    alike = dataclasses.replace(
+        data,
+        meta={**meta, "style": ["noto"] * len(meta["style"])},
+        heldout_meta={**held, "style": ["noto"] * len(held["style"])},
+    )
+    evidence = evidence_of(alike, Artist(alike))
+    figures = METRICS.find("text-heldout").function(evidence)
+    assert figures["style of nearest"] == 1
+    assert not any("recognised" in name for name in figures)
 
 
 def test_noise_finds_nothing_in_particular(tables):

@@ -31,6 +31,7 @@ from setar.evaluation.drawings import (
     share,
     share_of_prompts,
 )
+from setar.evaluation.manner import Classifier, fit_styles
 from setar.evaluation.metrics import Evidence, register_metric
 from setar.evaluation.neighbours import near_copies, near_copy_threshold
 from setar.evaluation.samples import Prompt
@@ -75,7 +76,7 @@ def _pairs(evidence: Evidence, counts: Callable[[Prompt, int], bool]) -> dict[st
     rows = rows.flatten()  # the samples of a prompt in a row
     asked = torch.tensor([samples.prompts[index].drawing for index in kept])
     found = find(real.gallery, made[rows], asked.repeat_interleave(each))
-    rebuilt = find(real.gallery, real.seen(real.rebuilt[asked]), asked)
+    rebuilt = find(real.gallery, real.rebuilt_features[asked], asked)
     others = find_others(real.gallery, asked)
     copies = real.rebuilt[: real.known]
     pictures = real.pipeline.decode(samples.codes[rows])
@@ -85,9 +86,9 @@ def _pairs(evidence: Evidence, counts: Callable[[Prompt, int], bool]) -> dict[st
         f"drawing within {RANK}, any of {each}": share_of_prompts(found.drawing, each),
         f"drawing within {RANK}, reconstructed": share(rebuilt.drawing),
         "drawing, share of reconstructed": _of(found.drawing, rebuilt.drawing),
+        **_recognised(real, made[rows], asked.repeat_interleave(each), asked),
         "style of nearest": share(found.style),
         "style of nearest, reconstructed": share(rebuilt.style),
-        "style, share of reconstructed": _of(found.style, rebuilt.style),
         "style of nearest other, real": share(others.style),
         f"name within {RANK}": share(found.name),
         f"name within {RANK}, any of {each}": share_of_prompts(found.name, each),
@@ -97,6 +98,22 @@ def _pairs(evidence: Evidence, counts: Callable[[Prompt, int], bool]) -> dict[st
         "near copies": near_copies(pictures, copies, real.threshold),
         "near copies, reconstructed": near_copies(real.rebuilt[asked], copies, real.threshold),
         "near copies, threshold": real.threshold,
+    }
+
+
+def _recognised(real: "Drawings", made: Tensor, wanted: Tensor, asked: Tensor) -> dict[str, float]:
+    """In how many samples a classifier sees the wanted drawing's style; none where it has no two.
+
+    ``made`` are features ``[n, d]``, ``wanted`` the drawing of each; ``asked`` are all of these.
+    """
+    if real.classifier is None:
+        return {}
+    styled = real.styled(made, wanted)
+    rebuilt = real.styled(real.rebuilt_features[asked], asked)
+    return {
+        "style recognised": share(styled),
+        "style recognised, reconstructed": share(rebuilt),
+        "style, share of reconstructed": _of(styled, rebuilt),
     }
 
 
@@ -261,6 +278,7 @@ class Drawings:
         assert evidence.real.pooled is not None
         self.data, self.pipeline, self.extractor = data, pipeline, evidence.extractor
         self.progress, self.known = evidence.progress, len(data)
+        self.asked = {prompt.drawing for prompt in samples.prompts}
         held = 0 if data.heldout is None else len(data.heldout)
         self.prompts = max(
             sum(prompt.drawing >= self.known for prompt in samples.prompts),
@@ -293,6 +311,27 @@ class Drawings:
         """All drawings through the tokenizer and back: uint8 ``[m, 3, H, W]``."""
         every = torch.arange(len(self.names)).split(256)
         return torch.cat([self.reconstructed(self.images(some)) for some in every])
+
+    @cached_property
+    def rebuilt_features(self) -> Tensor:
+        """What is seen of them: ``[m, d]``."""
+        return self.seen(self.rebuilt)
+
+    @cached_property
+    def classifier(self) -> Classifier | None:
+        """Of styles, by reconstructed training drawings that no prompt asks for; None of one style.
+
+        Those that are asked for are left out, so that their reconstructions can be judged too.
+        """
+        rest = [index for index in range(self.known) if index not in self.asked]
+        styles = [self.styles[index] for index in rest]
+        return fit_styles(self.rebuilt_features[rest], styles) if len({*styles}) > 1 else None
+
+    def styled(self, features: Tensor, drawings: Tensor) -> Tensor:
+        """Whether pictures with features ``[n, d]`` are recognised in the drawings' styles."""
+        assert self.classifier is not None
+        told, asked = self.classifier(features), [self.styles[index] for index in drawings]
+        return torch.tensor([a == b for a, b in zip(told, asked, strict=True)])
 
     @cached_property
     def threshold(self) -> float:
