@@ -1,6 +1,7 @@
 """What the key-value cache saves, family by family: the same images with it and without.
 
     python benchmarks/cache.py [DEVICE [IMAGES]]
+    python benchmarks/cache.py cpu 8 fmt:B random-64-cosine    one preset or model, its recipes
 
 All families have about 3.5 M parameters and 16x16 tokens, in recipes of 4 to 256 steps that each
 can follow; the VAR makes its published ten scales up to 16x16. An FMT is sampled with full
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from setar import MultiScaleVQ, Recipe
+from setar.bench.subject import load_subject
 from setar.models.arpg import ARPGConfig
 from setar.models.base import FAMILIES, Generator, GeneratorConfig
 from setar.models.decoder_only import DecoderOnlyConfig
@@ -29,6 +31,7 @@ from setar.tokenizers.multiscale import MultiScaleConfig
 REPEATS = 3
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
 BATCH = int(sys.argv[2]) if len(sys.argv) > 2 else 4
+NAMED = sys.argv[3:]
 CODE_DIM = 8
 COMMON: dict[str, Any] = {"vocabulary": 1024, "classes": 10, "width": 192, "heads": 6}
 GRID: dict[str, Any] = {**COMMON, "grid": (16, 16)}
@@ -64,21 +67,21 @@ def make(family: str) -> Generator:
     return model
 
 
-def compare(family: str, model: Generator, recipe: str) -> str:
+def compare(name: str, model: Generator, recipe: str) -> str:
     """A row of the table."""
     noise, plan = noise_and_plan(Recipe.parse(recipe), model.config.grid, range(BATCH), 0)
-    labels = torch.arange(BATCH, device=DEVICE) % COMMON["classes"]
-    ways = [name for name, way in WAYS.items() if way.attention in model.attentions]
+    labels = model.condition.example(BATCH).to(DEVICE)
+    ways = [one for one, way in WAYS.items() if way.attention in model.attentions]
     took, codes = dict.fromkeys(ways, float("inf")), {}
     for _ in range(REPEATS):
-        for name in ways:
+        for one in ways:
             began = time.perf_counter()
-            made = generate(model, labels, plan, noise, settings=WAYS[name])
-            codes[name] = made.cpu()  # which waits
-            took[name] = min(took[name], time.perf_counter() - began)
+            made = generate(model, labels, plan, noise, settings=WAYS[one])
+            codes[one] = made.cpu()  # which waits
+            took[one] = min(took[one], time.perf_counter() - began)
     same = (codes["cached"] == codes["recomputed"]).float().mean()
-    cells = [family, recipe, str(plan.steps)]
-    cells += [f"{took[name]:.2f}" if name in took else "" for name in WAYS]
+    cells = [name, recipe, str(plan.steps)]
+    cells += [f"{took[one]:.2f}" if one in took else "" for one in WAYS]
     cells += [f"{took['recomputed'] / took['cached']:.1f}", f"{100 * same:.1f} %"]
     return "| " + " | ".join(cells) + " |"
 
@@ -86,12 +89,16 @@ def compare(family: str, model: Generator, recipe: str) -> str:
 def main() -> None:
     torch.manual_seed(0)
     print(f"{BATCH} images, best of {REPEATS}, {DEVICE}, {torch.get_num_threads()} threads\n")
-    head = ["family", "recipe", "steps", *(f"{name}, s" for name in WAYS), "gain", "same tokens"]
+    head = ["model", "recipe", "steps", *(f"{name}, s" for name in WAYS), "gain", "same tokens"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
-    for family, (_, recipes) in MODELS.items():
-        model = make(family)
+    if NAMED:
+        model, _ = load_subject(NAMED[0], torch.device(DEVICE), {}, None)
+        rows = [(NAMED[0], model, NAMED[1:])]
+    else:
+        rows = ((family, make(family), recipes) for family, (_, recipes) in MODELS.items())
+    for name, model, recipes in rows:
         for recipe in recipes:
-            print(compare(family, model, recipe), flush=True)
+            print(compare(name, model, recipe), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from studio import Running, call, get, studio
+from studio import Running, call, get, stacks, studio
 
 SECRET = "the-secret-of-the-working-directory"
 NAMES = ("model", "class_name", "prompt", "negative_prompt", "size", "recipe", "guidance")
@@ -253,15 +253,21 @@ def attack(here: Running, model: str, chosen: list[Attack], every: int = 25) -> 
         if fault := wrong(kind, answer):
             found.append(f"{name}: {fault}: {str(answer)[:300]}")
             print(found[-1], flush=True)
+        if kind in ("no end", "no answer"):
+            print(stacks(here), flush=True)
+            break
         if number % every == 0 or number == len(chosen):
             end, _ = call(here.address, "draw", asked(model))
             if end != "complete":
                 found.append(f"after {number} requests a good one ended as {end}")
                 print(found[-1], flush=True)
+            if end == "no end":
+                print(stacks(here), flush=True)
+                break
     if "Traceback" in (output := here.log.read_text()):
         found.append("its output holds a traceback")
         print(output[-3000:])
-    print(f"{len(chosen)} requests: {dict(ends)}; {len(found)} wrong")
+    print(f"{ends.total()} requests: {dict(ends)}; {len(found)} wrong")
     return found
 
 

@@ -4,13 +4,15 @@ Not a benchmark: `hostile_requests.py` and `users.py` are.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +35,7 @@ class Running(NamedTuple):
 def studio(models: Sequence[str], folder: Path) -> Iterator[Running]:
     """`setar serve` in a folder, until the block ends."""
     log = folder / "serve.log"
-    words = [sys.executable, "-m", "setar", "serve", *models]
+    words = [sys.executable, "-X", "faulthandler", "-m", "setar", "serve", *models]
     with log.open("w") as stream:
         process = subprocess.Popen(words, cwd=folder, stdout=stream, stderr=stream)
     try:
@@ -47,6 +49,13 @@ def studio(models: Sequence[str], folder: Path) -> Iterator[Running]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def stacks(here: Running) -> str:
+    """What each thread of a studio that gives no answer is doing; the studio ends by that."""
+    os.kill(here.process, signal.SIGABRT)
+    time.sleep(5)  # a busy machine may need some to write them
+    return here.log.read_text()[-20_000:]
 
 
 def get(address: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
@@ -70,10 +79,8 @@ def call(address: str, name: str, data: Any) -> tuple[str, Any]:
     status, text = get(path, body, **{"Content-Type": "application/json"})
     if status != 200:
         return "refused", text
-    event = ""
-    with urllib.request.urlopen(
-        f"{path}/{json.loads(text)['event_id']}", timeout=PATIENCE
-    ) as stream:
+    event, place = "", f"{path}/{json.loads(text)['event_id']}"
+    with suppress(TimeoutError), urllib.request.urlopen(place, timeout=PATIENCE) as stream:
         end = time.monotonic() + PATIENCE
         for line in stream:  # a heart beats while nothing else is said
             kind, _, said = line.decode().strip().partition(": ")

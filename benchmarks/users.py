@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from studio import Running, call, get, studio
+from studio import Running, call, get, stacks, studio
 
 MIB = 2**20
 MOST = 300
@@ -55,6 +55,8 @@ def ask(here: Running, model: str, seed: int) -> bytes | None:
     kind, answer = call(here.address, "draw", data)
     if kind != "complete":
         print(f"seed {seed}: {kind} {str(answer)[:200]}")
+        if kind == "no end":
+            print(stacks(here))
         return None
     [shown] = answer[0]
     status, content = get(shown["image"]["url"])

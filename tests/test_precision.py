@@ -1,5 +1,6 @@
 """Pipelines that compute in another precision, and folders of whole numbers."""
 
+import copy
 import json
 
 import pytest
@@ -8,9 +9,11 @@ from safetensors import safe_open
 
 import tiny_runs
 from contracts.entries import pipeline
+from random_weights import random_fmt
 from setar import checkpoint
 from setar.layers import packed
 from setar.layers.packed import PackedFloat, PackedInt8
+from setar.models import base
 from setar.models.base import FAMILIES, check_precision
 from setar.pipeline import Pipeline, load_for_sampling
 
@@ -64,7 +67,7 @@ def test_what_int8_leaves_in_float32(folder):
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_every_family_samples_in_int8_cached_as_uncached(family):
+def test_every_family_samples_in_int8_cached_as_uncached(family, monkeypatch):
     if not (pipe := pipeline(family)).model.transformer_blocks():
         pytest.skip("no blocks")
     codes = pipe.sample_codes([0, 1, 2], seed=3)
@@ -73,8 +76,32 @@ def test_every_family_samples_in_int8_cached_as_uncached(family):
     assert found.shape == codes.shape
     # Rows are rounded one by one, so that neither the batch nor the cache matters, but for the
     # last digits of attention, which now and then round to the other side.
-    for how in ({"batch_size": 1}, {"cache": False}):
-        assert (pipe.sample_codes([0, 1, 2], seed=3, **how) == found).float().mean() > 0.8
+    assert (pipe.sample_codes([0, 1, 2], seed=3, batch_size=1) == found).float().mean() > 0.8
+    monkeypatch.setattr(base, "slow_in_bfloat16", lambda device: True)  # no other rounding
+    cached, anew = (pipe.sample_codes([0, 1, 2], seed=3, cache=cache) for cache in (True, False))
+    assert (cached == anew).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_int8_caches_keys_and_values_in_bfloat16_where_that_is_fast(monkeypatch, slow):
+    monkeypatch.setattr(base, "slow_in_bfloat16", lambda device: slow)
+    model = copy.deepcopy(random_fmt((4, 4)))
+    assert model.start(torch.arange(2), 16).decoder_caches[0].buffer.dtype == torch.float32
+    positions = torch.arange(16).expand(2, -1)
+    plain = logits_of(model, positions)
+    caches = model.pack("int8").start(torch.arange(2), 16).decoder_caches
+    assert caches[0].buffer.dtype == (torch.float32 if slow else torch.bfloat16)
+    found = logits_of(model, positions)
+    error = (found - plain).square().mean().sqrt() / plain.square().mean().sqrt()
+    assert 0 < error < 0.05
+
+
+def logits_of(model, positions):
+    """Of the second half of some positions after the first, by a decoding with caches."""
+    decoding = model.start(torch.arange(2), 16)
+    decoding.predict(positions[:, :8])
+    decoding.absorb(positions[:, :8] % 5, positions[:, :8])
+    return decoding.predict(positions[:, 8:])
 
 
 def test_a_folder_in_int8_is_the_same_model_in_a_quarter_of_the_bytes(folder, stored):

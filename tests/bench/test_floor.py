@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from setar.bench.floor import Pool, bandwidth_of, products_seconds
+from setar.bench.floor import Pool, _keys_values, bandwidth_of, products_seconds
 from setar.bench.recorder import Like, Recorder
+from setar.layers.attention import attend
 
 
 def ticking(step):
@@ -68,6 +69,16 @@ def test_keys_and_values_of_every_call_lie_in_places_of_their_own():
     products_seconds([part], ticking(1.0))
     assert [tuple(shape) for _, shape in seen] == [(1, 2, 5, 4)] * 2 + [(1, 2, 7, 4)] * 2
     assert len({place for place, _ in seen}) == 4
+
+
+def test_keys_and_values_of_attention_by_products_come_from_memory_too():
+    recorder = Recorder()
+    with recorder, torch.inference_mode(), recorder.calling("call"):
+        keys, values = torch.zeros(2, 2, 3, 9, 4, dtype=torch.bfloat16)
+        attend(torch.zeros(2, 3, 2, 4), keys, values, None)
+    (part,) = recorder.parts.values()
+    remembered = Like((2, 3, 9, 4), torch.bfloat16, torch.device("cpu"))
+    assert list(map(_keys_values, part.calls)) == [[(0, remembered)], [(1, remembered)]]
 
 
 def test_a_pool_begins_again_when_it_is_used_up():

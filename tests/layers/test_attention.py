@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
 from random_weights import differ, randomise
 from setar.layers.attention import (
@@ -13,6 +14,7 @@ from setar.layers.attention import (
     KVCache,
     QueryAttention,
     SelfAttention,
+    attend,
 )
 from setar.layers.rope import rotate, rotation
 
@@ -155,6 +157,38 @@ def test_a_cache_gives_back_what_it_got_without_copying():
     assert torch.equal(cache.view()[0], keys)
     assert torch.equal(cache.view()[1], values)
     assert cache.view()[0].data_ptr() == cache.buffer.data_ptr()
+
+
+def fused(query, key, value, mask=None, scale=None):
+    """What torch's kernel makes of the same."""
+    return functional.scaled_dot_product_attention(query, key, value, mask, scale=scale)
+
+
+@pytest.mark.parametrize("scale", [None, 0.7])
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_query_is_answered_as_by_the_fused_kernel(masked, scale):
+    query, key, value = random(3, 4, 1, 8), random(3, 4, 9, 8, seed=1), random(3, 4, 9, 8, seed=2)
+    mask = (random(3, 1, 1, 9, seed=3) > 0).index_fill(3, torch.tensor([4]), True)
+    arguments = query, key, value, mask if masked else None, scale
+    torch.testing.assert_close(attend(*arguments), fused(*arguments), atol=1e-6, rtol=0)
+    assert differ(attend(query, key, value, mask), attend(query, key, value, None))
+
+
+@pytest.mark.parametrize("queries", [1, 2, 20])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_cache_in_bfloat16_is_read_as_it_is(queries, masked):
+    query, cache = random(3, 4, queries, 8), KVCache(3, 4, 40, 8, torch.empty(0).bfloat16())
+    key, value = random(3, 4, 30, 8, seed=1), random(3, 4, 30, 8, seed=2)
+    cache.append(key, value)
+    mask = (random(3, 1, 1, 30, seed=3) > 0).index_fill(3, torch.tensor([4]), True)
+    arguments = query, *cache.view(), mask if masked else None
+    found = attend(*arguments)
+    assert found.dtype == torch.float32
+    expected = fused(query, key, value, mask if masked else None)
+    error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    assert 0 < error < 0.01  # bfloat16 has 8 bits
+    alone = attend(query[1:2], *(part[1:2] for part in cache.view()), mask[1:2] if masked else None)
+    assert torch.equal(alone[0], found[1])
 
 
 def test_a_full_cache_refuses_more():

@@ -129,6 +129,17 @@ def test_keys_of_the_class_token(class_rotation):
         torch.testing.assert_close(fed(decoding, codes, plan), whole, **CLOSE)
 
 
+@pytest.mark.parametrize("class_rotation", ["identity", "zero"])
+def test_the_first_set_is_predicted_without_its_positions(class_rotation):
+    decoding = random_arpg(class_rotation=class_rotation).start(torch.tensor([1]), 16)
+    positions = torch.tensor([[0, 5, 15]])
+    first = decoding.predict(positions)
+    torch.testing.assert_close(first, first[:, :1].expand_as(first), **CLOSE)
+    decoding.absorb(torch.tensor([[3]]), torch.tensor([[6]]))
+    second = decoding.predict(positions)
+    assert (second[:, 0] - second[:, 1]).abs().max() > 0.01
+
+
 def test_the_second_pass_has_one_cache_for_all_its_layers():
     caches = [
         [value for value in (*vars(decoding).values(), *decoding.caches) if type(value) is KVCache]

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from random_weights import randomise
+from setar.layers.norm import RMSNorm
 from setar.models.base import GeneratorConfig
 from setar.models.text_condition import NOTHING, PAD, TOKEN, TextCondition, pack, padded_to
 from setar.recipes.clocks import PADDING
@@ -84,7 +85,7 @@ def test_in_training_some_texts_are_dropped_whole():
 
 def test_projections():
     linear, mlp = condition().project, condition(condition_projection="mlp").project
-    assert [type(part) for part in linear] == [nn.RMSNorm, nn.Linear]
+    assert [type(part) for part in linear] == [RMSNorm, nn.Linear]
     states = torch.randn(2, 3, DIM)
     assert torch.allclose(linear(9 * states), linear(states), atol=1e-4)  # whatever their size
     first, _, last = mlp

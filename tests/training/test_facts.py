@@ -117,7 +117,7 @@ def test_how_long_and_on_what():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert facts.of_loop(loop, 60, 0, cpu) == (
         "training",
-        "30 steps of 8 images, 4 epochs, on cpu in float32; compiling first, about a minute",
+        "30 steps of 8 images, 4 epochs, on cpu in float32; compiling first, a minute or more",
     )
     assert "steps 10 to 30 of 8 images" in facts.of_loop(loop, 60, 10, cpu)[1]
     shared = facts.of_loop(loop, 60, 0, cpu, 4)[1]

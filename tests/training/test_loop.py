@@ -81,6 +81,12 @@ def make_trainer(objective, folder, **changes):
     )
 
 
+def deleted_at_once(folder):
+    """Deletes a folder into which TensorBoard's thread may be writing, which makes files anew."""
+    gone = folder.rename(folder.with_name("gone"))
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def broken_at(objective, step):
     """The objective, ending the process in the middle of a step."""
     losses = objective.losses
@@ -529,7 +535,7 @@ def test_a_folder_that_is_deleted_in_mid_run_ends_it(tmp_path):
 
     def deleted(number):
         if number == 4:
-            shutil.rmtree(tmp_path / "run")
+            deleted_at_once(tmp_path / "run")
         return step(number)
 
     trainer._step = deleted
@@ -545,7 +551,7 @@ def test_curves_and_pictures_that_are_deleted_in_mid_run_end_nothing(tmp_path, c
 
     def deleted(number):
         if number == 4:
-            shutil.rmtree(tmp_path / name)
+            deleted_at_once(tmp_path / name)
         return step(number)
 
     trainer._step = deleted

@@ -1,7 +1,7 @@
 """Training a tokenizer: its config, what is minimised, and runs from end to end."""
 
 import itertools
-import re
+import shutil
 
 import pytest
 import torch
@@ -382,8 +382,32 @@ def test_scales_of_another_shape_than_the_pictures_are_refused(make, tmp_path):
         make(tiny_runs.FOLDER_MULTISCALE, source(folder), "data.image_size=[16, 32]")
 
 
-def test_it_is_not_compiled(make, tmp_path):
+def test_compiling_needs_a_compiler(make, tmp_path, monkeypatch):
     folder = tiny_runs.save_pictures(tmp_path / "pictures")
-    for text in (tiny_runs.FOLDER_TOKENIZER, tiny_runs.FOLDER_MULTISCALE):
-        with pytest.raises(ValueError, match=re.escape("`loop.compile` is for generators")):
-            make(text, source(folder), "loop.compile=true")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs a C.. compiler"):
+        make(tiny_runs.FOLDER_TOKENIZER, source(folder), "loop.compile=true")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile on a CPU needs g++")
+def test_a_compiled_tokenizer_and_its_critic_learn_the_same(make, tmp_path):
+    folder = tiny_runs.save_pictures(tmp_path / "pictures")
+    critic = "loss={adversarial = 0.5, critic_layers = 2, critic_start = 0}"
+    found = []
+    for compiled in ("false", "true"):
+        trainer = make(
+            tiny_runs.FOLDER_TOKENIZER, source(folder), critic, f"loop.compile={compiled}"
+        )
+        networks = trainer.objective.networks
+        for seed, network in enumerate(networks.values()):
+            randomise(network, seed)
+        losses = trainer.objective.losses(torch.arange(4), 0).losses
+        for loss in losses.values():
+            loss.backward(retain_graph=True)
+        gradients = [p.grad for module in networks.values() for p in module.parameters()]
+        found.append([*losses.values(), *(g for g in gradients if g is not None)])
+        fused = networks["model"].encoder._compiled_call_impl is not None
+        assert fused == (compiled == "true")
+    assert len(found[0]) > 20
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)

@@ -2,17 +2,20 @@
 
     OUT/rows/KEY/figures.json    all that was measured of a row, and what it was
     OUT/rows/KEY/samples.npy     some of its pictures, the same conditions and seeds in every row
+    OUT/rows/KEY/memory.json     what made these, for the sheet
 
 A row that is there is not measured again, so that a comparison that was stopped goes on, and one
-that is asked for more measures only what is new. KEY is a hash of all that the figures depend on.
+that is asked for more measures only what is new. KEY is a hash of all that the figures depend on;
+files of orders, reference, features and plugins enter it with their sizes and times.
 """
 
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from setar import config
 from setar.bench.recorder import clock_of
 from setar.bench.sampling import cache_bytes
 from setar.durable import replacing, write_text
@@ -28,11 +32,15 @@ from setar.evaluation.run import run
 from setar.evaluation.targets import Request
 from setar.files import fingerprint
 from setar.origin import origin_of
+from setar.pictures.memory import Memory
+from setar.pictures.png import Picture
 from setar.pictures.sheets import labelled_rows, to_pil
 from setar.pipeline import Pipeline, load_for_sampling
 from setar.pretrained import locate
 from setar.recipes.recipe import Recipe
+from setar.registry import plugin_files
 
+MEMORY = "memory.json"
 SHOWN = 10
 """Pictures of a row in the sheet."""
 ASKED = ("a red apple", "a dog face", "a blue car", "a smiling face", "a tree", "a pizza")
@@ -59,6 +67,8 @@ class Found:
     """Of `setar evaluate`, and ``speed``."""
     pictures: Tensor
     """Some samples, uint8 ``[n, 3, H, W]``."""
+    memory: Memory
+    """What they remember."""
 
     @property
     def recipe(self) -> str:
@@ -87,7 +97,7 @@ def rows_of(
     steps: Sequence[int] = (),
     sampling: Mapping[str, Any] | None = None,
 ) -> list[Row]:
-    """All combinations, models first.
+    """All combinations, models first; what is named twice comes once.
 
     Args:
         models: as of `Pipeline.from_pretrained`.
@@ -102,10 +112,13 @@ def rows_of(
     """
     if steps and not recipes:
         raise ValueError("`steps` change recipes: name these too")
-    texts = list(dict.fromkeys(str(one) for text in recipes for one in _stepped(text, steps)))
+    texts = dict.fromkeys(str(one) for text in recipes for one in _stepped(text, steps))
+    scales = dict.fromkeys(guidances)
     return [
         Row(model, {**(sampling or {}), **_given(recipe=recipe, scale=scale)})
-        for model, recipe, scale in product(models, texts or [None], guidances or [None])
+        for model, recipe, scale in product(
+            dict.fromkeys(models), texts or [None], scales or [None]
+        )
     ]
 
 
@@ -122,20 +135,18 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def check_rows(rows: Sequence[Row], request: Request, asked: Sequence[str] = ()) -> None:
     """ValueError, naming the row, unless every model can be sampled as its rows say."""
-    pipes: dict[str, Pipeline] = {}
-    for row in rows:
-        pipe = pipes.get(row.model)
-        if pipe is None:
-            pipe = load_for_sampling(row.model, request.device, None, request.precision)
-            pipes[row.model] = pipe
-        try:
-            chosen = pipe.defaults.changed(row.sampling)
-            pipe.check_sampling(chosen)
-            pipe.model.check(chosen.recipe.plan(pipe.grid))
-            pipe.condition_of(_asked(pipe, asked))
-        except ValueError as error:
-            said = ", ".join(f"{name} {value}" for name, value in row.sampling.items())
-            raise ValueError(f"{row.model} with {said or 'its own settings'}: {error}") from error
+    for model, its in groupby(rows, lambda row: row.model):
+        pipe = load_for_sampling(model, request.device, None, request.precision)
+        for row in its:
+            try:
+                chosen = pipe.defaults.changed(row.sampling)
+                pipe.check_sampling(chosen)
+                pipe.model.check(chosen.recipe.sampling_plan(pipe.grid, [torch.Generator()]))
+                pipe.condition_of(_asked(pipe, asked))
+            except ValueError as error:
+                said = ", ".join(f"{name} {value}" for name, value in row.sampling.items())
+                raise ValueError(f"{model} with {said or 'its own settings'}: {error}") from error
+        del pipe  # before the next one is read
 
 
 def compare(
@@ -160,10 +171,13 @@ def compare(
     for row in rows:
         of = dataclasses.replace(request, source=row.model, sampling=dict(row.sampling))
         place = folder / "rows" / _key(of, batch, asked)
-        if not (place / "figures.json").is_file():
+        if not all((place / file).is_file() for file in ("figures.json", MEMORY)):
             _measure(row, of, place, batch, asked)
-        tables = json.loads((place / "figures.json").read_text("utf-8"))
-        yield Found(row, tables, torch.from_numpy(np.load(place / "samples.npy")))
+        tables, memory = (
+            json.loads((place / file).read_text("utf-8")) for file in ("figures.json", MEMORY)
+        )
+        samples = torch.from_numpy(np.load(place / "samples.npy"))
+        yield Found(row, tables, samples, config.build(Memory, memory, str(place / MEMORY)))
 
 
 def _key(request: Request, batch: int, asked: Sequence[str]) -> str:
@@ -173,8 +187,21 @@ def _key(request: Request, batch: int, asked: Sequence[str]) -> str:
     for unimportant in ("source", "processes", "progress", "save_samples", "save_statistics"):
         del fields[unimportant]
     reference = request.reference or origin_of(request.source).data
-    text = json.dumps([model, reference, fields, batch, list(asked)], sort_keys=True, default=str)
+    order = Recipe.parse(request.sampling["recipe"]).order if "recipe" in request.sampling else ""
+    used = [order, reference, request.features.partition(":")[2], request.clip, *plugin_files()]
+    states = [_state(Path(file)) for file in used if file]
+    of = [model, reference, fields, batch, list(asked), states]
+    text = json.dumps(of, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _state(path: Path) -> list[Any]:
+    """Names, sizes and times of a file, or of those of a folder; nothing of what is neither."""
+    if not os.path.exists(path):
+        return []
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    states = ((file, file.lstat()) for file in files)
+    return [[str(file), state.st_size, state.st_mtime_ns] for file, state in states]
 
 
 def _measure(row: Row, request: Request, place: Path, batch: int, asked: Sequence[str]) -> None:
@@ -187,6 +214,9 @@ def _measure(row: Row, request: Request, place: Path, batch: int, asked: Sequenc
     place.mkdir(parents=True, exist_ok=True)
     with replacing(place / "samples.npy") as draft:
         np.save(draft, pipe.decode(codes).cpu().numpy())
+    shown = tuple(one if pipe.reads == "text" else pipe.class_id(one) for one in wanted[:SHOWN])
+    memory = pipe.memory_of("grid", asked=shown, seed=request.seed)
+    write_text(place / MEMORY, json.dumps(config.table(memory), indent=2) + "\n")
     row_facts = {"row": {"model": row.model, **row.sampling}, **tables, "speed": speed}
     write_text(place / "figures.json", json.dumps(row_facts, indent=2) + "\n")
 
@@ -240,6 +270,7 @@ def sheet(found: Sequence[Found]) -> Image.Image:
         seconds = one.tables["speed"]["seconds"] / one.tables["speed"]["batch"]
         heading = f"{Path(one.row.model).name} {one.recipe}"
         detail = f"guidance {one.guidance:g}, {seconds:.3g} s; {quality}"
-        rows.append((heading, detail, to_pil(one.pictures)))
+        pictures = [Picture.of(picture, one.memory) for picture in to_pil(one.pictures)]
+        rows.append((heading, detail, pictures))
     side = max(64, max(row[2][0].width for row in rows))
     return labelled_rows(rows, "The same conditions and seeds in every row", side, across=SHOWN)

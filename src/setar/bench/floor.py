@@ -88,11 +88,18 @@ def _seconds_of(part: Part, clock: Clock, pool: Pool) -> float:
 
 
 def _keys_values(call: Any) -> list[tuple[int, Like]]:
-    """Keys and values among the arguments of a call that attends, and their places."""
+    """Keys and values among the arguments of a call that attends, and their places.
+
+    Where attention is two products, they are the larger factor of each.
+    """
     function, args, _ = call
-    if "attention" not in str(function):
+    if "attention" in str(function):
+        places = (1, 2)
+    elif "matmul" in str(function) or ".bmm" in str(function):
+        places = (max((0, 1), key=lambda index: math.prod(args[index].shape)),)
+    else:
         return []
-    return [(index, args[index]) for index in (1, 2) if isinstance(args[index], Like)]
+    return [(index, args[index]) for index in places if isinstance(args[index], Like)]
 
 
 def _remembered(call: Any) -> int:

@@ -21,7 +21,7 @@ Clock = Callable[[], float]
 """Seconds since some moment."""
 
 PRODUCTS = re.compile(
-    r"aten::(mm|addmm|bmm|baddbmm|linear|addmv|mv|convolution\w*|_int_mm|_scaled_mm)"
+    r"aten::(mm|addmm|bmm|matmul|baddbmm|linear|addmv|mv|convolution\w*|_int_mm|_scaled_mm)"
     r"|mkldnn::_linear_pointwise|quantized::linear\w*|onednn::qlinear\w*"
     r"|aten::_?(scaled_dot_product|flash|efficient)_\w*attention\w*"
 )

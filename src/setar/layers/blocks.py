@@ -16,12 +16,8 @@ from setar.layers.attention import (
     QueryAttention,
     SelfAttention,
 )
+from setar.layers.norm import RMSNorm
 from setar.layers.steady import SteadyLinear
-
-
-def rms_norm(width: int) -> nn.RMSNorm:
-    """Root-mean-square normalisation with a learned gain, eps 1e-5."""
-    return nn.RMSNorm(width, eps=1e-5)
 
 
 def swiglu_width(width: int) -> int:
@@ -51,9 +47,9 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = rms_norm(width)
+        self.attention_norm = RMSNorm(width)
         self.attention = SelfAttention(width, heads)
-        self.feed_forward_norm = rms_norm(width)
+        self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, dropout)
         self.dropout = nn.Dropout(dropout)
 
@@ -79,11 +75,11 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = rms_norm(width)
+        self.attention_norm = RMSNorm(width)
         self.attention = SelfAttention(width, heads)
-        self.cross_attention_norm = rms_norm(width)
+        self.cross_attention_norm = RMSNorm(width)
         self.cross_attention = CrossAttention(width, heads)
-        self.feed_forward_norm = rms_norm(width)
+        self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, dropout)
         self.dropout = nn.Dropout(dropout)
 
@@ -122,9 +118,9 @@ class QueryBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = rms_norm(width)
+        self.attention_norm = RMSNorm(width)
         self.attention = QueryAttention(width, heads)
-        self.feed_forward_norm = rms_norm(width)
+        self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, dropout)
         self.dropout = nn.Dropout(dropout)
 

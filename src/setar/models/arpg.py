@@ -6,8 +6,10 @@
                                                                           asks sees known
 
 A query tells its position by its rotation only, and does not see other queries: what is asked
-together is predicted independently. For sets of 1, 2 and 1 tokens after the condition, with a row
-per query and a column per key, as `setar.recipes.clocks` makes them:
+together is predicted independently. Until a token is known it sees the class alone, and attention
+to one key is the same from everywhere: the first set is predicted without its positions. For sets
+of 1, 2 and 1 tokens after the condition, with a row per query and a column per key, as
+`setar.recipes.clocks` makes them:
 
     first pass            second pass
       | 0 1 2 2 3           | 0 1 2 2 3
@@ -32,7 +34,8 @@ import torch
 from torch import Tensor, nn
 
 from setar.layers.attention import KeysValues, KVCache, Mask
-from setar.layers.blocks import EncoderBlock, QueryBlock, rms_norm
+from setar.layers.blocks import EncoderBlock, QueryBlock
+from setar.layers.norm import RMSNorm
 from setar.models.base import (
     MAX_LAYERS,
     GridConfig,
@@ -116,7 +119,7 @@ class ARPGTransformer(GridGenerator[ARPGConfig]):
         self.cross_blocks = nn.ModuleList(
             QueryBlock(width, heads, dropout) for _ in range(config.cross_layers)
         )
-        self.norm = rms_norm(width)
+        self.norm = RMSNorm(width)
         self.head = nn.Linear(width, config.vocabulary, bias=False)
         self.apply(initialise)
         nn.init.zeros_(self.head.weight)
@@ -211,7 +214,7 @@ class CachedDecoding(HeadDecoding):
         batch, config, prefix = len(condition), model.config, clock.shape[1]
         self.seen = unpadded(clock, tokens)
         shape = (batch, config.heads, prefix + tokens, config.width // config.heads)
-        like = model.norm.weight
+        like = model.cached_like()
         self.caches = [KVCache(*shape, like) for _ in range(config.self_layers)]
         self.shared = KVCache(*shape, like)
         cells = torch.arange(grid[0] * grid[1], device=condition.device)[None]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get
 import torch
 from torch import Tensor, nn
 
+from setar.device import slow_in_bfloat16
 from setar.layers.attention import Mask
 from setar.layers.packed import Packing, pack
 from setar.layers.rope import rotation
@@ -344,6 +345,15 @@ class Generator(nn.Module, Generic[ConfigKind]):
         if device.type == "cpu":
             return self.pack("int8" if precision == "int8" else "float32")
         return self.to(device)
+
+    def cached_like(self) -> Tensor:
+        """An empty tensor of the device and dtype of keys and values that are cached.
+
+        Beside products in int8 they are bfloat16, where the CPU has units for that.
+        """
+        like = next(self.parameters())
+        short = self.packing == "int8" and not slow_in_bfloat16(like.device)
+        return like.new_empty(0, dtype=torch.bfloat16 if short else like.dtype)
 
     def compile_sampling(self, **options: Any) -> Self:
         """Sample in steps of few fixed shapes from now on, compiled at their first use.

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from setar.layers.attention import KVCache, Mask
-from setar.layers.blocks import EncoderBlock, rms_norm
+from setar.layers.blocks import EncoderBlock
+from setar.layers.norm import RMSNorm
 from setar.models.base import (
     MAX_LAYERS,
     GridConfig,
@@ -86,7 +87,7 @@ class DecoderOnlyTransformer(GridGenerator[DecoderOnlyConfig]):
         self.blocks = nn.ModuleList(
             EncoderBlock(width, config.heads, dropout) for _ in range(config.layers)
         )
-        self.norm = rms_norm(width)
+        self.norm = RMSNorm(width)
         self.head = nn.Linear(width, config.vocabulary, bias=False)
         self.apply(initialise)
         nn.init.zeros_(self.head.weight)
@@ -169,7 +170,7 @@ class CachedDecoding(HeadDecoding):
         batch, config, clock = len(condition), model.config, model.condition.clock(condition)
         prefix = clock.shape[1]
         shape = (batch, config.heads, prefix + tokens, config.width // config.heads)
-        self.caches = [KVCache(*shape, model.norm.weight) for _ in range(config.layers)]
+        self.caches = [KVCache(*shape, model.cached_like()) for _ in range(config.layers)]
         cells = torch.arange(config.grid[0] * config.grid[1], device=condition.device)[None]
         self.rotations = model.rotation(cells)[0, 0]  # of every position, once
         nothing = torch.empty(batch, 0, dtype=torch.int64, device=condition.device)

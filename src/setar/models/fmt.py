@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from setar.layers.attention import KVCache, Mask
-from setar.layers.blocks import DecoderBlock, EncoderBlock, rms_norm
+from setar.layers.blocks import DecoderBlock, EncoderBlock
+from setar.layers.norm import RMSNorm
 from setar.layers.rope import sine_positions
 from setar.models.base import (
     MAX_LAYERS,
@@ -113,11 +114,11 @@ class FullyMaskedTransformer(GridGenerator[FMTConfig]):
         self.encoder = nn.ModuleList(
             EncoderBlock(width, heads, dropout) for _ in range(config.encoder_layers)
         )
-        self.encoder_norm = rms_norm(width)
+        self.encoder_norm = RMSNorm(width)
         self.decoder = nn.ModuleList(
             DecoderBlock(width, heads, dropout) for _ in range(config.decoder_layers)
         )
-        self.norm = rms_norm(width)
+        self.norm = RMSNorm(width)
         self.head = nn.Linear(width, config.vocabulary, bias=False)
         self.apply(initialise)
         nn.init.zeros_(self.head.weight)
@@ -241,7 +242,7 @@ class CachedDecoding(HeadDecoding):
         heads, head_dim = config.heads, config.width // config.heads
 
         def caches(layers: int, length: int) -> list[KVCache]:
-            like = model.norm.weight
+            like = model.cached_like()
             return [KVCache(batch, heads, length, head_dim, like) for _ in range(layers)]
 
         self.encoder_caches = caches(config.encoder_layers, prefix + tokens)

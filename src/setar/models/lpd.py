@@ -224,7 +224,7 @@ class LPDDecoding(HeadDecoding):
         if tokens is not None:
             length, head_dim = self.known.shape[1] + tokens, config.width // config.heads
             shape = (len(condition), config.heads, length, head_dim)
-            self.caches = [KVCache(*shape, model.norm.weight) for _ in range(config.layers)]
+            self.caches = [KVCache(*shape, model.cached_like()) for _ in range(config.layers)]
 
     def ask(self, positions: Tensor) -> Tensor:
         """What the head reads of the next set, ``[B, n, width]``, at ``positions`` ``[B, n]``."""

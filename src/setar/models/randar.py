@@ -42,7 +42,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from setar.layers.attention import KVCache
-from setar.layers.blocks import EncoderBlock, rms_norm
+from setar.layers.blocks import EncoderBlock
+from setar.layers.norm import RMSNorm
 from setar.layers.rope import rotate
 from setar.models.base import (
     MAX_LAYERS,
@@ -107,7 +108,7 @@ class RandARTransformer(GridGenerator[RandARConfig]):
         self.blocks = nn.ModuleList(
             EncoderBlock(width, config.heads, dropout) for _ in range(config.layers)
         )
-        self.norm = rms_norm(width)
+        self.norm = RMSNorm(width)
         self.head = nn.Linear(width, config.vocabulary, bias=False)
         self.apply(initialise)
         nn.init.zeros_(self.head.weight)
@@ -247,7 +248,7 @@ class CachedDecoding(HeadDecoding):
         prefix = model.prefix(condition)
         batch, length, head_dim = len(condition), prefix[0].shape[1], config.width // config.heads
         shape = (batch, config.heads, length + 2 * tokens, head_dim)
-        self.caches = [KVCache(*shape, model.norm.weight) for _ in range(config.layers)]
+        self.caches = [KVCache(*shape, model.cached_like()) for _ in range(config.layers)]
         self.clock = sequence_clock(model.condition.clock(condition), 2 * tokens)
         cells = torch.arange(config.grid[0] * config.grid[1], device=condition.device)[None]
         rotation = model.rotation(cells)  # of every position, once

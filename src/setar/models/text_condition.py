@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from setar.layers.blocks import rms_norm
+from setar.layers.norm import RMSNorm
 from setar.models.condition import Condition
 from setar.recipes.clocks import PADDING, prefix_clock
 
@@ -121,7 +121,7 @@ class TextCondition(Condition):
 
 def linear_projection(dim: int, width: int) -> nn.Module:
     """A norm, since encoders differ in the size of their states, and one matrix."""
-    return nn.Sequential(rms_norm(dim), nn.Linear(dim, width, bias=False))
+    return nn.Sequential(RMSNorm(dim), nn.Linear(dim, width, bias=False))
 
 
 def mlp_projection(dim: int, width: int) -> nn.Module:

@@ -65,6 +65,7 @@ class CachedDecoding:
     def __init__(self, model: "VARTransformer", condition: Tensor, tokens: int) -> None:
         self.model, self.pyramid, self.done = model, model.pyramid, 0
         self.latents: Tensor | None = None
+        # Not `cached_like`: scores up to 100 are too large for bfloat16.
         config, like = model.config, model.words.weight
         shape = (len(condition), config.heads, tokens, config.width // config.heads)
         self.caches = [KVCache(*shape, like) for _ in range(config.layers)]

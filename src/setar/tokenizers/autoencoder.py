@@ -10,7 +10,7 @@ other widths.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -183,10 +183,14 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode a batch; the output is not clamped."""
+        return self.output(self.hidden(latents))
+
+    def hidden(self, latents: Tensor) -> Tensor:
+        """What the last layer sees: ``[B, channels, h f, w f]``."""
         x = self.middle(self.input(latents))
         for level in self.levels:
             x = level(x)
-        return self.output(F.silu(self.norm(x)))
+        return F.silu(self.norm(x))
 
 
 def latent_size(height: int, width: int, factor: int) -> tuple[int, int]:
@@ -255,6 +259,15 @@ class AutoencoderTokenizer(Tokenizer[AutoencoderKind]):
         self.codebook = self.make_quantizer()
         self.from_code = convolution(config.codebook_dim, latent, kernel)
         self.decoder = Decoder(*shape)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Fuse encoder and decoder; options as those of `torch.compile`.
+
+        Not the quantizer, which looks at values, nor the decoder's output, at which the adaptive
+        weight of a critic asks for gradients: a compiled decoder would compute all of its own.
+        """
+        self.encoder.compile(*args, **options)
+        self.decoder.hidden = torch.compile(self.decoder.hidden, *args, **options)
 
     def make_quantizer(self) -> Quantizer:
         """The quantizer of ``self.config``."""

@@ -5,6 +5,7 @@ VQGAN (Esser et al. 2021), section 3.2 and equations 6-7, with the hinge loss of
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,9 @@ class PatchDiscriminator(nn.Module):
             self.hidden.append(nn.LeakyReLU(0.2))
         self.output = nn.Conv2d(widths[-1], 1, 4, padding=1)
         self.apply(_initialise)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """It stays as it is: compiled, so small a network is slower."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Judge images in [-1, 1]; at least 3 * 2 ** layers pixels per side."""

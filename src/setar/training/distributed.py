@@ -172,7 +172,8 @@ class Engine:
         processes: that train together.
         parallel: how; means nothing to a process that is alone.
         checkpointing: compute each transformer block again for its backward pass, and keep nothing.
-        compiled: fuse the operations of each block with torch.compile.
+        compiled: fuse the operations of each block with torch.compile; of a network without blocks
+            what its own `compile` chooses.
         half: gather sharded parameters in bfloat16; gradients are reduced in float32.
     """
 

@@ -191,5 +191,5 @@ def of_loop(
     precision = loop.precision_on(device)
     if precision == "bfloat16" and slow_in_bfloat16(device):
         precision += ", which is slow on this CPU: --set loop.precision=float32"
-    compiling = "; compiling first, about a minute" if loop.compile else ""
+    compiling = "; compiling first, a minute or more" if loop.compile else ""
     return "training", f"{text}{where} in {precision}{compiling}"

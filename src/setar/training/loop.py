@@ -215,8 +215,8 @@ class LoopConfig:
     skip_bad_steps: int = 0
     """Steps that are left out when a loss or gradient is not finite; the next one ends the run."""
     compile: bool = False
-    """Fuse the operations of a generator's blocks with torch.compile; takes a C++ compiler and a
-    minute."""
+    """Fuse the operations of a generator's blocks, or of a tokenizer's encoder and decoder, with
+    torch.compile; takes a C++ compiler and a minute."""
 
     def __post_init__(self) -> None:
         for name, bounds in BOUNDS.items():
@@ -250,7 +250,7 @@ class LoopConfig:
 
     def check_whole(self) -> None:
         """Raise ValueError if it asks for what only transformers can: their blocks, one by one."""
-        plain = {"compile": False, "checkpointing": False, "parallel": "replicate"}
+        plain = {"checkpointing": False, "parallel": "replicate"}
         for name, value in plain.items():
             if getattr(self, name) != value:
                 raise ValueError(f"`loop.{name}` is for generators; leave it out for a tokenizer")

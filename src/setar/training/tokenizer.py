@@ -149,6 +149,7 @@ class TokenizerRun:
     def trainer(self, folder: Path, processes: Processes) -> Trainer:
         """The trainer of this run, which is complete; ValueError if its parts do not fit."""
         self.loop.check_whole()
+        self.loop.check_compiler()
         data, device = self.data.open(), self.loop.resolve_device()
         size = self.data.size(data)
         model = self._initial().to(device)
@@ -229,7 +230,12 @@ class TokenizerRun:
 def perceptual_maps(device: torch.device) -> FeatureMaps:
     """The first three stages: edges and textures, before the class of things matters."""
     network = EfficientNetLite0.pretrained().to(device)
-    return lambda images: list(islice(network.stages(images), 3))
+
+    def maps(images: Tensor) -> list[Tensor]:
+        # Channels last is the faster layout for its convolutions on a CPU, by half.
+        return list(islice(network.stages(images.contiguous(memory_format=torch.channels_last)), 3))
+
+    return maps
 
 
 class TokenizerObjective(Objective):
