@@ -56,7 +56,7 @@ HEAVY = {
     "gradio": {"web"},
     "tensorboard": {"training"},
     "wandb": {"training"},
-    "sklearn": {"data"},
+    "sklearn": {"data", "evaluation"},
     "typer": {"cli"},
     "huggingface_hub": {"pretrained", "checkpoint"},
     "pickle": {"importers"},

@@ -129,7 +129,7 @@ def _home(entry: Any) -> str:
 def did_you_mean(name: object, names: Iterable[str], count: int = 1) -> str:
     """The most similar names, ``did you mean 'x'?``; if none is similar, ``known: x, y, z``."""
     names = list(names)
-    near = difflib.get_close_matches(str(name)[:60], names, count, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:60], names, count)
     if near:
         return f"did you mean {' or '.join(map(repr, near))}?"
     return f"known: {', '.join(names[:40]) or 'none'}{', ...' if len(names) > 40 else ''}"

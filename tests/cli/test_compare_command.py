@@ -11,6 +11,7 @@ from setar.bench.compare import rows_of
 from setar.cli.compare import split_recipes
 from setar.evaluation import run as evaluation
 from setar.evaluation.sources import save_pictures
+from setar.files import fingerprint
 
 
 @pytest.fixture
@@ -46,6 +47,12 @@ def test_table_sheet_and_json(run, model, real):
     }
     with Image.open(real.parent / "c" / "compare.png") as sheet:
         assert sheet.height > 5 * 64
+    code, said, _ = run("info", real.parent / "c" / "compare.png", "--json")
+    memory = json.loads(said)
+    assert memory["sampler"] == "; ".join(found)
+    assert memory["model hash"] == fingerprint(model)
+    assert (memory["cfg scale"], memory["seed"]) == ("3", "0")
+    assert (memory["made"], memory["pixels"]) == ("comparison of 5 rows", "as they were made")
 
 
 def test_it_goes_on_where_it_was(run, model, real, monkeypatch):
@@ -70,6 +77,25 @@ def test_it_goes_on_where_it_was(run, model, real, monkeypatch):
     assert len(asked) == 7
 
 
+def test_files_that_changed_are_measured_again(run, model, real, monkeypatch):
+    measure, asked = comparing._measure, []
+    monkeypatch.setattr(
+        comparing, "_measure", lambda row, *rest: (asked.append(row), measure(row, *rest))
+    )
+    orders = real.parent / "some.json"
+    orders.write_text(json.dumps([[*range(16)]]))
+    command = words(model, real, "--recipes", f"{orders}-4-uniform")
+    for content, measured in (([*range(16)], 1), ([*range(15, -1, -1)], 2)):
+        if measured > 1:
+            orders.write_text(json.dumps([content, content]))
+        for _ in range(2):
+            assert run(*command)[0] == 0
+            assert len(asked) == measured
+    save_pictures(random_pictures(21, seed=3), real)
+    assert run(*command)[0] == 0
+    assert len(asked) == 3
+
+
 def test_models_of_texts(run, text_model, real):
     more = ("--show", "a red dot", "--recipes", "random-2-cosine")
     code, _, err = run(*words(text_model, real, *more))
@@ -80,13 +106,19 @@ def test_models_of_texts(run, text_model, real):
 @pytest.mark.parametrize(
     ("more", "rule"),
     [
-        (("--recipe", "ar"), "--recipes"),
-        (("--guidance", 2), "--scales"),
+        (("--recipe", "ar"), "--recipe"),
+        (("--guidance", "two"), "--guidance reads numbers"),
+        (("--guidance", ","), "--guidance names nothing"),
+        (("--recipes", ", ,"), "--recipes names nothing"),
+        (
+            ("--recipes", "random-4-cosine,mar"),
+            "model with recipe random-2-masked: recipe 'random-2-masked' is for training",
+        ),
         (("--recipes", "randon-4-cosine"), "unknown order 'randon'"),
         (("--recipes", "random-17-cosine"), "`sets` (=17) must not exceed"),
         (("--recipes", "ar", "--steps", "a"), "--steps reads whole numbers"),
         (("--steps", "4"), "name these too"),
-        (("--scales", "nan"), "--scales reads numbers"),
+        (("--scales", "nan"), "--guidance reads numbers"),
         (("--show", "a unicorn"), "a unicorn"),
         (("--attention", "none"), "causal or full"),
     ],
@@ -97,6 +129,8 @@ def test_refused_in_one_line(refused, model, real, more, rule):
 
 def test_rows_and_recipes():
     assert split_recipes("raster-1,4,16, ar ,mar") == ["raster-1,4,16", "ar", "mar"]
+    assert split_recipes("raster-64,,ar,,raster-64,") == ["raster-64,", "ar", "raster-64,"]
+    assert rows_of(["a", "a"], ["ar", "ar"], [1.0, 1.0]) == rows_of(["a"], ["ar"], [1.0])
     rows = rows_of(["a", "b"], ["random-4-cosine"], [1.0, 2.0], [2, 3], {"top_k": 5})
     assert len(rows) == 8
     assert rows[0].sampling == {"recipe": "random-2-cosine", "scale": 1.0, "top_k": 5}

@@ -71,12 +71,19 @@ def test_outpaint(run, model, image, tmp_path):
     [
         ([], "give one of --mask, --box, --outpaint and --vary: what is made anew"),
         (["--box", "0,0,4,4", "--outpaint", "1,1,1,1"], "give one of"),
-        (["--box", "0,0,4"], "--box reads LEFT,TOP,RIGHT,BOTTOM, such as 0,16,32,32; got '0,0,4'"),
+        (
+            ["--box", "0,0,4"],
+            "pixels of at least 0, such as 0,16,32,32; got '0,0,4'",
+        ),
         (["--box", "a,b,c,d"], "--box reads LEFT,TOP,RIGHT,BOTTOM"),
         (["--box", "-1,0,4,4"], "--box reads LEFT,TOP,RIGHT,BOTTOM"),
         (["--box", "4,0,4,4"], "the box (4, 0, 4, 4) must have left < right"),
         (["--box", "0,0,9,8"], "inside an image of 8x8 pixels"),
         (["--outpaint", "2,0,2,0"], "the margins (2, 0, 2, 0) must"),
+        (
+            ["--outpaint", "-1,0,0,4"],
+            "--outpaint reads LEFT,TOP,RIGHT,BOTTOM, pixels of at least 0",
+        ),
         (["--outpaint", "²,0,2,0"], "--outpaint reads"),
         (["--mask", "{0}/none.png"], "none.png does not exist"),
         (["--mask", "{0}/small.png"], "the mask has 4x4 pixels, the image 8x8"),

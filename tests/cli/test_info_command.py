@@ -31,6 +31,7 @@ def test_a_picture_says_what_made_it(run, model, tmp_path):
     )
     assert (facts["model"], facts["model hash"]) == (str(model), fingerprint(model))
     assert facts["pixels"] == "as they were made"
+    assert facts["size"] == "4x4 pixels (height x width)"
     code, out, _ = run("info", file)
     assert code == 0
     assert ["seed", "7"] in [line.split() for line in out.splitlines()]

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import inspect
 from typing import Annotated
 
 import pytest
@@ -7,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from setar.cli import options
+from setar.sampling.guidance import GUIDANCE
 
 
 @pytest.fixture
@@ -36,6 +38,11 @@ def called():
 
 def test_nothing_given_is_as_trained(called):
     assert called("m") == ("m", 3, {}, "cpu")
+
+
+def test_the_help_names_all_guidance_schedules():
+    schedule = inspect.signature(options._sampling).parameters["schedule"].annotation
+    assert all(name in schedule.__metadata__[0].help for name in GUIDANCE)
 
 
 def test_given_options_have_the_names_of_the_settings(called):

@@ -1,6 +1,7 @@
 """``setar serve``: what it refuses before anything heavy is imported, and that it serves."""
 
 import importlib.util
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -45,6 +46,25 @@ def test_without_gradio_one_line_says_what_to_install(refused, monkeypatch):
 )
 def test_mistakes_end_in_a_line(refused, words, rule):
     assert rule in refused("serve", *words)
+
+
+def test_a_taken_port_is_told_before_anything_is_loaded(refused, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setitem(sys.modules, "setar.web.page", None)  # which would be an ImportError
+        assert f"cannot listen at port {port} of 127.0.0.1" in refused("serve", "--port", port)
+
+
+@pytest.mark.parametrize(
+    "host", ["no-such-host.invalid", "8.8.8.8", "999.1.1.1", "a b", "ü" * 99, "x" * 999, "::zz"]
+)
+def test_a_host_that_is_none_of_this_machine_is_told_before_anything_is_loaded(
+    refused, monkeypatch, host
+):
+    monkeypatch.setitem(sys.modules, "setar.web.page", None)  # which would be an ImportError
+    said = refused("serve", "--host", host)
+    assert f"cannot listen at {ascii(host)[:50].rstrip(chr(39))}" in said
+    assert said.endswith("127.0.0.1 is for this machine, 0.0.0.0 for the whole network\n")
 
 
 @pytest.mark.slow

@@ -61,9 +61,15 @@ def test_orders_that_do_not_fit(file):
     recipe = Recipe.parse(f"{file}-2-uniform")
     with pytest.raises(ValueError, match=r"have 6 tokens, not the 16 of the grid 4x4\Z"):
         recipe.plan((4, 4))
-    file.write_text("[[0, 0, 1, 2, 3, 4]]")
-    with pytest.raises(ValueError, match=r"\Aorder [^\n]*each of the cells 0\.\.5 exactly once\Z"):
-        recipe.plan((2, 3))
+
+
+@pytest.mark.parametrize("wrong", [[0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [2**32, 1, 2, 3, 4, 5]])
+def test_one_wrong_order_among_many_is_found_at_once(file, wrong):
+    recipe = Recipe.parse(f"{file}-2-uniform")
+    file.write_text(json.dumps([*ORDERS * 30, wrong, *ORDERS]))
+    rule = r"\A[^\n]*raster indices 0\.\.5, each once; order 90 is none\Z"
+    with pytest.raises(ValueError, match=rule):
+        recipe.sampling_plan((2, 3), seeds(1))
 
 
 def test_a_file_that_is_not_there_is_missed_when_it_is_needed(tmp_path):

@@ -10,7 +10,7 @@ import typer
 
 from setar.cli import options
 from setar.cli.console import say, show
-from setar.cli.files import prepare_folder, say_where, write_new
+from setar.cli.files import prepare_folder, save_picture, say_where, write_new
 from setar.cli.recipes import check_recipe
 
 if TYPE_CHECKING:
@@ -20,14 +20,19 @@ if TYPE_CHECKING:
 @options.with_sampling
 def compare(
     models: Annotated[list[str], typer.Argument(help="Models, as of `setar sample`.")],
-    recipes: Annotated[
-        str, typer.Option(help="Recipes, with commas; default: each model's own.")
+    recipe: Annotated[
+        str, typer.Option("--recipes", help="Recipes, with commas; default: each model's own.")
     ] = "",
     steps: Annotated[
         str, typer.Option(help="Sets in the place of the recipes' own number: 4,8,16.")
     ] = "",
-    scales: Annotated[
-        str, typer.Option(help="Guidance scales, with commas; default: each model's own.")
+    guidance: Annotated[
+        str,
+        typer.Option(
+            "--guidance",
+            "--scales",
+            help="Guidance scales, with commas; default: each model's own.",
+        ),
     ] = "",
     out: Annotated[Path, typer.Option(help="The folder of table, sheet and rows.")] = Path(
         "outputs/compare"
@@ -61,14 +66,11 @@ def compare(
 
     A comparison that was stopped goes on where it was: the same command measures what is missing.
     """
-    for name, many in (("recipe", "recipes"), ("scale", "scales")):
-        if name in sampling:
-            raise ValueError(f"`setar compare` takes --{many}, several with commas")
-    texts = split_recipes(recipes)
+    texts = split_recipes(recipe)
     for text in texts:
         check_recipe(text)
-    counts = [number for part in _parts(steps) for number in _whole("steps", part)]
-    guidances = [_scale(part) for part in _parts(scales)]
+    counts = [number for part in _parts("steps", steps) for number in _whole("steps", part)]
+    guidances = [_scale(part) for part in _parts("guidance", guidance)]
     prepare_folder(out)
 
     from tqdm import tqdm
@@ -96,7 +98,7 @@ def compare(
     drawn = sheet(found)
     written = [
         ("", write_new(out / "compare.json", lambda file: file.write_text(tables, "utf-8"))),
-        ("", write_new(out / "compare.png", drawn.save)),
+        ("", save_picture(drawn, out / "compare.png")),
     ]
     if as_json:
         say(tables, end="")
@@ -106,18 +108,27 @@ def compare(
 
 
 def split_recipes(text: str) -> list[str]:
-    """Recipes between commas; numbers after a comma belong to the sizes of the recipe before."""
+    """Recipes between commas; numbers after a comma belong to the sizes of the recipe before.
+
+    So does nothing after a comma: ``raster-64,`` is one set of 64.
+    """
+    _parts("recipes", text)
     found: list[str] = []
-    for part in _parts(text):
-        if part.isdigit() and found:
+    for part in map(str.strip, text.split(",")):
+        sized = found and found[-1].rpartition("-")[2].replace(",", "").isdigit()
+        if (part.isdigit() and found) or (sized and not part):
             found[-1] += f",{part}"
-        else:
+        elif part:
             found.append(part)
     return found
 
 
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _parts(name: str, text: str) -> list[str]:
+    """What stands between commas, at least one thing if there is a text."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if text and not found:
+        raise ValueError(f"--{name} names nothing: {text[:40]!r}")
+    return found
 
 
 def _whole(name: str, text: str) -> list[int]:
@@ -130,7 +141,8 @@ def _scale(text: str) -> float:
     except ValueError:
         scale = math.nan
     if not 0 <= scale < math.inf:
-        raise ValueError(f"--scales reads numbers of at least 0 such as 1,2.5; got {text[:40]!r}")
+        rule = "--guidance reads numbers of at least 0 such as 1,2.5"
+        raise ValueError(f"{rule}; got {text[:40]!r}")
     return scale
 
 

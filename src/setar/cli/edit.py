@@ -209,6 +209,6 @@ def _cut_off(picture: tuple[int, int], mask: "Image.Image", size: tuple[int, int
 
 
 def _four(option: str, text: str) -> tuple[int, int, int, int]:
-    rule = f"--{option} reads LEFT,TOP,RIGHT,BOTTOM, such as 0,16,32,32"
+    rule = f"--{option} reads LEFT,TOP,RIGHT,BOTTOM, pixels of at least 0, such as 0,16,32,32"
     left, top, right, bottom = options.parse_numbers(text, ",", [4], rule)
     return left, top, right, bottom

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 """Endings of pictures that commands write, where the installed Pillow can."""
 
+SEE_THROUGH = ("PNG", "WEBP", "AVIF", "TIFF")
+"""Formats of pictures without paper; in others they get white one."""
+
 NAME_BYTES = 100
 """Of a class in the name of a file; file systems allow 255 for all of it."""
 
@@ -139,6 +142,9 @@ def save_picture(picture: "Image.Image", file: Path, memory: "Memory | None" = N
     # Into memory first: of a disk that is full in mid-file Pillow itself may say nothing.
     Image.init()
     encoded, kind = io.BytesIO(), Image.registered_extensions()[file.suffix.lower()]
+    if picture.mode == "RGBA" and kind not in SEE_THROUGH:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture).convert("RGB")
     if kind == "PNG":
         write_png(picture, encoded, memory)
     else:

@@ -57,9 +57,12 @@ def _of_picture(file: Path) -> dict[str, Any]:
     if memory.negative_prompt is not None:
         shown["led away from"] = memory.negative_prompt
     found = facts(memory)
-    found["Model hash"] = memory.manifest
-    return {**shown, **{name.lower(): value for name, value in found.items() if value},
-            "pixels": _pixels(file, memory.pixels)}  # fmt: skip
+    if memory.manifest:
+        found["Model hash"] = memory.manifest
+    if memory.size is not None:
+        found["Size"] = f"{memory.size[0]}x{memory.size[1]} pixels (height x width)"
+    named = {name.lower(): value for name, value in found.items()}
+    return {**shown, **named, "pixels": _pixels(file, memory.pixels)}
 
 
 def _pixels(file: Path, expected: str) -> str:

@@ -90,7 +90,8 @@ def _sampling(
     schedule: Annotated[
         str | None,
         typer.Option(
-            help="Guidance schedule: constant, linear, linear-after, power-cosine, var, or yours."
+            help="Guidance schedule: constant, linear, linear-after, linear-token, power-cosine, "
+            "var, or yours."
         ),
     ] = None,
     temperature: Annotated[
@@ -139,14 +140,16 @@ def _sampling(
 def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command have the options of sampling in the place of its parameter ``sampling``.
 
-    That parameter gets those that the user gave, named as `SamplingDefaults.changed` reads them.
+    That parameter gets those that the user gave, named as `SamplingDefaults.changed` reads them. A
+    parameter of the command's own comes before the one of them that has its name.
     """
-    shared = inspect.signature(_sampling).parameters
     own = inspect.signature(command).parameters
+    every = inspect.signature(_sampling).parameters
+    shared = {name: one for name, one in every.items() if name not in own}
 
     def extended(**values: Any) -> None:
         found = {name: values.pop(name) for name in shared}
-        found["scale"] = found.pop("guidance")
+        found["scale"] = found.pop("guidance", None)
         given = {name: value for name, value in found.items() if value not in (None, "")}
         if "recipe" in given:
             check_recipe(given["recipe"])

@@ -59,7 +59,8 @@ HEADS = {(1024, 24): 16, (1280, 36): 20, (1536, 48): 24}
 """Attention heads by width and layers of the published models: L, XL and XXL."""
 
 SCALES = {(1024, 24): 5.0, (1280, 36): 6.0, (1536, 48): 7.5}
-"""The guidance with which the authors measure them, 64 steps of the schedule arccos."""
+"""The guidance of the authors' commands of evaluation (their GETTING_STARTED.md), for 64 steps of
+the schedule arccos; their table of results has others, of other schedules."""
 USUAL_SCALE = 4.0
 """The guidance of their code where nothing is said."""
 
@@ -165,6 +166,8 @@ def _parts(state: Mapping[str, Tensor], config: ARPGConfig) -> dict[str, Tensor]
         layer = f"{PASSES['self_blocks']}.{index}.attn"
         names = [f"{layer}.{part}.weight" for part in QUERY_KEY_VALUE]
         matrices = [foreign.find(parts, name, (width, width), KIND) for name in names]
+        if len(kinds := {matrix.dtype for matrix in matrices}) > 1:
+            raise ValueError(f"{KIND}: {layer} mixes {', '.join(sorted(map(str, kinds)))}")
         for name in names:
             del parts[name]
         parts[f"{layer}.({', '.join(QUERY_KEY_VALUE)}).weight"] = torch.cat(matrices)

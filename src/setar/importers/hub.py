@@ -164,6 +164,7 @@ def import_published(name: str, out: Path) -> nn.Module:
     made = IMPORTERS.find(rows[-1].importer)
     if len(rows) == 1:
         return made(files[0], out, **rows[0].options)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=".tokenizer-") as beside:
         tokenizer = Path(beside) / "tokenizer"
         IMPORTERS.find(rows[0].importer)(files[0], tokenizer, **rows[0].options)

@@ -56,6 +56,11 @@ def _read(path: str, _changed: int, _size: int) -> Tensor:
         raise ValueError(_rule(path)) from error
     if orders.dtype != torch.int64 or orders.ndim != 2 or not orders.numel():
         raise ValueError(_rule(path))
+    tokens = orders.shape[1]
+    whole = (orders.sort(1).values == torch.arange(tokens)).all(1)
+    if not whole.all():
+        first = int(whole.long().argmin())
+        raise ValueError(f"{_rule(path)} 0..{tokens - 1}, each once; order {first} is none")
     return orders.to(torch.int32)
 
 
