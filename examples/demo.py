@@ -7,6 +7,8 @@ from PIL import Image
 
 from setar import Pipeline
 from setar.pictures.animations import save_animation
+from setar.pictures.memory import of_rows
+from setar.pictures.png import write_png
 from setar.pictures.sheets import labelled_rows
 
 OUT = Path("outputs")
@@ -53,7 +55,7 @@ below = labelled_rows([row], "A model that reads texts", 112, PROMPTS)
 sheet = Image.new("RGB", (max(above.width, below.width), above.height + below.height), "white")
 for picture, top in ((above, 0), (below, above.height)):  # columns stand at the right
     sheet.paste(picture, (sheet.width - picture.width, top))
-sheet.save(OUT / "demo.png")
+write_png(sheet, OUT / "demo.png", of_rows([images for *_, images in [*rows, row]]))
 frames = [
     labelled_rows(
         [(ANIMATED, f"set {partial.step} of {partial.steps}", partial.images())], side=112

@@ -20,6 +20,7 @@ from setar.data.styles import STYLES, is_heldout
 from setar.data.styles_tiny import FOLDER
 from setar.pictures.animations import save_animation
 from setar.pictures.masks import box_mask, outpaint, show_mask
+from setar.pictures.png import write_png
 from setar.pictures.sheets import labelled_rows
 from setar.pipeline import PartialImages
 
@@ -157,8 +158,9 @@ class Gallery:
 
     def picture(self, file: str, picture: Image.Image, *commands: str) -> None:
         """Write a picture and show it with its commands, and with what is seen in it."""
-        small = picture.quantize(COLOURS)
-        small.save(self.out / "gallery" / f"{file}.png", optimize=True)
+        memory = getattr(picture, "memory", None)
+        place = self.out / "gallery" / f"{file}.png"
+        write_png(picture.quantize(COLOURS), place, memory, optimize=True)
         self.show(f"{file}.png", *commands)
 
     def show(self, name: str, *commands: str) -> None:

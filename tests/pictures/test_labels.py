@@ -87,6 +87,14 @@ def test_long_names_end_in_dots():
     assert label("cat", 20, 1).text == "..."
 
 
+def test_no_number_is_cut():
+    text = "guidance 1.5, 0.123 s; fd 563.125"
+    width = label(text[:-2] + "...", 20).width  # the last number but for two digits
+    assert label(text, 20, width).text == "guidance 1.5, 0.123 s; fd..."
+    short = label("guidance 1.5,...", 20).width
+    assert label(text, 20, short).text == "guidance 1.5..."
+
+
 def test_a_damaged_font_is_passed_over(tmp_path, monkeypatch):
     (tmp_path / "a.ttf").write_bytes(b"no font")
     monkeypatch.setattr(labels, "_system_fonts", lambda: (tmp_path / "a.ttf",))

@@ -4,13 +4,22 @@ import json
 import struct
 import zlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from setar.pictures import memory as module
-from setar.pictures.memory import Memory, called, facts, in_common, parameters, recall
+from setar.pictures.memory import (
+    Memory,
+    called,
+    facts,
+    in_common,
+    of_rows,
+    parameters,
+    recall,
+)
 from setar.pictures.png import write_png
 
 MEMORY = Memory(
@@ -101,7 +110,8 @@ def test_what_was_asked_for_in_words():
 
 def test_prompts_that_are_too_long_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LONGEST", 1000)
-    found = recall(written(tmp_path, replace(MEMORY, asked=("x" * 2000,))))
+    long = replace(MEMORY, asked=("x" * 2000,))
+    found = recall(written(tmp_path, replace(long, parts=(long, long))))
     assert (found.asked, found.seed, found.model) == ((), MEMORY.seed, MEMORY.model)
     assert not found.repeatable
 
@@ -115,6 +125,38 @@ def test_a_grid_remembers_what_its_images_have_in_common():
     assert in_common([MEMORY, replace(other, model="another")]) is None
     assert in_common([MEMORY, None]) is None
     assert in_common([]) is None
+
+
+def test_a_sheet_of_rows_that_differ_says_what_each_of_them_is(tmp_path):
+    def images(**changes):
+        return [SimpleNamespace(memory=replace(MEMORY, seed=seed, **changes)) for seed in (1, 2)]
+
+    other = {**MEMORY.sampling, "recipe": "raster-4-uniform"}
+    mask = SimpleNamespace()
+    found = of_rows([[mask], [*images(), mask], images(sampling=other, model="b")])
+    assert found.made == "comparison"
+    assert "recipe" not in found.sampling
+    assert found.sampling["scale"] == 2.0
+    assert (found.model, found.manifest, found.seed) == ("", MEMORY.manifest, 1)
+    assert [part.sampling["recipe"] for part in found.parts] == [
+        "random-8-cosine",
+        "raster-4-uniform",
+    ]
+    said = facts(found)
+    assert said["Sampler"] == "random-8-cosine; raster-4-uniform"
+    assert said["Model"] == f"{MEMORY.model}; b"
+    assert (said["CFG scale"], said["Made"]) == ("2", "comparison of 2 rows")
+    assert not found.repeatable
+    read = recall(written(tmp_path, found))
+    assert replace(read, pixels="") == found
+
+
+def test_sheets_of_one_sampling_or_of_unlike_images():
+    image, other = (SimpleNamespace(memory=replace(MEMORY, model=name)) for name in "ab")
+    assert of_rows([[image], [image]]).made == "grid"
+    assert of_rows([[image, other]]) is None
+    assert of_rows([[image, other], [image]]) is None
+    assert of_rows([[SimpleNamespace()], []]) is None
 
 
 # Files of others, and hostile ones

@@ -50,7 +50,7 @@ def test_any_grid_can_be_drawn(text, grid):
     plan = Recipe.parse(text).plan(grid)
     assert printed(text, grid)
     picture = render_image(plan, text)
-    assert picture.mode == "RGB"
+    assert picture.mode == "RGBA"
     assert 400 < picture.width < 3000
     assert 300 < picture.height < 1500
 
@@ -66,8 +66,21 @@ def colours(text, grid):
 
 
 def test_first_and_last_set_have_the_ends_of_the_map():
-    assert {(68, 1, 84), (253, 231, 37)} <= colours("raster-2-uniform", (4, 4))
-    assert (253, 231, 37) not in colours("raster-1-uniform", (4, 4))
+    assert {(68, 1, 84, 255), (253, 231, 37, 255)} <= colours("raster-2-uniform", (4, 4))
+    assert (253, 231, 37, 255) not in colours("raster-1-uniform", (4, 4))
+
+
+def test_what_is_written_can_be_read_on_white_and_on_black():
+    """A contrast of 4.5 : 1, as WCAG asks for, and nothing of a paper of its own around it."""
+    plan = Recipe.parse("raster-1,3,12").plan((4, 4))
+    for picture in (render_image(plan), render_grid(plan), render_scales(((1, 1), (4, 4)))):
+        corner = (picture.width - 1, picture.height - 1)
+        assert picture.getpixel(corner) == (255, 255, 255, 0), "white where alpha is unknown"
+        found = [(count, one) for count, one in picture.getcolors(2**20) if one[3] == 255]
+        greys = {one[:3] for count, one in found if len(set(one[:3])) == 1 and count > 100}
+        [ink] = greys - {(255, 255, 255)}  # of numbers in dark cells
+        light = ((ink[0] / 255 + 0.055) / 1.055) ** 2.4
+        assert min(1.05 / (light + 0.05), (light + 0.05) / 0.05) > 4.5
 
 
 def test_the_grid_alone_has_the_colours_of_the_whole_drawing():

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from setar.pictures.memory import Memory
-from setar.pictures.png import Picture
+from setar.pictures.png import Picture, checksum
 from setar.pictures.sheets import (
     check_sheet,
     enlarge,
@@ -250,6 +250,18 @@ def test_a_grid_remembers_how_its_images_were_sampled():
     assert made.memory.note == "grid of 2 images"
     mixed = [*shaded(1), Picture.of(shaded(1)[0], memory)]
     assert not isinstance(grid(mixed), Picture)
+
+
+def test_a_labelled_sheet_remembers_how_its_rows_were_sampled():
+    def row(recipe):
+        memory = Memory("image", model="emoji", sampling={"recipe": recipe})
+        return (recipe, "", [Picture.of(image, memory) for image in shaded(2)])
+
+    assert labelled_rows([row("ar"), row("ar")]).memory.sampling == {"recipe": "ar"}
+    sheet = labelled_rows([("input", "", shaded(1)), row("ar"), row("mar")])
+    assert [part.sampling["recipe"] for part in sheet.memory.parts] == ["ar", "mar"]
+    assert sheet.memory.pixels == checksum(sheet)
+    assert not isinstance(labelled_rows([("input", "", shaded(1))]), Picture)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """The page as a person uses it, in Debian's Chromium; screenshots go to ``outputs/studio``."""
 
+import time
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from setar.pictures.memory import recall
+from setar.web import drawing
 
 pytestmark = pytest.mark.slow
 
@@ -49,19 +53,18 @@ def test_draw_by_class_and_edit_what_was_drawn(page):
     )
     page.click("#draw-button")
     wait_for_words(page, "draw", "4 pictures in")
-    seen = page.evaluate("[...window.seen]")
-    assert any(text.startswith("set ") for text in seen), seen
     assert page.locator("#drawn .thumbnail-item img, #drawn .grid-container img").count() == 4
     shot(page, "draw")
 
     slider = page.locator("#speed input[type=range]")
     slider.focus()
     slider.press("Home")  # one token at a time; by keyboard
-    page.wait_for_function(
-        "document.querySelector('#sets textarea, #sets input').value.includes('16 sets')"
-    )
+    wait_for_sets(page, "16 sets")
     page.click("#draw-button")
     wait_for_words(page, "draw", "16 sets, recipe random-16-cosine")
+    # Of so few tokens a browser may miss frames, but not all of twenty.
+    seen = page.evaluate("[...window.seen]")
+    assert any(text.startswith("set ") for text in seen), seen
 
     page.get_by_role("button", name="Edit the chosen picture further").click()
     page.wait_for_selector("#painting canvas")
@@ -186,7 +189,46 @@ def test_mistakes_are_one_line_and_the_page_goes_on(page):
     wait_for_words(page, "draw", "4 pictures in")
 
 
-def test_compare_and_inside(page, picture):
+def wait_for_sets(page, text):
+    page.wait_for_function(
+        "text => document.querySelector('#sets textarea, #sets input').value.includes(text)",
+        arg=text,
+    )
+
+
+def test_what_is_not_typed_to_its_end_is_no_mistake(page):
+    field = page.get_by_role("tabpanel").get_by_label("Recipe")
+    field.press_sequentially("raster-4-unif", delay=50)
+    wait_for_sets(page, "not yet: unknown schedule 'unif'; did you mean 'uniform'?")
+    field.press_sequentially("orm", delay=50)
+    wait_for_sets(page, "raster-4-uniform: 16 tokens in 4 sets")
+    assert page.locator(".toast-body").count() == 0
+
+
+def test_who_stops_is_told_so(page, site, monkeypatch):
+    monkeypatch.setattr(drawing, "watched", slowly(drawing.watched))
+    page.get_by_role("tabpanel").get_by_label("Recipe").fill("raster-N-uniform")
+    page.click("#draw-button")
+    wait_for_words(page, "draw", "set ")
+    page.get_by_role("tabpanel").get_by_role("button", name="Stop").click()
+    wait_for_words(page, "draw", "stopped")
+    page.wait_for_timeout(1500)
+    assert words(page, "draw") == "stopped"
+    assert len(site.studio.running) == 0
+
+
+def slowly(watched):
+    """As `setar.web.watched.watched`, with a second after each frame."""
+
+    def frames(make, stop):
+        for frame in watched(make, stop):
+            yield frame
+            time.sleep(1)
+
+    return frames
+
+
+def test_compare_and_inside(page, picture, tmp_path):
     page.get_by_role("tab", name="Compare").click()
     field = page.get_by_label("Recipes")
     field.fill("raster-N-uniform\nrandom-4-cosine\nrandom-1-uniform")
@@ -194,6 +236,11 @@ def test_compare_and_inside(page, picture):
     wait_for_words(page, "compare", "3 of 3 recipes")
     page.wait_for_selector("#sheet img")
     shot(page, "compare")
+    file = tmp_path / "sheet.png"
+    file.write_bytes(page.request.get(page.locator("#sheet img").get_attribute("src")).body())
+    assert [part.sampling["recipe"] for part in recall(file).parts] == [
+        *("raster-N-uniform", "random-4-cosine", "random-1-uniform")
+    ]
     page.get_by_role("tab", name="Inside").click()
     page.click("#masks-button")
     page.wait_for_selector("#masks img")
@@ -202,7 +249,21 @@ def test_compare_and_inside(page, picture):
     page.click("#tokenizer-button")
     wait_for_words(page, "inside", "PSNR")
     shot(page, "inside")
+    assert page.get_by_role("button", name="share").count() == 0  # nothing is sent anywhere
     assert page.locator("#reconstruction img").count() == 1
+
+
+def test_drawings_lie_on_black_in_the_dark_as_they_lie_on_white_in_the_light(open_page):
+    """Their letters are of the grey that is read on both; see `setar.pictures.plans`."""
+    for scheme, colour in (("dark", "rgb(0, 0, 0)"), ("light", "rgb(255, 255, 255)")):
+        page = open_page(color_scheme=scheme)
+        page.get_by_role("tab", name="Inside").click()
+        page.click("#masks-button")
+        page.wait_for_selector("#masks img")
+        for part in ("plan", "inside-plan", "masks"):
+            style = "part => getComputedStyle(part).backgroundColor"
+            assert page.locator(f"#{part}").evaluate(style) == colour
+        shot(page, f"inside-{scheme}")
 
 
 def test_a_telephone_shows_all_of_it(page):

@@ -5,15 +5,17 @@ import zlib
 from base64 import b64decode
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from setar.pictures.memory import facts, recall
 from setar.recipes.recipe import Recipe
 from setar.web import comparing, drawing, editing, inside
-from setar.web.limits import MOST_LETTERS, MOST_PICTURES, margins_of
+from setar.web.limits import MOST_LETTERS, MOST_PICTURES, margins_of, size_of
 from setar.web.results import KEPT, Desk
 from setar.web.shelf import Shelf
 from setar.web.wishes import Wish
@@ -99,6 +101,11 @@ WRONG = {
 def test_what_cannot_be_is_refused_in_a_line(shelf, desk, field, value):
     refused(drawing.draw, shelf, desk, replace(WISH, **{field: value}), "", Event())
     assert not list(desk.folder.glob("*/*"))
+
+
+def test_sizes_are_read_as_people_write_them(shelf):
+    for text in ("16x16", " 16 X 16 ", "16×16", ""):
+        assert size_of(shelf.pipe("small"), text) == (16, 16)
 
 
 @pytest.mark.parametrize("size", ["0x0", "16", "1e3x16", "99999x99999", "16x17", 16, "x", [16, 16]])
@@ -194,6 +201,10 @@ def test_recipes_side_by_side(shelf, desk):
     assert len(earlier) == 1
     assert words == "2 of 2 recipes"
     assert Image.open(sheet).height > earlier[0][0].height
+    memory = recall(sheet)
+    assert memory.manifest == shelf.pipe("small").manifest
+    assert (memory.model, memory.seed, memory.names) == ("small", 3, ("dog",))
+    assert facts(memory)["Sampler"] == "raster-N-uniform; random-2-cosine"
     for wrong in ("", None, "raster-N-uniform\n" * 7, "nonsense", "random-2-cosine\nmar", 5):
         refused(comparing.compare, shelf, desk, WISH, wrong, "", Event())
 
@@ -206,6 +217,21 @@ def test_what_is_inside(shelf, picture):
     sheet, words = inside.reconstructed(shelf, "small", str(picture), "")
     assert words.startswith("16x16 pixels as 16 tokens: PSNR ")
     assert sheet.width > 200
+
+
+def test_what_is_drawn_of_the_inside_says_so_in_the_files_that_gradio_writes(
+    shelf, picture, tmp_path
+):
+    processing = pytest.importorskip("gradio.processing_utils")
+    pictures = {
+        "recipe": inside.sets(shelf, "small", "raster-1,3,12", "", 5)[0],
+        "reconstruction": inside.reconstructed(shelf, "small", str(picture), "")[0],
+    }
+    for made, drawn in pictures.items():
+        memory = recall(Path(processing.save_pil_to_cache(drawn, str(tmp_path), format="png")))
+        assert (memory.made, memory.model) == (made, "small")
+        assert memory.manifest == shelf.pipe("small").manifest
+        assert memory.seed == (5 if made == "recipe" else None)
 
 
 def test_the_slider_goes_from_one_at_a_time_to_all_at_once(shelf):

@@ -128,6 +128,7 @@ HOSTILE = [
     *(("draw", changed(guidance=value)) for value in (NAN, 1e308, "much", [])),
     *(("draw", changed(seed=value)) for value in (NAN, -1, 2**70, 1e308, "s", None)),
     *(("draw", data) for data in ([], DRAW[:5], {"model": "small"}, "small", None, [[[]] * 13])),
+    *(("draw", data) for data in (DRAW * 9, [*DRAW, None, "more"])),
     *(("edit", [*painting(file), *EDIT]) for file in (FILE, OWN, CLIMBING, REMOTE, LINK, "/etc")),
     *(("edit", [*painting(None, file), *EDIT]) for file in (None, FILE, LINK)),
     *(("edit", [value, *EDIT]) for value in (None, {}, [], "x", {"id": "../../x"}, {"unknown": 1})),

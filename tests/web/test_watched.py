@@ -1,6 +1,7 @@
 """Sampling that is watched: every frame or none is taken, and nothing runs on unseen."""
 
 import itertools
+import threading
 import time
 from threading import Event
 from types import SimpleNamespace
@@ -42,14 +43,14 @@ def test_of_many_sets_evenly_spread_ones_are_shown(steps):
 
 
 def test_a_closed_iterator_stops_what_it_watches():
-    done = []
+    done, others = [], {*threading.enumerate()}
     frames = watched(counting(1000, done, 0.01), Event())
     next(frames)
     frames.close()
-    time.sleep(0.3)
-    made = len(done)
-    time.sleep(0.1)
-    assert len(done) == made < 1000
+    for thread in {*threading.enumerate()} - others:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(done) < 1000
 
 
 def test_whoever_sets_the_event_stops_it():

@@ -57,7 +57,15 @@ def label(text: str, size: float, width: float = float("inf")) -> Label:
             fits = middle
         else:
             rest = middle - 1
-    return Label(f"{words[:fits].rstrip()}...", font)
+    return Label(f"{_whole_words(words, fits)}...", font)
+
+
+def _whole_words(text: str, most: int) -> str:
+    """The first `most` letters at most; a word is cut only if it is half of them or more."""
+    start = text[:most]
+    if text[most] != " " and (end := start.rfind(" ")) >= most / 2:
+        start = start[:end]
+    return start.rstrip(" ,;")
 
 
 def _one_line(text: str) -> str:

@@ -45,7 +45,8 @@ Asked = Whom | tuple[Whom, Whom, float]
 NOTHING = "(nothing)"
 """How it is called that nothing was asked for."""
 
-Made = Literal["image", "sheet", "edit", "recipe", "reconstruction", "training", "export", "grid"]
+Made = Literal["image", "sheet", "edit", "recipe", "reconstruction", "training", "export", "grid",
+               "comparison"]  # fmt: skip
 """What kinds of pictures there are; an ``image`` is as the model made it."""
 
 
@@ -98,6 +99,8 @@ class Memory:
     """What else there is to say."""
     pixels: str = ""
     """CRC-32 of the RGB pixels as they were made."""
+    parts: tuple["Memory", ...] = ()
+    """Of a comparison, what each of its rows remembers; its own fields say what they share."""
 
     @property
     def repeatable(self) -> bool:
@@ -139,8 +142,50 @@ def in_common(memories: Sequence[Memory | None]) -> Memory | None:
     )
 
 
+def of_rows(rows: Sequence[Sequence[Any]]) -> Memory | None:
+    """What a sheet remembers of the images in its rows: as `in_common`, or as `compared` if the
+    rows were sampled differently; None if the images of one row were.
+
+    Images without memory, such as masks, are passed over.
+    """
+    found = [[getattr(image, "memory", None) for image in row] for row in rows]
+    kept = [row for row in ([one for one in row if one is not None] for row in found) if row]
+    shared = in_common([memory for row in kept for memory in row])
+    if shared is not None or not kept:
+        return shared
+    each = [memory for row in kept if (memory := in_common(row)) is not None]
+    return compared(each) if len(each) == len(kept) else None
+
+
+def compared(rows: Sequence[Memory]) -> Memory:
+    """What a sheet remembers whose rows were sampled differently: what they share, and each row."""
+    first = rows[0]
+    shared = {
+        f.name: getattr(first, f.name)
+        for f in fields(first)
+        if all(getattr(row, f.name) == getattr(first, f.name) for row in rows)
+    }
+    sampling = {
+        name: value
+        for name, value in first.sampling.items()
+        if all(row.sampling.get(name) == value for row in rows)
+    }
+    note = f"comparison of {len(rows)} rows"
+    own = {"made": "comparison", "sampling": sampling, "note": note, "parts": tuple(rows)}
+    return Memory(**{**shared, **own, "pixels": ""})
+
+
 def facts(memory: Memory) -> dict[str, str]:
-    """Name and value of all that is known, for people; the prompts are not among it."""
+    """Name and value of all that is known, for people; the prompts are not among it.
+
+    What differs between the rows of a comparison is said of each.
+    """
+    if memory.parts:
+        rows = [facts(part) for part in memory.parts]
+        names = dict.fromkeys(name for row in rows for name in row)
+        each = {name: [row.get(name, "none") for row in rows] for name in names}
+        joined = {n: v[0] if len(set(v)) == 1 else "; ".join(v) for n, v in each.items()}
+        return joined | {"Made": memory.note, "Version": f"setar {memory.version}"}
     sampling = memory.sampling
     recipe = str(sampling.get("recipe", ""))
     found = {
@@ -207,7 +252,7 @@ def chunks(memory: Memory) -> dict[str, str]:
     own = _json(memory)
     if len(own) > LONGEST:
         short = {f.name: getattr(memory, f.name) for f in fields(memory)}
-        short |= {"asked": (), "names": (), "negative_prompt": None}
+        short |= {"asked": (), "names": (), "negative_prompt": None, "parts": ()}
         memory = Memory(**short)
         own = _json(memory)
     return {PARAMETERS: parameters(memory), OWN: own}

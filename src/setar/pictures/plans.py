@@ -1,7 +1,7 @@
 """Drawings of a plan: the numbered grid of Figure 5 and the three masks of Figure 2.
 
 A set has one colour everywhere, from dark (first) to light (last): its cells in the grid, its keys
-(columns) in the masks.
+(columns) in the masks. Pictures have no paper of their own: they can be read on white and on black.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,10 +30,13 @@ _ANCHORS = torch.tensor([list(bytes.fromhex(colour)) for colour in _VIRIDIS.spli
 """Ten even steps of viridis, the map in which equal steps look equal."""
 
 _CONDITION = (132, 132, 142)
-_HIDDEN = (238, 238, 242)
-_PAPER = (255, 255, 255)
-_INK = (32, 32, 40)
-_FAINT = (96, 96, 108)
+_INK = (118, 118, 118)
+"""The grey that is as far from white as from black, 4.5 : 1."""
+_PAPER = (*_INK, 0)
+"""Nothing; of the ink's colour, with which the edges of letters are mixed."""
+_HIDDEN = (200, 200, 208, 64)
+_DARK, _LIGHT = (32, 32, 40), (255, 255, 255)
+"""Of numbers in cells."""
 
 _PANEL_PIXELS = 520
 _MASK_CELLS = 257  # a 16 x 16 grid and its condition, exactly
@@ -46,7 +49,7 @@ _LEGEND_ENTRIES = 16
 
 
 def render_image(plan: SetPlan, title: str = "") -> Image.Image:
-    """Return an RGB picture of the plan's first image: numbered grid, masks and set sizes.
+    """Return an RGBA picture of the plan's first image: numbered grid, masks and set sizes.
 
     Cells carry their rank in the output, from 0, where they are large enough. Masks of more than
     257 rows are drawn at evenly spaced rows and columns.
@@ -59,20 +62,20 @@ def render_image(plan: SetPlan, title: str = "") -> Image.Image:
     entries = [([_CONDITION], "condition"), *sets.legend(), ([_HIDDEN], "not visible")]
     legend = _legend_strip(entries, width - 2 * margin)
     bottom = top + max(panel.height for panel in panels) + gap
-    canvas = Image.new("RGB", (width, bottom + legend.height + margin), _PAPER)
+    canvas = Image.new("RGBA", (width, bottom + legend.height + margin), _PAPER)
     pen = ImageDraw.Draw(canvas)
     pen.text((margin, 34), title or "set plan", _INK, _font(44))
-    pen.text((margin, 88), sets.summary, _FAINT, _font(25))
+    pen.text((margin, 88), sets.summary, _INK, _font(25))
     left = margin
     for panel in panels:
         canvas.paste(panel, (left, top))
         left += panel.width + gap
     canvas.paste(legend, (margin, bottom))
-    return canvas
+    return _cleared(canvas)
 
 
 def render_grid(plan: SetPlan) -> Image.Image:
-    """Return an RGB picture of the numbered grid of the plan's first image alone, and its legend.
+    """Return an RGBA picture of the numbered grid of the plan's first image alone, and its legend.
 
     Cells are as in `render_image`.
     """
@@ -80,14 +83,14 @@ def render_grid(plan: SetPlan) -> Image.Image:
     panel = _grid_cells(sets)
     legend = _legend_strip(sets.legend(), max(panel.width, _PANEL_PIXELS))
     width, gap = max(panel.width, legend.width), 16
-    canvas = Image.new("RGB", (width, panel.height + gap + legend.height), _PAPER)
+    canvas = Image.new("RGBA", (width, panel.height + gap + legend.height), _PAPER)
     canvas.paste(panel, (0, 0))
     canvas.paste(legend, (0, panel.height + gap))
-    return canvas
+    return _cleared(canvas)
 
 
 def render_scales(scales: Sequence[tuple[int, int]]) -> Image.Image:
-    """Return an RGB picture of the token maps of a VAR, coarse to fine, each in its set's colour.
+    """Return an RGBA picture of the token maps of a VAR, coarse to fine, each in its set's colour.
 
     Args:
         scales: rows and columns of each map; every one is drawn as large as the picture it covers.
@@ -95,7 +98,7 @@ def render_scales(scales: Sequence[tuple[int, int]]) -> Image.Image:
     last, side, gap, heading = len(scales), 120, 16, 34
     across = min(last, 6)
     lines = -(-last // across)
-    canvas = Image.new("RGB", (across * (side + gap), lines * (side + heading + gap)), _PAPER)
+    canvas = Image.new("RGBA", (across * (side + gap), lines * (side + heading + gap)), _PAPER)
     pen = ImageDraw.Draw(canvas)
     for index, (rows, columns) in enumerate(scales):
         left, top = index % across * (side + gap), index // across * (side + heading + gap)
@@ -106,7 +109,7 @@ def render_scales(scales: Sequence[tuple[int, int]]) -> Image.Image:
         cells = _enlarged(colour.round().to(torch.uint8).expand(rows, columns, 3), cell)
         pen.text((left, top), f"set {index + 1}: {rows} x {columns}", _INK, _font(18))
         canvas.paste(cells, (left, top + heading))
-    return canvas
+    return _cleared(canvas)
 
 
 def render_text(plan: SetPlan) -> RenderableType:
@@ -246,10 +249,10 @@ def _grid_cells(sets: _Sets) -> Image.Image:
 def _grid_panel(sets: _Sets) -> Image.Image:
     """Draw the grid with its heading."""
     cells = _grid_cells(sets)
-    panel = Image.new("RGB", (max(cells.width, 360), _HEADING + cells.height), _PAPER)
+    panel = Image.new("RGBA", (max(cells.width, 360), _HEADING + cells.height), _PAPER)
     pen = ImageDraw.Draw(panel)
     pen.text((0, 0), "output order", _INK, _font(30))
-    pen.text((0, 40), "rank of each cell, from 0", _FAINT, _font(22))
+    pen.text((0, 40), "rank of each cell, from 0", _INK, _font(22))
     panel.paste(cells, (0, _HEADING))
     return panel
 
@@ -258,22 +261,23 @@ def _mask_panel(sets: _Sets, mask: _Mask, cell: int) -> Image.Image:
     """Draw one mask: title, labelled axes with set numbers, and the matrix."""
     seen = mask.seen
     colours = sets.palette(mask.keys.members).expand(*seen.shape, 3)
-    hidden = torch.tensor(_HIDDEN, dtype=torch.uint8)
+    colours = torch.cat([colours, torch.full((*seen.shape, 1), 255)], -1)  # opaque
+    hidden = torch.tensor(_HIDDEN)
     matrix = _enlarged(torch.where(seen[..., None], colours, hidden), cell)
     width, height = max(matrix.width, 340), max(matrix.height, 260)
-    panel = Image.new("RGB", (_GUTTER + width + 12, _HEADING + height + 12), _PAPER)
+    panel = Image.new("RGBA", (_GUTTER + width + 12, _HEADING + height + 12), _PAPER)
     pen = ImageDraw.Draw(panel)
     pen.text((_GUTTER, 0), mask.title, _INK, _font(30))
-    pen.text((_GUTTER, 40), f"keys: {mask.keys.label}", _FAINT, _font(22))
+    pen.text((_GUTTER, 40), f"keys: {mask.keys.label}", _INK, _font(22))
     # Upwards along the left edge, beginning beside the first row.
     text, font = f"queries: {mask.queries.label}", _font(22)
-    strip = Image.new("RGB", (int(font.getlength(text)) + 2, 28), _PAPER)
-    ImageDraw.Draw(strip).text((0, 0), text, _FAINT, font)
+    strip = Image.new("RGBA", (int(font.getlength(text)) + 2, 28), _PAPER)
+    ImageDraw.Draw(strip).text((0, 0), text, _INK, font)
     panel.paste(strip.rotate(90, expand=True), (0, _HEADING))
     for centre, name in _ticks(mask.keys.members, cell, upright=False):
-        pen.text((_GUTTER + centre, _HEADING - 8), name, _FAINT, _font(20), anchor="ms")
+        pen.text((_GUTTER + centre, _HEADING - 8), name, _INK, _font(20), anchor="ms")
     for centre, name in _ticks(mask.queries.members, cell, upright=True):
-        pen.text((_GUTTER - 8, _HEADING + centre), name, _FAINT, _font(20), anchor="rm")
+        pen.text((_GUTTER - 8, _HEADING + centre), name, _INK, _font(20), anchor="rm")
     panel.paste(matrix, (_GUTTER, _HEADING))
     return panel
 
@@ -294,7 +298,7 @@ def _ticks(members: Tensor, cell: int, upright: bool) -> Iterator[tuple[float, s
 def _legend_strip(entries: Sequence[tuple[Sequence[Colour], str]], width: int) -> Image.Image:
     """Draw a swatch and its words for every entry of the legend, wrapped at `width`."""
     font, line, left, top = _font(24), 44, 0, 0
-    strip = Image.new("RGB", (width, line * len(entries)), _PAPER)
+    strip = Image.new("RGBA", (width, line * len(entries)), _PAPER)
     pen = ImageDraw.Draw(strip)
     for colours, words in entries:
         extent = 24 * len(colours) + int(font.getlength(words)) + 46
@@ -309,9 +313,9 @@ def _legend_strip(entries: Sequence[tuple[Sequence[Colour], str]], width: int) -
 
 
 def _enlarged(colours: Tensor, cell: int) -> Image.Image:
-    """Return [rows, columns, 3] as a picture of square cells, a thin line between large ones."""
+    """Return [rows, columns, 3 or 4] as a picture of square cells, a gap between large ones."""
     rows, columns, _ = colours.shape
-    picture = Image.fromarray(colours.contiguous().numpy())
+    picture = Image.fromarray(colours.to(torch.uint8).contiguous().numpy()).convert("RGBA")
     picture = picture.resize((columns * cell, rows * cell), Image.Resampling.NEAREST)
     if cell >= 6:
         pen, line = ImageDraw.Draw(picture), max(1, cell // 24)
@@ -322,10 +326,17 @@ def _enlarged(colours: Tensor, cell: int) -> Image.Image:
     return picture
 
 
+def _cleared(picture: Image.Image) -> Image.Image:
+    """Return the picture with white where nothing is drawn, for programs that know no alpha."""
+    nothing = picture.getchannel("A").point([255, *[0] * 255])
+    picture.paste((255, 255, 255, 0), mask=nothing)
+    return picture
+
+
 def _contrast(colour: Sequence[int]) -> Colour:
-    """Return white or ink, whichever is easier to read on `colour`."""
+    """Return dark or white, whichever is easier to read on `colour`."""
     red, green, blue = colour
-    return _INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else _PAPER
+    return _DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else _LIGHT
 
 
 _font = lru_cache(maxsize=64)(ImageFont.load_default)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from setar.numbers import whole
 from setar.pictures.labels import label
-from setar.pictures.memory import in_common
+from setar.pictures.memory import in_common, of_rows
 from setar.pictures.png import Picture
 
 INK, PALE = (32, 33, 36), (120, 124, 130)
@@ -121,6 +121,9 @@ def labelled_rows(
         columns: a heading for each column, if wanted; rows are then not wrapped.
         across: pictures side by side at most; more of a row go on below them.
 
+    Returns:
+        A sheet that remembers how those of its pictures were sampled that remember it themselves.
+
     Raises:
         ValueError: the sheet would have more than `MOST_PIXELS` pixels.
     """
@@ -146,7 +149,8 @@ def labelled_rows(
             line, column = divmod(index, sheet.across)
             x, y = sheet.left + column * (side + sheet.gap), top + line * (sheet.height + sheet.gap)
             canvas.paste(enlarge(one, side), (x, y))
-    return canvas
+    shared = of_rows([pictures for _, _, pictures in rows])
+    return canvas if shared is None else Picture.of(canvas, shared)
 
 
 def sheet_size(

@@ -8,6 +8,7 @@ from PIL import Image
 
 from setar.numbers import counted
 from setar.pictures.masks import fitted
+from setar.pictures.memory import Memory
 from setar.pictures.plans import render_grid, render_image, render_scales
 from setar.pictures.reconstructions import reconstruction_sheet
 from setar.pipeline import Pipeline
@@ -16,6 +17,7 @@ from setar.recipes.recipe import Recipe, SetPlan
 from setar.recipes.schedules import SCHEDULES
 from setar.sampling.generate import noise_and_plan
 from setar.web.limits import MOST_CELLS, number, read_picture, seed_of, size_of, text_of
+from setar.web.results import told
 from setar.web.shelf import Shelf
 
 LISTED = 24
@@ -37,6 +39,7 @@ def sets(shelf: Shelf, model: Any, recipe: Any, size: Any, seed: Any) -> tuple[I
     chosen, plan = plan_of(pipe, recipe, size, seed)
     scales = pipe.tokenizer.scales
     drawn = render_grid(plan) if scales is None else render_scales(scales)
+    drawn = told(drawn, _memory(pipe, chosen, plan, seed))
     sizes = [str(size) for size in plan.sizes]
     shown = sizes if len(sizes) <= LISTED else [*sizes[:LISTED], "..."]
     tokens = counted(plan.order.shape[1], "token")
@@ -45,8 +48,21 @@ def sets(shelf: Shelf, model: Any, recipe: Any, size: Any, seed: Any) -> tuple[I
 
 def masks(shelf: Shelf, model: Any, recipe: Any, size: Any, seed: Any) -> Image.Image:
     """The grid with the three masks of attention: who sees whom."""
-    chosen, plan = plan_of(shelf.pipe(model), recipe, size, seed)
-    return render_image(plan, str(chosen))
+    pipe = shelf.pipe(model)
+    chosen, plan = plan_of(pipe, recipe, size, seed)
+    return told(render_image(plan, str(chosen)), _memory(pipe, chosen, plan, seed))
+
+
+def _memory(pipe: Pipeline, recipe: Recipe, plan: SetPlan, seed: Any) -> Memory:
+    """What the drawing of a plan remembers."""
+    return Memory(
+        "recipe",
+        model=pipe.source,
+        manifest=pipe.manifest,
+        seed=seed_of(seed),
+        sampling={"recipe": str(recipe)},
+        note="recipe on {}x{}".format(*plan.grid),
+    )
 
 
 def reconstructed(shelf: Shelf, model: Any, picture: Any, size: Any) -> tuple[Image.Image, str]:
@@ -57,7 +73,14 @@ def reconstructed(shelf: Shelf, model: Any, picture: Any, size: Any) -> tuple[Im
     pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None]
     sheet, decibels = reconstruction_sheet(pipe.tokenizer, pixels, ["this picture"], str(model))
     tokens = counted(int(np.prod(pipe.grid_of((height, width)))), "token")
-    return sheet, f"{height}x{width} pixels as {tokens}: PSNR {decibels:.1f} dB"
+    memory = Memory(
+        "reconstruction",
+        model=pipe.source,
+        manifest=pipe.manifest,
+        size=(height, width),
+        note="reconstruction of 1 picture",
+    )
+    return told(sheet, memory), f"{height}x{width} pixels as {tokens}: PSNR {decibels:.1f} dB"
 
 
 def orders() -> list[str]:

@@ -103,7 +103,7 @@ def size_of(pipe: Pipeline, value: Any) -> tuple[int, int]:
         ValueError: it reads otherwise, the model makes no such pictures, or they have more than
             `MOST_CELLS` tokens.
     """
-    text = text_of("size", value).lower()
+    text = text_of("size", value).lower().replace("×", "x")
     width, height = pipe.size
     if text:
         found = re.fullmatch(r"(\d{1,5})\s*x\s*(\d{1,5})", text, re.ASCII)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import gradio as gr
 from gradio import themes
@@ -43,6 +43,8 @@ QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Of what follows by itself, and is no request of anybody's."""
 TURNS: dict[str, Any] = {"concurrency_id": SAMPLING, "concurrency_limit": 1}
 """Of what makes pictures."""
+BUTTONS: tuple[Literal["download", "fullscreen"], ...] = ("download", "fullscreen")
+"""Of a picture; Gradio's own has one more, which sends it to a site of others."""
 LOG = logging.getLogger("setar.web")
 
 Kind = TypeVar("Kind", bound=Component)
@@ -52,6 +54,9 @@ STYLE = """
 #drawn .grid-wrap, #edited .grid-wrap { min-height: 120px; max-height: none; }
 button[role=tab].selected { color: var(--primary-700); }
 .dark button[role=tab].selected { color: var(--primary-400); }
+.dark #plan, .dark #inside-plan, .dark #masks { background: black; }  /* drawings are grey */
+#inside-plan .image-container, #masks .image-container, #reconstruction .image-container,
+#sheet .image-container { padding-top: 40px; }  /* below its label */
 @media (max-width: 640px) {
   #drawn .grid-container, #edited .grid-container { grid-template-columns: repeat(2, 1fr); }
 }
@@ -86,6 +91,13 @@ class Page(gr.Blocks):
                 raise
             raise gr.Error(kind_line(error), title="", print_exception=False) from None
 
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        """As of `gradio.Blocks`, which passes over values that are too many."""
+        super().validate_inputs(block_fn, inputs)
+        if len(inputs) > (most := len(block_fn.inputs)):
+            name = block_fn.api_name or "this function"
+            raise ValueError(f"{name} takes at most {most} values, not {len(inputs)}")
+
 
 def kind_line(error: Exception) -> str:
     """What a person is told of an error, as HTML; of a defect of ours the log says more."""
@@ -114,7 +126,7 @@ def check_uploaded(source: Any) -> None:
 
 def upload(**options: Any) -> gr.Image:
     """A picture; the function gets its file, which nobody has decoded yet."""
-    component = gr.Image(type="filepath", **options)
+    component = gr.Image(type="filepath", buttons=[*BUTTONS], **options)
     return _unread(component, lambda payload: None if payload is None else payload.path)
 
 
@@ -122,7 +134,7 @@ def painting(**options: Any) -> gr.ImageEditor:
     """A picture that is painted on; the function gets ``{"background": ..., "layers": [...]}``,
     files or bytes, which nobody has decoded yet.
     """
-    component = gr.ImageEditor(type="filepath", **options)
+    component = gr.ImageEditor(type="filepath", buttons=[*BUTTONS], **options)
     component.blob_storage = Few()  # paintings on their way; pages send parts of them ahead
 
     def parts(payload: Any) -> dict[str, Any] | None:
@@ -224,6 +236,10 @@ class Studio:
 
     def _leave(self, request: gr.Request) -> None:
         self.running.leave(str(request.session_hash))
+
+    def _stop(self, request: gr.Request) -> str:
+        self._leave(request)
+        return "stopped"
 
     def _models(self) -> gr.Dropdown:
         names = list(self.shelf.names)
@@ -390,13 +406,8 @@ class Studio:
                 gallery, words = _gallery("Pictures", 4, "drawn"), _words("draw")
                 edit_again = gr.Button("Edit the chosen picture further")
                 animation = _animation()
-                plan = gr.Image(
-                    label="Order and sets of the first picture",
-                    show_label=False,
-                    height=380,
-                    interactive=False,
-                    format="png",
-                    elem_id="plan",
+                plan = _shown_image(
+                    "Order and sets of the first picture", "plan", show_label=False, height=380
                 )
                 sizes = gr.Textbox("", label="Sets", interactive=False, elem_id="sets")
         results, chosen, known = gr.State([]), gr.State(0), gr.State(None)
@@ -448,21 +459,28 @@ class Studio:
         )
         released = share.release(build, building, asking.recipe, queue=False, **QUIET)
         second = released.then(draw, inputs, drawn, api_visibility="private", **TURNS)
-        stop.click(self._leave, None, None, cancels=[first, second], queue=False, **QUIET)
+        stop.click(self._stop, None, words, cancels=[first, second], queue=False, **QUIET)
         planning = [asking.model, asking.recipe, asking.size, asking.seed]
 
         def plan_sets(model: str, recipe: str, size: str, seed: float) -> tuple[Image.Image, str]:
             """The numbered grid of a recipe, with its sets coloured, and the same in words."""
             return inside.sets(self.shelf, model, recipe, size, seed)
 
+        def plan_typed(model: Any, recipe: Any, size: Any, seed: Any) -> tuple[Any, str]:
+            """The same while somebody types: what is no recipe yet is no reason for an alarm."""
+            try:
+                return inside.sets(self.shelf, model, recipe, size, seed)
+            except ValueError as error:
+                return gr.skip(), f"not yet: {one_line(str(error))}"
+
+        self.page.load(plan_sets, planning, [plan, sizes], api_name="plan", show_progress="hidden")
         gr.on(
-            [self.page.load, *(part.change for part in planning)],
-            plan_sets,
+            [part.change for part in planning],
+            plan_typed,
             planning,
             [plan, sizes],
-            api_name="plan",
-            show_progress="hidden",
             trigger_mode="always_last",
+            **QUIET,
         )
 
         def choose(event: gr.SelectData) -> int:
@@ -555,7 +573,7 @@ class Studio:
             api_name="edit",
             **TURNS,
         )
-        stop.click(self._leave, None, None, cancels=[event], queue=False, **QUIET)
+        stop.click(self._stop, None, words, cancels=[event], queue=False, **QUIET)
 
         def fill(picture: Any, model: Any, size: Any) -> Any:
             return editing.frame(self.shelf, model, picture, size)
@@ -583,12 +601,7 @@ class Studio:
                 button = gr.Button("Compare", variant="primary", elem_id="compare-button")
                 stop = gr.Button("Stop")
             with gr.Column(scale=3, min_width=280):
-                sheet = gr.Image(
-                    label="A row for each recipe",
-                    interactive=False,
-                    format="png",
-                    elem_id="sheet",
-                )
+                sheet = _shown_image("A row for each recipe", "sheet")
                 words = _words("compare")
 
         def compare(
@@ -622,7 +635,7 @@ class Studio:
             api_name="compare",
             **TURNS,
         )
-        stop.click(self._leave, None, None, cancels=[event], queue=False, **QUIET)
+        stop.click(self._stop, None, words, cancels=[event], queue=False, **QUIET)
 
     def _inside_tab(self) -> None:
         model = self._models()
@@ -637,17 +650,10 @@ class Studio:
                 picture = upload(label="A picture", elem_id="inside-picture")
                 through = gr.Button("Through the tokenizer and back", elem_id="tokenizer-button")
             with gr.Column(scale=2, min_width=280):
-                plan = gr.Image(label="Order and sets", interactive=False, format="png")
+                plan = _shown_image("Order and sets", "inside-plan")
                 sizes = gr.Textbox("", label="Sets", interactive=False)
-                masks = gr.Image(
-                    label="Who sees whom", interactive=False, format="png", elem_id="masks"
-                )
-                sheet = gr.Image(
-                    label="Coarse to fine, and the original",
-                    interactive=False,
-                    format="png",
-                    elem_id="reconstruction",
-                )
+                masks = _shown_image("Who sees whom", "masks")
+                sheet = _shown_image("Coarse to fine, and the original", "reconstruction")
                 words = gr.Textbox("", label="Quality", interactive=False, elem_id="inside-words")
 
         def show_sets(model: str, recipe: str, size: str, seed: float) -> Any:
@@ -681,7 +687,7 @@ def _gallery(label: str, columns: int, elem_id: str) -> gr.Gallery:
         object_fit="contain",
         interactive=False,
         elem_id=elem_id,
-        buttons=["download", "fullscreen"],
+        buttons=[*BUTTONS],
     )
 
 
@@ -692,7 +698,19 @@ def _words(tab: str) -> gr.Textbox:
 
 def _animation() -> gr.Image:
     with gr.Accordion("How the sets appeared", open=False):
-        return gr.Image(label="Animation", type="filepath", interactive=False, format="gif")
+        return _shown_image("Animation", None, type="filepath", format="gif")
+
+
+def _shown_image(label: str, elem_id: str | None, format: str = "png", **options: Any) -> gr.Image:
+    """A picture to look at, with the buttons of `BUTTONS`."""
+    return gr.Image(
+        label=label,
+        interactive=False,
+        format=format,
+        elem_id=elem_id,
+        buttons=[*BUTTONS],
+        **options,
+    )
 
 
 def _outputs(result: Result) -> tuple[Any, ...]:

@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 
 from setar.pictures.animations import save_animation
+from setar.pictures.memory import Memory, chunks
+from setar.pictures.png import Picture
 from setar.pictures.sheets import tile, to_pil
 
 KEPT = 400
-"""Results whose files are kept; a page has its own copies of what it shows."""
+"""Results whose files are kept; a page that still shows older ones cannot download them again."""
 ENLARGED = 128
 """Pixels across each picture of an animation, at least."""
 
@@ -65,6 +67,14 @@ class Desk:
         for picture, file in zip(pictures, files, strict=True):
             picture.save(file)
         return files
+
+
+def told(picture: Image.Image, memory: Memory) -> Picture:
+    """A picture that says what made it in the file too that Gradio writes of it."""
+    made = Picture.of(picture, memory)
+    assert made.memory is not None
+    made.info.update(chunks(made.memory))  # Gradio makes text chunks of these, and of nothing else
+    return made
 
 
 def animated(frames: Sequence[Sequence[Image.Image]], file: Path) -> Path | None:
