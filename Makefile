@@ -1,5 +1,5 @@
 # make demo: install and generate.   make test: every test.   make check: the fast loop.
-# make lint: style and types alone.  make experiments: every figure of docs/results.md.
+# make lint: style and types alone.  make experiments: docs/results.md, docs/backbones.md.
 # make docs: the documentation site, in docs/_build.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -32,7 +32,7 @@ docs: $(VENV)/developing
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W -n --keep-going -q docs docs/_build
 	@echo "open docs/_build/index.html"
 
-# Trains some hundred small models: hours the first time, seconds after that.
+# From the figures in experiments/kept; what is missing there is trained and measured anew.
 experiments: $(VENV)/developing
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/results.py
 
