@@ -4,6 +4,13 @@ import multiprocessing
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples at every run, however slow the machine is. `--hypothesis-profile=explore` draws
+# new ones.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items):

@@ -567,7 +567,7 @@ def damaged(tmp_path_factory, tokenizer) -> tuple[Path, bytes]:
     return folder, (folder / "tokenizer.safetensors").read_bytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_damage_of_weights_is_one_line(damaged, data):
     """Bytes changed and cut, and the checksum made anew."""

@@ -328,7 +328,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(overrides=st.lists(st.tuples(KEYS | st.text(max_size=8), VALUES).map("=".join), max_size=3))
 @example(overrides=["loop.steps=" + "[" * 5000])
 @example(overrides=["\ud800=1"])

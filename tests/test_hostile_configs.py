@@ -120,7 +120,7 @@ def test_sizes_beyond_all_bounds(tmp_path, name):
     rewrite(tmp_path / "m", "config.json", json.dumps(config).encode())
     message, seconds = attempt(Pipeline.from_pretrained, tmp_path / "m")
     assert f"`{name}`" in message
-    assert seconds < 0.5
+    assert seconds < 5
 
 
 @pytest.mark.parametrize("run", [DIGITS, FOLDER_TOKENIZER, FOLDER_MULTISCALE, FOLDER_VAR])

@@ -97,7 +97,7 @@ cached_make = functools.cache(make)
 
 
 @pytest.mark.parametrize("family", any_order)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(any_recipe())
 def test_every_path_agrees_under_any_recipe(family, case):
     grid, text, batch, seed = case

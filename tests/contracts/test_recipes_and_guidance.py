@@ -14,7 +14,7 @@ grids = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
 
 @pytest.mark.parametrize("name", [*ORDERS])
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(grid=grids, seed=st.integers(0, 99), data=st.data())
 def test_an_order_outputs_every_cell_once(name, grid, seed, data):
     tokens = grid[0] * grid[1]
@@ -28,7 +28,7 @@ def test_an_order_outputs_every_cell_once(name, grid, seed, data):
 
 
 @pytest.mark.parametrize("name", [*SCHEDULES])
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(tokens=st.integers(2, 60), seed=st.integers(0, 99), data=st.data())
 def test_a_schedule_splits_all_tokens(name, tokens, seed, data):
     masking = SCHEDULES.find(name).masking
@@ -43,7 +43,7 @@ def test_a_schedule_splits_all_tokens(name, tokens, seed, data):
 
 
 @pytest.mark.parametrize("name", [*GUIDANCE])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(steps=st.integers(1, 16), data=st.data())
 def test_a_guidance_schedule_is_off_where_it_says(name, steps, data):
     done = data.draw(st.integers(0, 63))

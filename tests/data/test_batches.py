@@ -8,7 +8,7 @@ from setar.data.batches import ChosenBatches, Permutation, ShuffledBatches, choi
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_epoch_sees_every_item_once(samples, batch_size, seed):
     batches = ShuffledBatches(samples, batch_size, seed)
     seen = torch.cat([batches.indices(step) for step in range(3 * samples)])
@@ -17,7 +17,7 @@ def test_every_epoch_sees_every_item_once(samples, batch_size, seed):
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 50))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_batch_depends_on_its_step_alone(samples, batch_size, step):
     used = ShuffledBatches(samples, batch_size, 3)
     for earlier in (step + 7, 0, step):
@@ -45,7 +45,7 @@ def test_batches_of_chosen_items():
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**63), st.integers(0, 2**40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_permutation_has_every_number_once(count, seed, epoch):
     order = Permutation(count, seed, epoch)(torch.arange(count))
     assert order.dtype == torch.int64

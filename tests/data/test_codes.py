@@ -32,7 +32,7 @@ def copy(folder, tmp_path):
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(1, 3), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rows_of_several_files_are_those_of_one_array(tmp_path_factory, counts, views, data):
     folder = tmp_path_factory.mktemp("rows")
     whole = np.arange(sum(counts) * views * 4, dtype="<u2").reshape(-1, views, 4)

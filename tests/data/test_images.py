@@ -279,7 +279,7 @@ sides = st.integers(1, 40)
 
 
 @given(st.tuples(sides, sides), st.tuples(sides, sides))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_shape_becomes_any_other(tmp_path_factory, found, size):
     folder = tmp_path_factory.mktemp("odd")
     save(folder / "a.png", (10, 200, 30), found)
@@ -334,7 +334,7 @@ def test_a_broken_file_is_named(tmp_path):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_file_is_read_or_named(tmp_path_factory, data):
     ending = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]))
     buffer = io.BytesIO()

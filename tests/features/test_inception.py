@@ -71,7 +71,7 @@ def resized_by_hand(row, size):
     return result
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 12))
 def test_resize_is_the_hand_written_loop(height, width, size):
     image = random_images(1, height, width).float()

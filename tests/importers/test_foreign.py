@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -90,7 +90,7 @@ def test_missing_file_and_folder(tmp_path, name):
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(data=st.data(), legacy=st.booleans())
 def test_damaged_files_are_one_line(tmp_path_factory, data, legacy):
     file = tmp_path_factory.mktemp("damaged") / "vq.pt"

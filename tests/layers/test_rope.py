@@ -53,7 +53,7 @@ def test_equals_explicit_rotations(head_dim):
 positions = st.tuples(*[st.integers(0, 40)] * 6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(positions)
 def test_dot_products_depend_on_differences_only(numbers):
     row, column, other_row, other_column, down, right = numbers

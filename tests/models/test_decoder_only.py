@@ -79,7 +79,7 @@ def test_a_new_model_starts_at_even_odds():
             assert parameter.std().item() == pytest.approx(0.02, rel=0.25), name
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     grid=st.tuples(st.integers(1, 4), st.integers(1, 5)),
     batch=st.integers(1, 3),
@@ -172,7 +172,7 @@ def random_texts(lengths, longest=None, seed=0):
     return pack(torch.randn(len(lengths), longest, 8, generator=generator), mask)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
     class_rotation=st.sampled_from(["identity", "zero"]),

@@ -170,7 +170,7 @@ def test_every_weight_has_a_beginning():
 # A text in the place of the class
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     recipe=st.sampled_from(["random-3-cosine", "ar", "next-scale"]),

@@ -179,7 +179,7 @@ def test_queries_of_a_set_see_those_before_them_and_tokens_are_read_one_by_one(c
     assert differ(asked([5, 3], [8, 7], [0, 1, 2]), plain)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_the_cache_after_sets_is_that_after_single_tokens(sizes, seed):
     """However a prefix was made, what follows it is the same."""
@@ -261,7 +261,7 @@ def random_texts(lengths, seed=0):
     return pack(torch.randn(len(lengths), longest, 8, generator=generator), mask)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     lengths=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     recipe=st.sampled_from(["random-N-uniform", "random-3-cosine"]),

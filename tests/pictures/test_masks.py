@@ -185,7 +185,7 @@ def test_a_seam_falls_evenly():
 
 
 @given(st.lists(st.booleans(), min_size=20, max_size=20), st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_hidden_pixels_are_gone_and_the_others_stay(pixels, seed):
     mask = torch.tensor(pixels).view(4, 5)
     assume(mask.any())

@@ -44,7 +44,7 @@ def clocks(recipe, grids, texts, length, seed):
     return attention_clocks(plan, prefix)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(**CASES)
 @example("ar", [(4, 4), (4, 4)], (1, 0), 270, 0)  # blocks of nothing but padding
 def test_blocks_are_those_of_the_mask(recipe, grids, texts, length, seed):
@@ -70,7 +70,7 @@ def attended(dense, blocks, head_dim=16, seed=0):
         return [attend(query, key, value, mask) for mask in (dense[:, None], blocks)]
 
 
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(**CASES)
 def test_attention_by_blocks_is_attention(recipe, grids, texts, length, seed):
     found = clocks(recipe, grids, texts, length, seed)

@@ -56,7 +56,7 @@ def slow(height, width, sizes, generator, reach, near_first):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 2**40))
 def test_the_rule_written_out(name, height, width, seed):
     tokens = height * width
@@ -193,7 +193,6 @@ def test_sizes_of_few_sets_are_the_published_ones():
     assert lpd_sizes(1024, 48)[-8:] == [33, 33, 33, 33, 33, 33, 33, 34]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_sizes_begin_with_one_and_sum_to_the_tokens(tokens, data):
     sets = data.draw(st.integers(1, tokens))

@@ -84,7 +84,7 @@ def test_roll_on_thin_grids(grid, expected):
     assert roll(*grid).tolist() == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(ORDERS)),
     st.integers(1, 12),
@@ -163,7 +163,7 @@ def test_next_scale_outputs_nested_centre_aligned_grids():
     assert order[5:21] == [row * 8 + column for row in odd for column in odd]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_next_scale_sizes_hold_every_token_once(height, width):
     sizes = next_scale_sizes(height, width)
@@ -232,7 +232,7 @@ def slow_locality(height, width, sizes, ties):
     return order
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 2**40))
 def test_locality_is_its_docstring(height, width, seed):
     sizes = random_sizes(height * width, 1 + seed % (height * width), 3, seeded(seed))

@@ -28,7 +28,7 @@ def test_the_docstring_is_true():
     assert plan.columns.tolist() == [[2], [2]]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(GRIDS, RECIPES, st.integers(0, 30))
 def test_each_image_keeps_its_own_plan(grids, recipe, least):
     plans = plans_of(grids, recipe)
@@ -47,7 +47,7 @@ def test_each_image_keeps_its_own_plan(grids, recipe, least):
         assert joined.columns.expand(2 * len(grids), 1)[own].eq(columns).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(GRIDS, st.integers(0, 30), st.integers(0, 3))
 def test_padding_is_invisible(grids, least, prefix):
     joined = join_plans(plans_of(grids), least)

@@ -31,7 +31,7 @@ masked = st.tuples(names, st.sampled_from(masking)).map("-2-".join)
 texts = st.one_of(numbered, listed, single, masked, st.just("next-scale"))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(texts)
 def test_text_comes_back_unchanged(text):
     recipe = Recipe.parse(text)
@@ -75,7 +75,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), st.lists(pieces, max_size=8).map("".join)))
 def test_any_text_gives_a_recipe_or_one_line(text):
     try:
@@ -183,7 +183,7 @@ def test_bad_batches_and_generators_are_refused():
         recipe.sampling_plan((2, 2), [])
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     names,
     st.sampled_from(sorted(SCHEDULES)),

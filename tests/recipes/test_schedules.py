@@ -30,7 +30,7 @@ def seeded(seed=0):
 
 
 @pytest.mark.parametrize("curve", [cosine, arccos, randar])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(case=tokens_and_sets())
 def test_curves_output_all_tokens_and_at_least_one_per_set(curve, case):
     tokens, sets = case
@@ -79,7 +79,7 @@ def test_randar_follows_its_curve_where_no_clamp_acts():
     assert randar(9, 1) == [9]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tokens_and_sets())
 def test_uniform_is_even_with_the_larger_sets_last(case):
     tokens, sets = case
@@ -90,7 +90,7 @@ def test_uniform_is_even_with_the_larger_sets_last(case):
     assert sizes[-1] - sizes[0] <= 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tokens_and_sets(), st.integers(0, 2**40))
 def test_random_splits_all_tokens(case, seed):
     tokens, sets = case

@@ -88,7 +88,7 @@ def test_one_pixel_frees_one_cell_of_a_single_scale():
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_free_cells_against_counting_pixels(data):
     """Cells that do not divide the image overlap, as they do in area downsampling."""
     height, width = data.draw(st.sampled_from([(6, 6), (4, 8), (7, 5)]))
@@ -119,7 +119,7 @@ def test_the_plan_that_the_module_draws():
 
 
 @given(recipes, some_cells, st.integers(0, 2**40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_plan_covers_the_free_cells_in_the_recipes_order(text, free, seed):
     recipe, count = Recipe.parse(text), int(free.sum())
     plan = edit_plan(recipe, GRID, free, generators([seed, 5]), *generators([seed]))
@@ -185,7 +185,7 @@ def test_recipes_that_do_not_fit_are_refused(text, rule):
 
 
 @given(recipes, some_cells, st.sampled_from([1.0, 2.5]), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_kept_codes_stay_and_free_cells_get_codes(text, free, scale, full):
     labels, plan, noise = prepared(text, free)
     image = random_codes(3, GRID, seed=7)
@@ -411,7 +411,7 @@ def right_half():
 
 
 @given(st.lists(st.booleans(), min_size=30, max_size=30).map(torch.tensor))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_var_keeps_the_tokens_outside_at_every_scale(free):
     image = torch.randint(VOCABULARY, (3, 30), generator=torch.Generator().manual_seed(7))
     codes = var_edit(kept_of(image, free))

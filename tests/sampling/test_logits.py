@@ -29,14 +29,14 @@ def found(logits, **filters):
     return probabilities(torch.tensor(logits), **filters).tolist()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(logits_lists, st.floats(0.1, 5))
 def test_temperature(logits, temperature):
     expected = softmax(logits, temperature)
     assert found(logits, temperature=temperature) == pytest.approx(expected, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(logits_lists, st.integers(0, 12))
 def test_top_k_keeps_the_k_likeliest_and_ties_with_the_last(logits, k):
     lowest = sorted(logits, reverse=True)[min(k, len(logits)) - 1] if k else -math.inf
@@ -44,7 +44,7 @@ def test_top_k_keeps_the_k_likeliest_and_ties_with_the_last(logits, k):
     assert found(logits, top_k=k) == pytest.approx(expected, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(logits_lists, st.floats(0.01, 1))
 def test_top_p_keeps_the_smallest_likeliest_set(logits, top_p):
     probs = softmax(logits)
@@ -60,7 +60,7 @@ def test_top_p_keeps_the_smallest_likeliest_set(logits, top_p):
     assert min(p for p, keep in zip(probs, kept, strict=True) if keep) >= max(dropped, default=0)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(logits_lists, st.floats(0, 1))
 def test_min_p_is_relative_to_the_likeliest(logits, min_p):
     probs = softmax(logits)
@@ -69,7 +69,7 @@ def test_min_p_is_relative_to_the_likeliest(logits, min_p):
     assert found(logits, min_p=min_p) == pytest.approx(normalised(probs, kept), abs=1e-5)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     logits_lists,
     st.one_of(st.just(0.0), st.floats(0, 10), st.floats(0, 1e-30)),
@@ -118,7 +118,7 @@ def test_top_p_where_the_dialects_differ():
     assert int((probabilities(equal, top_p=0.501) > 0).sum()) == 2
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.integers(-48, 48), min_size=1, unique=True), st.floats(0.01, 0.999))
 def test_top_p_agrees_with_both_dialects_elsewhere(logits, top_p):
     row = torch.tensor(logits) / 8  # all different: among equals their place in the list decides
@@ -252,7 +252,7 @@ def brute_force(weights, uniform):
     raise AssertionError
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(weight_lists, st.integers(0, 2**24 - 1))
 def test_draw_is_the_inverse_of_the_cumulated_probability(weights, noise):
     uniform = noise / 2**24
@@ -260,7 +260,7 @@ def test_draw_is_the_inverse_of_the_cumulated_probability(weights, noise):
     assert code.item() == brute_force(weights, uniform)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     weight_lists,
     st.sampled_from([0.0, 5e-324, 2**-24, 0.5, 1 - 2**-24, almost_one, 1.0]),

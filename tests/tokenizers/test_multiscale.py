@@ -69,7 +69,7 @@ class TestScales:
             MultiScaleConfig(scales=scales, phis=1)
         assert "\n" not in str(error.value)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=5))
     def test_exactly_the_growing_lists_are_taken(self, scales):
         growing = all(a != b and a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(scales))
@@ -80,7 +80,7 @@ class TestScales:
         else:
             assert growing
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_text_reads_back(self, data):
         steps = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=6)
@@ -93,7 +93,7 @@ class TestScales:
         assert parse_scales(text) == scales
         assert parse_scales(text.upper().replace(",", " , ")) == scales
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.one_of(st.text(max_size=12), st.text("0123x,- ", max_size=12)))
     def test_other_text_is_refused_in_one_line(self, text):
         refusals = []
@@ -148,7 +148,7 @@ class TestPhiMap:
     def test_the_published_map(self):
         assert phi_map(10, 4) == [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(st.data())
     def test_neighbours_share_and_every_phi_is_used(self, data):
         scales = data.draw(st.integers(1, 40))

@@ -74,7 +74,7 @@ def examples(tokenizer, **changes):
 # Buckets
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 80), st.sampled_from([4, 8, 16]), st.floats(1, 8))
 def test_buckets_have_nearly_equal_areas(rows, stride, most):
     sizes = aspect_buckets(rows * stride, stride, most)

@@ -227,7 +227,7 @@ def test_a_client_that_leaves_stops_its_sampling(site):
 
         def counted(positions):
             made.append(1)
-            time.sleep(0.3)
+            time.sleep(1)
             return predict(positions)
 
         decoding.predict = counted
@@ -240,14 +240,15 @@ def test_a_client_that_leaves_stops_its_sampling(site):
         address = f"{site.address}/gradio_api/call/draw/{event}"
         with urllib.request.urlopen(address, timeout=60) as stream:
             stream.read(40)  # something has arrived; then the reader goes away
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while len(site.studio.running) and time.monotonic() < end:
             time.sleep(0.1)
         assert len(site.studio.running) == 0
-        time.sleep(0.5)
-        at_rest = len(made)
-        time.sleep(0.7)
-        assert len(made) == at_rest < 16
+        at_rest = -1
+        while len(made) > at_rest:  # the set that is under way may still come
+            at_rest = len(made)
+            time.sleep(2)
+        assert len(made) < 16
     finally:
         del pipe.model.start
 
