@@ -72,9 +72,14 @@ def test_one_wrong_order_among_many_is_found_at_once(file, wrong):
         recipe.sampling_plan((2, 3), seeds(1))
 
 
-def test_a_file_that_is_not_there_is_missed_when_it_is_needed(tmp_path):
-    recipe = Recipe.parse(f"{tmp_path}/none.json-2-uniform")
-    with pytest.raises(ValueError, match=r"\Acannot read the orders of [^\n]*: No such file"):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("none.json", "No such file"), ("no\0ne.json", "embedded null"), (".json", "Is a directory")],
+)
+def test_a_file_that_is_not_there_is_missed_when_it_is_needed(tmp_path, name, reason):
+    (tmp_path / ".json").mkdir()
+    recipe = Recipe.parse(f"{tmp_path}/{name}-2-uniform")
+    with pytest.raises(ValueError, match=rf"\Acannot read the orders of [^\n]*: {reason}"):
         recipe.plan((2, 3))
 
 

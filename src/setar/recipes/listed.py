@@ -36,9 +36,10 @@ def _draw(
     """Return int64 [batch, N]: one of the listed orders for each image."""
     try:
         state = Path(path).stat()
-        orders = _read(path, state.st_mtime_ns, state.st_size)
-    except OSError as error:
-        raise ValueError(f"cannot read the orders of {quoted(path)}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # the latter of what cannot be a path
+        reason = getattr(error, "strerror", error)
+        raise ValueError(f"cannot read the orders of {quoted(path)}: {reason}") from error
+    orders = _read(path, state.st_mtime_ns, state.st_size)
     if orders.shape[1] != height * width:
         raise ValueError(
             f"the orders of {quoted(path)} have {orders.shape[1]} tokens, not the "
@@ -52,6 +53,8 @@ def _read(path: str, _changed: int, _size: int) -> Tensor:
     """Return int32 [orders, N]; ValueError if the file is something else."""
     try:
         orders = torch.tensor(json.loads(Path(path).read_bytes()))
+    except OSError as error:
+        raise ValueError(f"cannot read the orders of {quoted(path)}: {error.strerror}") from error
     except (ValueError, TypeError, RuntimeError, RecursionError) as error:
         raise ValueError(_rule(path)) from error
     if orders.dtype != torch.int64 or orders.ndim != 2 or not orders.numel():
