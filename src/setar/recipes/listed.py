@@ -37,8 +37,7 @@ def _draw(
     try:
         state = Path(path).stat()
     except (OSError, ValueError) as error:  # the latter of what cannot be a path
-        reason = getattr(error, "strerror", error)
-        raise ValueError(f"cannot read the orders of {quoted(path)}: {reason}") from error
+        raise _unreadable(path, error) from error
     orders = _read(path, state.st_mtime_ns, state.st_size)
     if orders.shape[1] != height * width:
         raise ValueError(
@@ -54,7 +53,7 @@ def _read(path: str, _changed: int, _size: int) -> Tensor:
     try:
         orders = torch.tensor(json.loads(Path(path).read_bytes()))
     except OSError as error:
-        raise ValueError(f"cannot read the orders of {quoted(path)}: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     except (ValueError, TypeError, RuntimeError, RecursionError) as error:
         raise ValueError(_rule(path)) from error
     if orders.dtype != torch.int64 or orders.ndim != 2 or not orders.numel():
@@ -65,6 +64,11 @@ def _read(path: str, _changed: int, _size: int) -> Tensor:
         first = int(whole.long().argmin())
         raise ValueError(f"{_rule(path)} 0..{tokens - 1}, each once; order {first} is none")
     return orders.to(torch.int32)
+
+
+def _unreadable(path: str, error: Exception) -> ValueError:
+    reason = getattr(error, "strerror", error)
+    return ValueError(f"cannot read the orders of {quoted(path)}: {reason}")
 
 
 def _rule(path: str) -> str:
