@@ -12,6 +12,7 @@ from setar.cli.compare import split_recipes
 from setar.evaluation import run as evaluation
 from setar.evaluation.sources import save_pictures
 from setar.files import fingerprint
+from setar.pipeline import Pipeline
 
 
 @pytest.fixture
@@ -77,14 +78,20 @@ def test_it_goes_on_where_it_was(run, model, real, monkeypatch):
     assert len(asked) == 7
 
 
-def test_files_that_changed_are_measured_again(run, model, real, monkeypatch):
+@pytest.mark.parametrize("own", [False, True], ids=["asked", "the model's own"])
+def test_files_that_changed_are_measured_again(run, model, real, monkeypatch, own):
     measure, asked = comparing._measure, []
     monkeypatch.setattr(
         comparing, "_measure", lambda row, *rest: (asked.append(row), measure(row, *rest))
     )
     orders = real.parent / "some.json"
     orders.write_text(json.dumps([[*range(16)]]))
-    command = words(model, real, "--recipes", f"{orders}-4-uniform")
+    recipe = f"{orders}-4-uniform"
+    command = words(model, real, "--recipes", recipe)
+    if own:
+        pipe = Pipeline.from_pretrained(model, sampling={"recipe": recipe})
+        pipe.save_pretrained(real.parent / "its own")
+        command = words(real.parent / "its own", real)
     for content, measured in (([*range(16)], 1), ([*range(15, -1, -1)], 2)):
         if measured > 1:
             orders.write_text(json.dumps([content, content]))

@@ -36,7 +36,7 @@ from setar.pictures.memory import Memory
 from setar.pictures.png import Picture
 from setar.pictures.sheets import labelled_rows, to_pil
 from setar.pipeline import Pipeline, load_for_sampling
-from setar.pretrained import locate
+from setar.pretrained import locate, read_config, read_newest
 from setar.recipes.recipe import Recipe
 from setar.registry import plugin_files
 
@@ -187,7 +187,9 @@ def _key(request: Request, batch: int, asked: Sequence[str]) -> str:
     for unimportant in ("source", "processes", "progress", "save_samples", "save_statistics"):
         del fields[unimportant]
     reference = request.reference or origin_of(request.source).data
-    order = Recipe.parse(request.sampling["recipe"]).order if "recipe" in request.sampling else ""
+    own = read_newest(request.source, read_config).get("sampling", {}).get("recipe")
+    recipe = request.sampling.get("recipe") or own
+    order = Recipe.parse(recipe).order if recipe else ""  # which may be a file
     used = [order, reference, request.features.partition(":")[2], request.clip, *plugin_files()]
     states = [_state(Path(file)) for file in used if file]
     of = [model, reference, fields, batch, list(asked), states]
