@@ -86,8 +86,9 @@ def _pairs(evidence: Evidence, counts: Callable[[Prompt, int], bool]) -> dict[st
         f"drawing within {RANK}, any of {each}": share_of_prompts(found.drawing, each),
         f"drawing within {RANK}, reconstructed": share(rebuilt.drawing),
         "drawing, share of reconstructed": _of(found.drawing, rebuilt.drawing),
-        **_recognised(real, made[rows], asked.repeat_interleave(each), asked),
+        **_recognised(real, made[rows], asked, each),
         "style of nearest": share(found.style),
+        f"style of nearest, any of {each}": share_of_prompts(found.style, each),
         "style of nearest, reconstructed": share(rebuilt.style),
         "style of nearest other, real": share(others.style),
         f"name within {RANK}": share(found.name),
@@ -101,17 +102,18 @@ def _pairs(evidence: Evidence, counts: Callable[[Prompt, int], bool]) -> dict[st
     }
 
 
-def _recognised(real: "Drawings", made: Tensor, wanted: Tensor, asked: Tensor) -> dict[str, float]:
-    """In how many samples a classifier sees the wanted drawing's style; none where it has no two.
+def _recognised(real: "Drawings", made: Tensor, asked: Tensor, each: int) -> dict[str, float]:
+    """In how many samples a classifier sees the asked drawing's style; none where it has no two.
 
-    ``made`` are features ``[n, d]``, ``wanted`` the drawing of each; ``asked`` are all of these.
+    ``made`` are features ``[n * each, d]``, ``each`` samples in a row of each drawing asked ``[n]``.
     """
     if real.classifier is None:
         return {}
-    styled = real.styled(made, wanted)
+    styled = real.styled(made, asked.repeat_interleave(each))
     rebuilt = real.styled(real.rebuilt_features[asked], asked)
     return {
         "style recognised": share(styled),
+        f"style recognised, any of {each}": share_of_prompts(styled, each),
         "style recognised, reconstructed": share(rebuilt),
         "style, share of reconstructed": _of(styled, rebuilt),
     }
