@@ -105,7 +105,7 @@ def _pairs(evidence: Evidence, counts: Callable[[Prompt, int], bool]) -> dict[st
 def _recognised(real: "Drawings", made: Tensor, asked: Tensor, each: int) -> dict[str, float]:
     """In how many samples a classifier sees the asked drawing's style; none where it has no two.
 
-    ``made`` are features ``[n * each, d]``, ``each`` samples in a row of each drawing asked ``[n]``.
+    ``made`` are features ``[n * each, d]``: ``each`` samples in a row of each of ``asked`` ``[n]``.
     """
     if real.classifier is None:
         return {}
