@@ -18,11 +18,11 @@ from PIL import Image
 from setar import Pipeline
 from setar.data.styles import STYLES, is_heldout
 from setar.data.styles_tiny import FOLDER
+from setar.generation import PartialImages
 from setar.pictures.animations import save_animation
 from setar.pictures.masks import box_mask, outpaint, show_mask
 from setar.pictures.png import write_png
 from setar.pictures.sheets import labelled_rows
-from setar.pipeline import PartialImages
 
 SEEN: dict[str, str] = {
     "styles": "All of them are what they should be, a pizza mostly a slice; Twemoji's cat is a "

@@ -11,6 +11,8 @@ MOVED = {
     "setar.training.train.open_run": "setar.training.run",
     "setar.sampling.edit.box_mask": "setar.pictures.masks",
     "setar.sampling.edit.prepare": "setar.pictures.masks",
+    "setar.pipeline.Ask": "setar.asking",
+    "setar.pipeline.PartialImages": "setar.generation",
     "setar.evaluation.metrics.GaussianStatistics": "setar.evaluation.distances",
 }
 

@@ -1,4 +1,4 @@
-"""Names that version 0.2 moved: the old places still give them, with a warning that says the new.
+"""Names that moved: the old places still give them, with a warning that says the new.
 
 A module that lost names says ``__getattr__ = moved(__name__, {"name": "setar.its.new_module"})``.
 """

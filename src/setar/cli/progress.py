@@ -11,7 +11,8 @@ from setar.numbers import counted
 if TYPE_CHECKING:
     from PIL import Image
 
-    from setar.pipeline import PartialImages, Pipeline
+    from setar.generation import PartialImages
+    from setar.pipeline import Pipeline
 
 SEPARATOR = " · "
 """Between the parts of a heading; spaces alone are drawn as one."""

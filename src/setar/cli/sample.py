@@ -33,9 +33,10 @@ from setar.cli.progress import (
 from setar.numbers import counted
 
 if TYPE_CHECKING:
+    from setar.generation import PartialImages
     from setar.pictures.memory import Memory
     from setar.pictures.png import Picture
-    from setar.pipeline import PartialImages, Pipeline
+    from setar.pipeline import Pipeline
 
 
 @options.with_sampling

@@ -31,7 +31,7 @@ Pictures = Sequence[Image.Image]
 
 
 class Partial(Protocol):
-    """What is told of a set: of `setar.pipeline.PartialImages`, this much."""
+    """What is told of a set: of `setar.generation.PartialImages`, this much."""
 
     step: int
     steps: int

@@ -137,7 +137,7 @@ def test_with_everything_masked_it_is_a_usual_image(pipes, family):
 def test_the_second_round_is_the_first_with_its_result_as_the_filling(pipes, monkeypatch, family):
     pipe, asked = pipes[family], []
     monkeypatch.setattr(
-        "setar.pipeline.encode_images",
+        "setar.editing.encode_images",
         lambda tokenizer, pictures: asked.append(pictures) or encode_images(tokenizer, pictures),
     )
     first = pipe.edit(picture(), CORNER, "cat", count=3, rounds=1)
