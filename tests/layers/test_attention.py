@@ -164,9 +164,12 @@ def fused(query, key, value, mask=None, scale=None):
     return functional.scaled_dot_product_attention(query, key, value, mask, scale=scale)
 
 
+@pytest.mark.parametrize("products", [False, True])
 @pytest.mark.parametrize("scale", [None, 0.7])
 @pytest.mark.parametrize("masked", [False, True])
-def test_one_query_is_answered_as_by_the_fused_kernel(masked, scale):
+def test_one_query_is_answered_as_by_the_fused_kernel(masked, scale, products, monkeypatch):
+    if products:  # of as few keys as these too
+        monkeypatch.setattr("setar.layers.attention.MANY", 1)
     query, key, value = random(3, 4, 1, 8), random(3, 4, 9, 8, seed=1), random(3, 4, 9, 8, seed=2)
     mask = (random(3, 1, 1, 9, seed=3) > 0).index_fill(3, torch.tensor([4]), True)
     arguments = query, key, value, mask if masked else None, scale

@@ -18,6 +18,11 @@ Mask = Tensor | BlockMask
 """Where queries see keys: bool ``[B or 1, 1, L, M]``, or the same by blocks of 128 x 128."""
 
 
+MANY = 2**19
+"""Numbers of keys from which on a single query of each image attends by two products: of fewer, the
+calls take longer than what the fused kernel loses."""
+
+
 class KVCache:
     """Keys and values of one attention layer, in buffers that are allocated once.
 
@@ -87,8 +92,10 @@ def attend(
         query, key = query.to(value.dtype), key.to(value.dtype)  # rotated ones may be wider
         return flex(query, key, value, block_mask=mask, scale=scale)
     exact = query.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if query.device.type == "cpu" and exact and (query.shape[2] == 1 or key.dtype != query.dtype):
-        return _by_products(query, key, value, mask, scale)
+    if query.device.type == "cpu" and exact:
+        alone = query.shape[2] == 1 and key.numel() >= MANY
+        if alone or key.dtype != query.dtype:
+            return _by_products(query, key, value, mask, scale)
     if exact or query.device.type != "cpu":  # entering a context costs as much as a small product
         return F.scaled_dot_product_attention(query, key, value, mask, scale=scale)
     with torch.autocast("cpu", enabled=False):
@@ -99,7 +106,7 @@ def attend(
 def _by_products(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None
 ) -> Tensor:
-    """`attend` as two products: on CPUs faster than the fused kernel for one query, or in bfloat16.
+    """`attend` as two products: on CPUs faster for one query and `MANY` keys, or in bfloat16.
 
     Keys are the first factor, since kernels in bfloat16 copy the second into a layout of theirs.
     """

@@ -16,6 +16,7 @@ from setar.layers.attention import (
     QueryAttention,
     SelfAttention,
 )
+from setar.layers.dropout import Dropout
 from setar.layers.norm import RMSNorm
 from setar.layers.steady import SteadyLinear
 
@@ -35,7 +36,7 @@ class SwiGLU(nn.Module):
         self.gate = nn.Linear(width, hidden, bias=False)
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., width]`` to the same shape."""
@@ -51,7 +52,7 @@ class EncoderBlock(nn.Module):
         self.attention = SelfAttention(width, heads)
         self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -81,7 +82,7 @@ class DecoderBlock(nn.Module):
         self.cross_attention = CrossAttention(width, heads)
         self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -122,7 +123,7 @@ class QueryBlock(nn.Module):
         self.attention = QueryAttention(width, heads)
         self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 Packing = Literal["float32", "int8"]
 
-LEAST = 2**18
+LEAST = 2**16
 """Weights of a layer that is worth another layout in float32: of smaller ones calling it is most
 of the time."""
 

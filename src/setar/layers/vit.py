@@ -6,6 +6,7 @@ Positions are for the caller to add to its tokens.
 from torch import Tensor, nn
 
 from setar.layers.attention import KVCache, attend
+from setar.layers.dropout import Dropout
 
 
 def layer_norm(width: int) -> nn.LayerNorm:
@@ -58,10 +59,10 @@ class PlainBlock(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.Linear(width, 4 * width),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(4 * width, width),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

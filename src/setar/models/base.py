@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from setar.device import slow_in_bfloat16
 from setar.layers.attention import Mask
+from setar.layers.dropout import Dropout
 from setar.layers.packed import Packing, pack
 from setar.layers.rope import rotation
 from setar.models.condition import Condition, make_condition
@@ -481,7 +482,7 @@ class GridGenerator(Generator[GridKind]):
     def __init__(self, config: GridKind) -> None:
         super().__init__(config)
         self.tokens = nn.Embedding(config.vocabulary, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def embed(self, condition: Tensor | None, codes: Tensor) -> Tensor:
         """Input ``[B, T + n, width]``: T tokens of a condition, if any, and codes ``[B, n]``."""
