@@ -1,6 +1,8 @@
 """The page as a person uses it, in Debian's Chromium; screenshots go to ``outputs/studio``."""
 
+import sys
 import time
+import traceback
 from io import BytesIO
 from pathlib import Path
 
@@ -28,11 +30,23 @@ def words(page, part):
 
 
 def wait_for_words(page, part, text):
-    page.wait_for_function(
-        "([part, text]) => document.querySelector(`#${part}-words textarea, #${part}-words input`)"
-        ".value.includes(text)",
-        arg=[part, text],
-    )
+    try:
+        page.wait_for_function(
+            "([part, text]) =>"
+            " document.querySelector(`#${part}-words textarea, #${part}-words input`)"
+            ".value.includes(text)",
+            arg=[part, text],
+        )
+    except playwright.TimeoutError as error:  # rare, and its cause not found: what tells most
+        shot(page, f"never-{part}")
+        said = f"{part} says {words(page, part)!r}, and not {text!r}"
+        raise AssertionError(f"{said}; our threads:\n{our_threads()}") from error
+
+
+def our_threads():
+    """Where each thread of this process, the studio's too, stands inside of setar."""
+    stacks = map(traceback.format_stack, sys._current_frames().values())
+    return "\n".join("".join(stack) for stack in stacks if any("setar" in line for line in stack))
 
 
 def choose(page, label, value):
