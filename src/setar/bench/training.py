@@ -1,10 +1,11 @@
 """A training step measured, beside its floor."""
 
 import statistics
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from setar.bench.floor import bandwidth_of, products_seconds
@@ -38,25 +39,24 @@ def measure_training(
 
     recorder = Recorder(clock)
 
-    def step(recorder: Recorder | None = None) -> Tensor:
-        plan = recipe.plan((rows, columns), batch, generator).to(device)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    def step(place: Callable[[str], AbstractContextManager[None]] = nullcontext) -> None:
+        with place("plan"):
+            plan = recipe.plan((rows, columns), batch, generator).to(device)
+        # Modules have places of their own; the model itself makes masks and positions.
+        with place("masks"), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = model(codes, condition, plan)
         targets = codes.gather(1, plan.order)
         loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         optimizer.zero_grad(set_to_none=True)
-        if recorder is None:
+        with place("backward"):
             loss.backward()
-        else:
-            with recorder.calling("backward"):
-                loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return loss.detach()
+        with place("optimiser"):
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
 
     step()
     with recorder, recorder.inside(model):
-        step(recorder)
+        step(recorder.calling)
     recorder.finish()
     bandwidth = bandwidth_of(device, clock)
     taken, floors = [], []
@@ -74,7 +74,7 @@ def measure_training(
         floor=products + moving,
         products=products,
         spread=max(taken) / seconds,
-        breakdown=breakdown_of(recorder.seconds, statistics.median(taken), "plan, loss, optimiser"),
+        breakdown=breakdown_of(recorder.seconds, statistics.median(taken), "loss"),
         peak=weights + recorder.peak,
         expected={"weights": weights, "gradients": weights, "means": 2 * weights},
         operators=recorder.operators.total(),
