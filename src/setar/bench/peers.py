@@ -14,6 +14,10 @@ A peer is a Python file of yours, outside this package, with one function::
         return sample
 
 The name of the file is the peer's. What it returns is not looked at; what it raises is shown.
+
+A peer runs in this process, and `import setar` sets ``THP_MEM_ALLOC_ENABLE=1`` for it. That slows
+code that makes large tensors anew at each step, up to twice; 0, set before the command, is what
+such code has by itself, and then ours has it too.
 """
 
 import importlib.util
